@@ -1,0 +1,162 @@
+/* embed.h: image bytes -> embedding. The only header of this folder that other folders may include.
+ *
+ * Threads: an emb_model is immutable after open and may be shared; an emb_workspace and an emb_image
+ * belong to one thread at a time. Nothing here logs, exits, or keeps state outside the handles.
+ * Errors: functions return a status; `err` may be NULL, otherwise it receives one sentence that names
+ * the value and the limit. Out parameters are written only when EMB_OK is returned. */
+#ifndef LK_EMBED_H
+#define LK_EMBED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EMB_CHECK __attribute__((warn_unused_result))
+
+typedef enum {
+    EMB_OK = 0,
+    EMB_EINVAL,       /* the caller broke the contract: crop outside the image, wrong tensor shape */
+    EMB_EFORMAT,      /* the bytes are not what they claim to be, or are damaged */
+    EMB_EUNSUPPORTED, /* valid, but of a kind that is not handled (arithmetic JPEG, ONNX operator ...) */
+    EMB_ELIMIT,       /* valid, but over a limit; refused before memory was taken */
+    EMB_ENOMEM,
+    EMB_EIO,
+    EMB_EDEADLINE, /* the deadline of the options passed while working */
+} emb_status;
+
+typedef struct {
+    emb_status status;
+    char text[320]; /* one sentence, UTF-8, no line break */
+} emb_error;
+
+/* ---- images ------------------------------------------------------------------------------------- */
+
+typedef enum { EMB_FORMAT_UNKNOWN = 0, EMB_JPEG, EMB_PNG, EMB_WEBP } emb_format;
+
+typedef struct { /* 0 = the default named here */
+    uint64_t max_pixels;     /* 24,000,000: width x height as stored, before any scaling */
+    uint32_t max_side;       /* 32,768 */
+    uint32_t max_scans;      /* 50: progressive JPEG scans */
+    size_t max_meta_bytes;   /* 4 MiB: EXIF + ICC + text chunks together */
+    uint64_t deadline_ns;    /* CLOCK_MONOTONIC; 0 = none */
+} emb_limits;
+
+typedef struct {
+    emb_format format;
+    uint32_t width, height; /* upright: after EXIF orientation */
+    uint32_t orientation;   /* 1..8 as stored */
+    bool animated;
+} emb_image_info;
+
+/* An upright sRGB image, 8 bits a channel, 3 channels, alpha flattened on white. */
+typedef struct emb_image emb_image;
+
+typedef struct { /* borrowed view of an emb_image; row r starts at px + r * stride_bytes */
+    const uint8_t *px;
+    uint32_t width, height;
+    size_t stride_bytes;
+} emb_view;
+
+typedef struct { /* fractions of the upright image, 0 <= x,y; x+w,y+h <= 1; all 0 = the whole image */
+    float x, y, w, h;
+} emb_crop;
+
+/* The type from the first bytes, never from a name. */
+emb_format emb_format_detect(const uint8_t *bytes, size_t n);
+const char *emb_format_mime(emb_format f);
+
+/* Reads headers only: microseconds, no allocation that grows with the picture; applies `limits` (NULL =
+ * defaults). */
+EMB_CHECK emb_status emb_image_probe(const uint8_t *bytes, size_t n, const emb_limits *limits, emb_image_info *info,
+                                     emb_error *err);
+
+/* Decodes, orients, converts to sRGB, flattens. `min_side`: the decoder may return a smaller picture
+ * (JPEG scaled DCT) as long as its short side stays >= min_side (or the full size if that is smaller);
+ * 0 = full size. `info` may be NULL. Caller: emb_image_free(). */
+EMB_CHECK emb_status emb_image_decode(const uint8_t *bytes, size_t n, const emb_limits *limits, uint32_t min_side,
+                                      emb_image **out, emb_image_info *info, emb_error *err);
+emb_view emb_image_view(const emb_image *im);
+void emb_image_free(emb_image *im); /* NULL is fine */
+
+/* New image of w x h (both > 0) from the crop of `src`: antialiased triangle filter, Pillow's BILINEAR with
+ * reducing: support scales with the ratio. */
+EMB_CHECK emb_status emb_image_resize(emb_view src, const emb_crop *crop, uint32_t w, uint32_t h, emb_image **out,
+                                      emb_error *err);
+
+/* Baseline JPEG of the picture shrunk so that its long side is <= max_side (never enlarged), 4:2:0, no
+ * metadata. *bytes: malloc, caller frees. */
+EMB_CHECK emb_status emb_image_rendition(emb_view src, uint32_t max_side, int quality, uint8_t **bytes, size_t *n,
+                                         emb_error *err);
+
+/* ---- models ------------------------------------------------------------------------------------- */
+
+typedef struct emb_model emb_model;
+typedef struct emb_workspace emb_workspace;
+
+typedef struct { /* borrowed while the model lives */
+    const char *name;        /* likeness.name of the metadata, or the file's base name */
+    const char *source;      /* "built-in" or the path */
+    char fingerprint[65];    /* SHA-256, hex, over model bytes, preprocessing and its code version */
+    uint32_t dim;            /* floats in an embedding */
+    uint32_t input_w, input_h;
+    uint32_t decode_side;    /* min_side to hand to emb_image_decode: one path for index and query */
+    uint64_t parameters, macs;
+} emb_model_info;
+
+EMB_CHECK emb_status emb_model_open(const char *path, emb_model **out, emb_error *err);
+EMB_CHECK emb_status emb_model_open_builtin(emb_model **out, emb_error *err);
+EMB_CHECK emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out,
+                                           emb_error *err);
+void emb_model_close(emb_model *m); /* NULL is fine; every workspace must be freed before */
+const emb_model_info *emb_model_get_info(const emb_model *m);
+
+EMB_CHECK emb_status emb_workspace_new(const emb_model *m, emb_workspace **out, emb_error *err);
+void emb_workspace_free(emb_workspace *ws);
+
+/* Preprocesses the crop (NULL = whole) of `src` and runs the model. out: info.dim floats, L2 norm 1; a model that
+ * yields zero or non-finite values is EMB_EFORMAT. No allocation. */
+EMB_CHECK emb_status emb_embed(const emb_model *m, emb_workspace *ws, emb_view src, const emb_crop *crop, float *out,
+                               emb_error *err);
+
+/* Any graph with any named inputs, for `likeness model run` and the conformance tests. */
+typedef enum { EMB_F32 = 1, EMB_U8 = 2, EMB_I8 = 3, EMB_I32 = 6, EMB_I64 = 7, EMB_BOOL = 9, EMB_F16 = 10, EMB_F64 = 11 }
+emb_dtype; /* the numbers are ONNX TensorProto.DataType */
+
+#define EMB_MAX_RANK 8
+typedef struct {
+    char name[128];
+    emb_dtype dtype;
+    uint32_t rank;
+    int64_t dims[EMB_MAX_RANK];
+    void *data; /* dense, row-major */
+    size_t bytes;
+} emb_tensor;
+
+/* Runs with the given inputs (borrowed); shapes are inferred anew from them. *outputs: array of *n_outputs tensors,
+ * caller: emb_tensors_free(). */
+EMB_CHECK emb_status emb_model_run(const char *path, const emb_tensor *inputs, size_t n_inputs, emb_tensor **outputs,
+                                   size_t *n_outputs, emb_error *err);
+void emb_tensors_free(emb_tensor *t, size_t n);
+
+/* Inputs, outputs, operators, layers after optimisation, MACs, arena: text for `likeness model inspect`.
+ * layers: also one line per planned step; timed: with the median time of several runs and GFLOP/s. */
+EMB_CHECK emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err);
+
+/* ---- processor ---------------------------------------------------------------------------------- */
+
+/* "avx2", "avx512", "neon" or "ref": the kernels in use, after the EMB_CPU environment mask. */
+const char *emb_cpu_kernels(void);
+/* The value that OPENBLAS_CORETYPE must have before OpenBLAS is loaded on this processor, or NULL to leave it. */
+const char *emb_cpu_blas_coretype(void);
+/* The core that the loaded OpenBLAS runs ("SkylakeX", "Zen", ...). */
+const char *emb_blas_core(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,10 @@
+/* error.h: how functions of this folder report failure. */
+#ifndef LK_INDEX_ERROR_H
+#define LK_INDEX_ERROR_H
+
+#include "index.h"
+
+/* Fills err (may be NULL; the first error wins) with one sentence and returns st. */
+idx_status idx_fail(idx_error *err, idx_status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif
