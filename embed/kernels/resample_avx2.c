@@ -1,0 +1,67 @@
+/* resample_avx2.c: bit-exact AVX2 forms of the two passes: 16-bit products summed in pairs (vpmaddwd). */
+#include "../resample.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+/* Four pixels (12 bytes) to r0 r1 g0 g1 b0 b1 . . in one half and r2 r3 g2 g3 b2 b3 . . in the other. */
+void emb_resample_row_avx2(const uint8_t *row, const emb_axis *axis, uint32_t out_w, uint8_t *out)
+{
+    const __m128i pairs = _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1);
+    const __m256i spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1); /* weights k0 k1 | k2 k3 to every lane of a half */
+    const __m128i half = _mm_set1_epi32(1 << (EMB_RESAMPLE_BITS - 1));
+    for (uint32_t o = 0; o < out_w; o++) {
+        const uint8_t *p = row + (size_t)axis->first[o] * 3;
+        const int16_t *k = axis->weight + (size_t)o * axis->taps;
+        __m256i sum = _mm256_setzero_si256();
+        for (uint32_t t = 0; t < axis->count[o]; t += 4) { /* weights behind count are zero, bytes there are readable */
+            __m128i px = _mm_loadu_si128((const __m128i *)(const void *)(p + (size_t)t * 3));
+            __m256i wide = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(px, pairs));
+            __m256i kk = _mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)(const void *)(k + t)));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, _mm256_permutevar8x32_epi32(kk, spread)));
+        }
+        __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        s = _mm_srai_epi32(_mm_add_epi32(s, half), EMB_RESAMPLE_BITS);
+        s = _mm_packus_epi16(_mm_packs_epi32(s, s), s);
+        uint32_t rgb = (uint32_t)_mm_cvtsi128_si32(s);
+        memcpy(out + (size_t)o * 3, &rgb, 3);
+    }
+}
+
+static inline __m256i load16(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+static inline __m128i round_pack(__m256i lo, __m256i hi)
+{
+    const __m256i half = _mm256_set1_epi32(1 << (EMB_RESAMPLE_BITS - 1));
+    lo = _mm256_srai_epi32(_mm256_add_epi32(lo, half), EMB_RESAMPLE_BITS);
+    hi = _mm256_srai_epi32(_mm256_add_epi32(hi, half), EMB_RESAMPLE_BITS);
+    __m256i w = _mm256_packs_epi32(lo, hi); /* undoes the interleaving of unpack, half by half */
+    w = _mm256_packus_epi16(w, w);
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(w, 0x08));
+}
+
+void emb_resample_col_avx2(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n, uint8_t *out)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i lo = _mm256_setzero_si256(), hi = lo;
+        for (uint32_t t = 0; t < taps; t += 2) {
+            bool two = t + 1 < taps;
+            __m256i a = load16(rows[t] + i), b = two ? load16(rows[t + 1] + i) : _mm256_setzero_si256();
+            uint32_t pair = (uint16_t)weight[t] | (uint32_t)(uint16_t)(two ? weight[t + 1] : 0) << 16;
+            __m256i k = _mm256_set1_epi32((int32_t)pair);
+            lo = _mm256_add_epi32(lo, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), k));
+            hi = _mm256_add_epi32(hi, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), k));
+        }
+        _mm_storeu_si128((__m128i *)(void *)(out + i), round_pack(lo, hi));
+    }
+    for (; i < n; i++) {
+        int32_t sum = 1 << (EMB_RESAMPLE_BITS - 1);
+        for (uint32_t t = 0; t < taps; t++) sum += rows[t][i] * weight[t];
+        sum >>= EMB_RESAMPLE_BITS;
+        out[i] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+    }
+}
