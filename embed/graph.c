@@ -1,0 +1,436 @@
+/* graph.c: ONNX bytes -> emb_graph. Trusts nothing: counts, dims and products are checked before memory is taken. */
+#include "graph.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t emb_dtype_size(emb_dtype t)
+{
+    switch (t) {
+    case EMB_F32: case EMB_I32: return 4;
+    case EMB_I64: case EMB_F64: return 8;
+    case EMB_F16: return 2;
+    case EMB_U8: case EMB_I8: case EMB_BOOL: return 1;
+    }
+    return 0;
+}
+
+int64_t emb_elements(const emb_type *t)
+{
+    int64_t n = 1;
+    for (uint32_t i = 0; i < t->rank; i++) n *= t->dims[i];
+    return n;
+}
+
+size_t emb_type_bytes(const emb_type *t) { return (size_t)emb_elements(t) * emb_dtype_size(t->dtype); }
+
+/* Dims >= 0 with a bounded product, so that emb_elements cannot overflow. */
+static bool type_sane(const emb_type *t)
+{
+    int64_t n = 1;
+    if (t->rank > EMB_MAX_RANK) return false;
+    for (uint32_t i = 0; i < t->rank; i++) {
+        if (t->dims[i] < 0 || __builtin_mul_overflow(n, t->dims[i] > 0 ? t->dims[i] : 1, &n) || n > EMB_MAX_ELEMENTS) return false;
+    }
+    return true;
+}
+
+/* ---- names -------------------------------------------------------------------------------------- */
+
+typedef struct { /* open addressing; slots hold value + 1 */
+    uint32_t *slot;
+    size_t mask;
+} names;
+
+static size_t hash(const char *s)
+{
+    size_t h = 1469598103934665603u;
+    for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
+    return h ^ h >> 29;
+}
+
+static int32_t name_find(const names *nm, const emb_graph *g, const char *name)
+{
+    for (size_t i = hash(name) & nm->mask;; i = (i + 1) & nm->mask) {
+        if (nm->slot[i] == 0) return -1;
+        if (strcmp(g->values[nm->slot[i] - 1].name, name) == 0) return (int32_t)(nm->slot[i] - 1);
+    }
+}
+
+static int32_t name_add(names *nm, emb_graph *g, const char *name)
+{
+    size_t i = hash(name) & nm->mask;
+    while (nm->slot[i] != 0) i = (i + 1) & nm->mask;
+    nm->slot[i] = (uint32_t)++g->n_values;
+    g->values[g->n_values - 1] = (emb_value){.name = name, .producer = -1};
+    return (int32_t)(g->n_values - 1);
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------ */
+
+static float half_to_float(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h >> 15) << 31, exp = h >> 10 & 31, man = h & 1023, bits;
+    if (exp == 31) bits = sign | 0x7f800000u | man << 13;
+    else if (exp != 0) bits = sign | (exp + 112) << 23 | man << 13;
+    else {
+        float f = (float)man * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+static double tensor_element(const Onnx__Tensor *t, emb_dtype dtype, size_t i)
+{
+    const uint8_t *raw = t->has_raw_data ? t->raw_data.data : NULL;
+    switch (dtype) {
+    case EMB_F32: {
+        float f;
+        if (raw == NULL) return (double)t->float_data[i];
+        memcpy(&f, raw + i * 4, 4);
+        return (double)f;
+    }
+    case EMB_F64: {
+        double f;
+        if (raw == NULL) return t->double_data[i];
+        memcpy(&f, raw + i * 8, 8);
+        return f;
+    }
+    case EMB_F16: {
+        uint16_t h;
+        if (raw == NULL) return (double)half_to_float((uint16_t)t->int32_data[i]);
+        memcpy(&h, raw + i * 2, 2);
+        return (double)half_to_float(h);
+    }
+    default: return 0;
+    }
+}
+
+/* Unpacks to a fresh buffer; float16 and double become float32. */
+static emb_status tensor_unpack(const emb_graph *g, const Onnx__Tensor *t, emb_value *v, emb_error *err)
+{
+    const char *name = t->name != NULL ? t->name : "(constant)";
+    emb_dtype dtype = (emb_dtype)t->data_type;
+    size_t size = emb_dtype_size(dtype);
+    emb_type type = {.dtype = dtype, .rank = (uint32_t)t->n_dims};
+    if (t->n_dims > EMB_MAX_RANK)
+        return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has rank %zu, the limit is %d", g->file, name, t->n_dims, EMB_MAX_RANK);
+    for (size_t i = 0; i < t->n_dims; i++) type.dims[i] = t->dims[i];
+    if (t->n_external_data > 0 || t->data_location == 1)
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %s lies in another file; models must be one file", g->file, name);
+    if (size == 0)
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %s has data type %d, which is not supported", g->file, name, (int)t->data_type);
+    if (!type_sane(&type)) return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has impossible dimensions", g->file, name);
+    size_t n = (size_t)emb_elements(&type), have;
+    if (t->has_raw_data) have = t->raw_data.len % size == 0 ? t->raw_data.len / size : SIZE_MAX;
+    else if (dtype == EMB_F32) have = t->n_float_data;
+    else if (dtype == EMB_F64) have = t->n_double_data;
+    else if (dtype == EMB_I64) have = t->n_int64_data;
+    else have = t->n_int32_data;
+    if (have != n)
+        return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has %zu elements, its shape needs %zu", g->file, name, have, n);
+    bool to_float = dtype == EMB_F16 || dtype == EMB_F64;
+    if (to_float) type.dtype = EMB_F32;
+    v->type = type;
+    v->data = malloc(n * emb_dtype_size(type.dtype) + 64);
+    if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, name);
+    v->known = true;
+    if (to_float)
+        for (size_t i = 0; i < n; i++) ((float *)v->data)[i] = (float)tensor_element(t, dtype, i);
+    else if (t->has_raw_data)
+        memcpy(v->data, t->raw_data.data, n * size);
+    else if (dtype == EMB_F32)
+        memcpy(v->data, t->float_data, n * size);
+    else if (dtype == EMB_I64)
+        memcpy(v->data, t->int64_data, n * size);
+    else
+        for (size_t i = 0; i < n; i++) {
+            if (size == 4) ((int32_t *)v->data)[i] = t->int32_data[i];
+            else ((uint8_t *)v->data)[i] = (uint8_t)t->int32_data[i];
+        }
+    return EMB_OK;
+}
+
+/* ---- attributes --------------------------------------------------------------------------------- */
+
+const Onnx__Attribute *emb_attr(const Onnx__Node *n, const char *name)
+{
+    for (size_t i = 0; i < n->n_attribute; i++)
+        if (n->attribute[i]->name != NULL && strcmp(n->attribute[i]->name, name) == 0) return n->attribute[i];
+    return NULL;
+}
+
+int64_t emb_attr_i(const Onnx__Node *n, const char *name, int64_t otherwise)
+{
+    const Onnx__Attribute *a = emb_attr(n, name);
+    return a != NULL && a->has_i ? a->i : otherwise;
+}
+
+float emb_attr_f(const Onnx__Node *n, const char *name, float otherwise)
+{
+    const Onnx__Attribute *a = emb_attr(n, name);
+    return a != NULL && a->has_f ? a->f : otherwise;
+}
+
+int emb_attr_ints(const Onnx__Node *n, const char *name, int64_t *out, int max)
+{
+    const Onnx__Attribute *a = emb_attr(n, name);
+    if (a == NULL) return -1;
+    int k = 0;
+    for (; k < max && (size_t)k < a->n_ints; k++) out[k] = a->ints[k];
+    return (size_t)k < a->n_ints ? max + 1 : k;
+}
+
+bool emb_attr_is(const Onnx__Node *n, const char *name, const char *text)
+{
+    const Onnx__Attribute *a = emb_attr(n, name);
+    return a != NULL && a->has_s && a->s.len == strlen(text) && memcmp(a->s.data, text, a->s.len) == 0;
+}
+
+const char *emb_graph_metadata(const emb_graph *g, const char *key)
+{
+    for (size_t i = 0; i < g->proto->n_metadata_props; i++) {
+        const Onnx__Pair *p = g->proto->metadata_props[i];
+        if (p->key != NULL && strcmp(p->key, key) == 0) return p->value;
+    }
+    return NULL;
+}
+
+/* ---- nodes -------------------------------------------------------------------------------------- */
+
+static const char *node_name(const Onnx__Node *p)
+{
+    if (p->name != NULL && p->name[0] != 0) return p->name;
+    return p->n_output > 0 ? p->output[0] : "(unnamed)";
+}
+
+emb_status emb_call_fail(const emb_call *c, emb_status st, const char *fmt, ...)
+{
+    char text[200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return emb_fail(c->err, st, "%s: node %.80s (%s): %s", c->g->file, node_name(c->node->proto), c->node->op->name, text);
+}
+
+bool emb_has(const emb_call *c, uint32_t in) { return in < c->n_in && c->in[in].type.rank != UINT32_MAX; }
+
+emb_status emb_node_run(const emb_graph *g, const emb_node *n, emb_arg *in, emb_arg *out, emb_error *err)
+{
+    emb_call c = {g, n, in, out, n->n_in, n->n_out, err};
+    return n->op->run(&c);
+}
+
+static void gather_args(const emb_graph *g, const emb_node *n, emb_arg *in)
+{
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        if (n->in[i] < 0) in[i] = (emb_arg){.type.rank = UINT32_MAX};
+        else in[i] = (emb_arg){g->values[n->in[i]].type, g->values[n->in[i]].data};
+    }
+}
+
+/* Types of the outputs; runs the node when nothing it needs is variable. */
+static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
+{
+    emb_arg *in = calloc((size_t)n->n_in + n->n_out + 1, sizeof *in), *out = in + n->n_in;
+    if (in == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    gather_args(g, n, in);
+    emb_call c = {g, n, in, out, n->n_in, n->n_out, err};
+    emb_status st = n->op->infer(&c);
+    bool foldable = strcmp(n->op->name, "Shape") == 0;
+    if (!foldable) {
+        foldable = true;
+        for (uint32_t i = 0; i < n->n_in; i++)
+            if (n->in[i] >= 0 && in[i].data == NULL) foldable = false;
+    }
+    for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++) {
+        if (!type_sane(&out[i].type)) st = emb_call_fail(&c, EMB_EFORMAT, "output %u is impossibly large", i);
+        if (st == EMB_OK && foldable && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
+            st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    }
+    if (st == EMB_OK && foldable) st = n->op->run(&c);
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        if (st != EMB_OK || n->out[i] < 0) {
+            free(out[i].data);
+            continue;
+        }
+        emb_value *v = &g->values[n->out[i]];
+        v->type = out[i].type;
+        v->known = true;
+        v->data = out[i].data;
+    }
+    n->folded = st == EMB_OK && foldable;
+    free(in);
+    return st;
+}
+
+static emb_status node_init(emb_graph *g, names *nm, const Onnx__Node *p, emb_node *n, int32_t at, emb_error *err)
+{
+    n->proto = p;
+    if (p->op_type == NULL) return emb_fail(err, EMB_EFORMAT, "%s: node %s has no operator", g->file, node_name(p));
+    bool standard = p->domain == NULL || p->domain[0] == 0 || strcmp(p->domain, "ai.onnx") == 0;
+    n->op = standard ? emb_op_find(p->op_type) : NULL;
+    if (n->op == NULL)
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: node %.100s: operator %.60s%s%.40s is not supported", g->file, node_name(p),
+                        standard ? "" : p->domain, standard ? "" : ".", p->op_type);
+    if (p->n_input > EMB_MAX_INPUTS || p->n_output > EMB_MAX_INPUTS || p->n_input < n->op->min_in || p->n_output == 0 ||
+        (n->op->max_in != 255 && p->n_input > n->op->max_in))
+        return emb_fail(err, EMB_EFORMAT, "%s: node %.100s (%s) has %zu inputs and %zu outputs", g->file, node_name(p),
+                        n->op->name, p->n_input, p->n_output);
+    n->n_in = (uint32_t)p->n_input;
+    n->n_out = (uint32_t)p->n_output;
+    n->in = malloc((p->n_input + p->n_output) * sizeof *n->in);
+    if (n->in == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    n->out = n->in + n->n_in;
+    for (uint32_t i = 0; i < n->n_in; i++) {
+        n->in[i] = p->input[i][0] == 0 ? -1 : name_find(nm, g, p->input[i]);
+        if (p->input[i][0] != 0 && n->in[i] < 0)
+            return emb_fail(err, EMB_EFORMAT, "%s: node %.80s (%s): input %.80s is made by no earlier node (missing, or a cycle)",
+                            g->file, node_name(p), n->op->name, p->input[i]);
+        if (i < n->op->min_in && n->in[i] < 0)
+            return emb_fail(err, EMB_EFORMAT, "%s: node %.80s (%s): input %u is missing", g->file, node_name(p), n->op->name, i);
+    }
+    for (uint32_t i = 0; i < n->n_out; i++) {
+        n->out[i] = -1;
+        if (p->output[i][0] == 0) continue;
+        if (name_find(nm, g, p->output[i]) >= 0)
+            return emb_fail(err, EMB_EFORMAT, "%s: %.100s is made twice", g->file, p->output[i]);
+        n->out[i] = name_add(nm, g, p->output[i]);
+        g->values[n->out[i]].producer = at;
+    }
+    return EMB_OK;
+}
+
+/* ---- graph -------------------------------------------------------------------------------------- */
+
+static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_value *v, const emb_tensor *given,
+                             size_t n_given, emb_error *err)
+{
+    for (size_t i = 0; i < n_given; i++)
+        if (strcmp(given[i].name, vi->name) == 0) {
+            v->type.dtype = given[i].dtype;
+            v->type.rank = given[i].rank;
+            memcpy(v->type.dims, given[i].dims, sizeof v->type.dims);
+            v->known = true;
+            return EMB_OK;
+        }
+    const Onnx__TensorType *t = vi->type != NULL ? vi->type->tensor_type : NULL;
+    if (t == NULL || t->shape == NULL || t->shape->n_dim > EMB_MAX_RANK)
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: input %s has no tensor shape", g->file, vi->name);
+    v->type.dtype = (emb_dtype)t->elem_type;
+    v->type.rank = (uint32_t)t->shape->n_dim;
+    for (uint32_t i = 0; i < v->type.rank; i++) {
+        const Onnx__Dimension *d = t->shape->dim[i];
+        bool fixed = d->has_dim_value && d->dim_value > 0;
+        if (!fixed && (i != 0 || (d->has_dim_value && d->dim_value < 0)))
+            return emb_fail(err, EMB_EUNSUPPORTED, "%s: dimension %u of input %s is free; export the model with a fixed size",
+                            g->file, i, vi->name);
+        v->type.dims[i] = fixed ? d->dim_value : 1;
+    }
+    if (emb_dtype_size(v->type.dtype) == 0 || !type_sane(&v->type))
+        return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type", g->file, vi->name);
+    v->known = true;
+    return EMB_OK;
+}
+
+static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, size_t n_given, emb_error *err)
+{
+    const Onnx__Graph *p = g->proto->graph;
+    emb_status st = EMB_OK;
+    for (size_t i = 0; st == EMB_OK && i < p->n_initializer; i++) {
+        const Onnx__Tensor *t = p->initializer[i];
+        if (t->name == NULL || t->name[0] == 0 || name_find(nm, g, t->name) >= 0)
+            return emb_fail(err, EMB_EFORMAT, "%s: an initializer has no name or one that is taken", g->file);
+        st = tensor_unpack(g, t, &g->values[name_add(nm, g, t->name)], err);
+    }
+    for (size_t i = 0; st == EMB_OK && i < p->n_input; i++) {
+        if (p->input[i]->name == NULL) return emb_fail(err, EMB_EFORMAT, "%s: an input has no name", g->file);
+        if (name_find(nm, g, p->input[i]->name) >= 0) continue; /* old exports list initializers as inputs too */
+        int32_t v = name_add(nm, g, p->input[i]->name);
+        g->inputs[g->n_inputs++] = v;
+        st = input_type(g, p->input[i], &g->values[v], given, n_given, err);
+    }
+    return st;
+}
+
+static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, emb_error *err)
+{
+    const Onnx__Graph *p = g->proto->graph;
+    if (p == NULL || p->n_node == 0) return emb_fail(err, EMB_EFORMAT, "%s: the file holds no graph", g->file);
+    if (p->n_node > EMB_MAX_NODES)
+        return emb_fail(err, EMB_ELIMIT, "%s: %zu nodes, the limit is %d", g->file, p->n_node, EMB_MAX_NODES);
+    for (size_t i = 0; i < g->proto->n_opset_import; i++) {
+        const Onnx__OperatorSet *o = g->proto->opset_import[i];
+        if (o->domain == NULL || o->domain[0] == 0 || strcmp(o->domain, "ai.onnx") == 0) g->opset = o->version;
+    }
+    if (g->opset < EMB_OPSET_FIRST || g->opset > EMB_OPSET_LAST)
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: opset %" PRId64 "; supported are %d to %d", g->file, g->opset,
+                        EMB_OPSET_FIRST, EMB_OPSET_LAST);
+    size_t count = p->n_initializer + p->n_input;
+    for (size_t i = 0; i < p->n_node; i++) count += p->node[i]->n_output;
+    size_t slots = 16;
+    while (slots < count * 2 + 2) slots *= 2;
+    names nm = {calloc(slots, sizeof *nm.slot), slots - 1};
+    g->values = calloc(count + 1, sizeof *g->values);
+    g->nodes = calloc(p->n_node, sizeof *g->nodes);
+    g->inputs = calloc(p->n_input + 1, sizeof *g->inputs);
+    g->outputs = calloc(p->n_output + 1, sizeof *g->outputs);
+    emb_status st = EMB_OK;
+    if (nm.slot == NULL || g->values == NULL || g->nodes == NULL || g->inputs == NULL || g->outputs == NULL)
+        st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    if (st == EMB_OK) st = add_values(g, &nm, given, n_given, err);
+    for (size_t i = 0; st == EMB_OK && i < p->n_node; i++) {
+        g->n_nodes = i + 1;
+        st = node_init(g, &nm, p->node[i], &g->nodes[i], (int32_t)i, err);
+        if (st == EMB_OK) st = node_infer(g, &g->nodes[i], err);
+    }
+    for (size_t i = 0; st == EMB_OK && i < p->n_output; i++) {
+        int32_t v = p->output[i]->name != NULL ? name_find(&nm, g, p->output[i]->name) : -1;
+        if (v < 0) st = emb_fail(err, EMB_EFORMAT, "%s: output %zu is made by no node", g->file, i);
+        else g->values[g->outputs[g->n_outputs++] = v].uses++;
+    }
+    if (st == EMB_OK && g->n_outputs == 0) st = emb_fail(err, EMB_EFORMAT, "%s: the graph has no output", g->file);
+    free(nm.slot);
+    for (size_t i = 0; st == EMB_OK && i < g->n_nodes; i++)
+        for (uint32_t k = 0; !g->nodes[i].folded && k < g->nodes[i].n_in; k++)
+            if (g->nodes[i].in[k] >= 0) g->values[g->nodes[i].in[k]].uses++;
+    return st;
+}
+
+/* protobuf-c recurses only as deep as the messages nest in our schema, so depth is bounded by construction. */
+emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs, size_t n_inputs,
+                          emb_graph **out, emb_error *err)
+{
+    if (n > EMB_MAX_MODEL_BYTES)
+        return emb_fail(err, EMB_ELIMIT, "%s: %zu bytes, the limit is %zu", file, n, EMB_MAX_MODEL_BYTES);
+    emb_graph *g = calloc(1, sizeof *g);
+    if (g == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", file);
+    g->file = file;
+    g->proto = onnx__model__unpack(NULL, n, bytes);
+    emb_status st = g->proto == NULL ? emb_fail(err, EMB_EFORMAT, "%s is not an ONNX file, or it is damaged", file)
+                                     : build(g, inputs, n_inputs, err);
+    if (st != EMB_OK) {
+        emb_graph_free(g);
+        return st;
+    }
+    *out = g;
+    return EMB_OK;
+}
+
+void emb_graph_free(emb_graph *g)
+{
+    if (g == NULL) return;
+    for (size_t i = 0; i < g->n_values; i++) free(g->values[i].data);
+    for (size_t i = 0; i < g->n_nodes; i++) free(g->nodes[i].in);
+    if (g->proto != NULL) onnx__model__free_unpacked(g->proto, NULL);
+    free(g->values);
+    free(g->nodes);
+    free(g->inputs);
+    free(g->outputs);
+    free(g);
+}

@@ -1,0 +1,115 @@
+/* graph.h: a loaded ONNX graph: values with known shapes, nodes in topological order, constants folded.
+ *
+ * Loading walks the nodes once. Each operator says the type of its outputs; when all its inputs are constants it is run at
+ * once and its outputs become constants. What remains are the nodes that depend on the model's input. */
+#ifndef LK_GRAPH_H
+#define LK_GRAPH_H
+
+#include "embed.h"
+#include "error.h"
+#include "onnx.pb-c.h"
+
+#define EMB_MAX_MODEL_BYTES ((size_t)1 << 30)
+#define EMB_MAX_NODES       20000
+#define EMB_MAX_ELEMENTS    ((int64_t)1 << 28) /* of one tensor */
+#define EMB_MAX_INPUTS      512                /* of one node */
+#define EMB_OPSET_FIRST     9
+#define EMB_OPSET_LAST      17
+
+typedef struct {
+    emb_dtype dtype; /* EMB_F32, EMB_I64, EMB_I32, EMB_BOOL, EMB_U8; float16 and double constants become float32 */
+    uint32_t rank;
+    int64_t dims[EMB_MAX_RANK];
+} emb_type;
+
+typedef struct {
+    const char *name; /* borrowed from the file */
+    emb_type type;
+    bool known;
+    void *data; /* constants only, owned */
+    int32_t producer; /* node, or -1 */
+    int32_t uses;     /* by nodes that remain, and 1 for being an output */
+} emb_value;
+
+typedef struct emb_op emb_op;
+
+typedef struct {
+    const emb_op *op;
+    const Onnx__Node *proto;
+    int32_t *in, *out; /* values; -1 = left out */
+    uint32_t n_in, n_out;
+    bool folded;
+} emb_node;
+
+typedef struct {
+    Onnx__Model *proto;
+    const char *file;
+    emb_value *values;
+    size_t n_values;
+    emb_node *nodes;
+    size_t n_nodes;
+    int32_t *inputs, *outputs;
+    size_t n_inputs, n_outputs;
+    int64_t opset;
+} emb_graph;
+
+/* Parses `bytes`. Types given in `inputs` (may be NULL) replace those of the file, so that free dimensions become known;
+ * otherwise a free first dimension is 1 and any other is an error. `file` is for messages, borrowed. */
+EMB_CHECK emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs,
+                                    size_t n_inputs, emb_graph **out, emb_error *err);
+void emb_graph_free(emb_graph *g);
+const char *emb_graph_metadata(const emb_graph *g, const char *key); /* NULL when absent */
+
+/* ---- operators ---------------------------------------------------------------------------------- */
+
+typedef struct {
+    emb_type type;
+    void *data; /* NULL in infer() unless the value is a constant */
+} emb_arg;
+
+typedef struct {
+    const emb_graph *g;
+    const emb_node *node;
+    emb_arg *in, *out; /* dense, row-major (NCHW); an input left out has type.rank = UINT32_MAX */
+    uint32_t n_in, n_out;
+    emb_error *err;
+} emb_call;
+
+struct emb_op {
+    const char *name;
+    uint8_t min_in, max_in; /* max 255 = any number */
+    emb_status (*infer)(emb_call *c); /* sets out[].type */
+    emb_status (*run)(emb_call *c);   /* fills out[].data */
+    const char *note;                 /* what of the operator is not covered, for the documentation */
+};
+
+/* The one table of operators claimed; the loader, `model inspect` and the tests share it. */
+extern const emb_op emb_ops[];
+extern const size_t emb_ops_count;
+const emb_op *emb_op_find(const char *name);
+
+size_t emb_dtype_size(emb_dtype t); /* 0 = not handled */
+int64_t emb_elements(const emb_type *t);
+size_t emb_type_bytes(const emb_type *t);
+bool emb_has(const emb_call *c, uint32_t in); /* the optional input is given */
+/* EMB_EFORMAT or EMB_EUNSUPPORTED with file, node, operator and the sentence. */
+emb_status emb_call_fail(const emb_call *c, emb_status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+const Onnx__Attribute *emb_attr(const Onnx__Node *n, const char *name);
+int64_t emb_attr_i(const Onnx__Node *n, const char *name, int64_t otherwise);
+float emb_attr_f(const Onnx__Node *n, const char *name, float otherwise);
+/* Copies at most max; -1 when absent. */
+int emb_attr_ints(const Onnx__Node *n, const char *name, int64_t *out, int max);
+bool emb_attr_is(const Onnx__Node *n, const char *name, const char *text); /* string attribute equals text */
+
+typedef struct { /* Conv and pools, two spatial dimensions */
+    int64_t kh, kw, sh, sw, dh, dw, top, left, bottom, right, oh, ow, group;
+    bool ceil_mode, count_pad;
+} emb_window;
+/* Reads kernel_shape, strides, dilations, pads, auto_pad, group, ceil_mode; checks; computes the output size. */
+EMB_CHECK emb_status emb_window_read(emb_call *c, const emb_type *x, int64_t kh, int64_t kw, emb_window *out);
+
+/* Runs one node over dense tensors. */
+EMB_CHECK emb_status emb_node_run(const emb_graph *g, const emb_node *n, emb_arg *in, emb_arg *out, emb_error *err);
+
+#endif

@@ -1,0 +1,99 @@
+/* inspect.c: what a model is and what the plan made of it, as text. */
+#include "model.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void print_type(FILE *to, const emb_type *t)
+{
+    fprintf(to, "%s [", t->dtype == EMB_F32 ? "float32" : t->dtype == EMB_I64 ? "int64" : "other");
+    for (uint32_t i = 0; i < t->rank; i++) fprintf(to, "%s%" PRId64, i > 0 ? ", " : "", t->dims[i]);
+    fputc(']', to);
+}
+
+static void print_operators(FILE *to, const emb_graph *g)
+{
+    fputs("operators    ", to);
+    for (size_t k = 0, first = 1; k < emb_ops_count; k++) {
+        size_t n = 0;
+        for (size_t i = 0; i < g->n_nodes; i++) n += g->nodes[i].op == &emb_ops[k];
+        if (n > 0) fprintf(to, "%s%s %zu", first ? "" : ", ", emb_ops[k].name, n), first = 0;
+    }
+    fputc('\n', to);
+}
+
+/* Seconds of each step: the median of rounds, so that a neighbour on the machine does not show. */
+static emb_status measure(const emb_model *m, double *seconds, emb_error *err)
+{
+    enum { ROUNDS = 21 };
+    size_t n = m->plan->n_steps;
+    double *all = calloc(ROUNDS * n + 1, sizeof *all);
+    emb_workspace *ws = NULL;
+    emb_status st = all == NULL ? emb_fail(err, EMB_ENOMEM, "no memory") : emb_workspace_new(m, &ws, err);
+    const float *out;
+    for (int r = -3; st == EMB_OK && r < ROUNDS; r++) st = emb_workspace_run(m, ws, r < 0 ? NULL : all + (size_t)r * n, &out, err);
+    for (size_t i = 0; st == EMB_OK && i < n; i++) {
+        double v[ROUNDS];
+        for (int r = 0; r < ROUNDS; r++) {
+            double t = all[(size_t)r * n + i];
+            int k = r;
+            for (; k > 0 && v[k - 1] > t; k--) v[k] = v[k - 1];
+            v[k] = t;
+        }
+        seconds[i] = v[ROUNDS / 2];
+    }
+    emb_workspace_free(ws);
+    free(all);
+    return st;
+}
+
+static void print_steps(FILE *to, const emb_plan *p, const double *seconds)
+{
+    double total = 0;
+    for (size_t i = 0; seconds != NULL && i < p->n_steps; i++) total += seconds[i];
+    fprintf(to, "\n%-4s %-12s %-26s %-22s %9s%s\n", "step", "kernel", "in -> out", "fused", "MMACs", seconds != NULL ? "      ms   share  GFLOP/s" : "");
+    for (size_t i = 0; i < p->n_steps; i++) {
+        const emb_step *s = &p->steps[i];
+        char shape[64];
+        snprintf(shape, sizeof shape, "%ux%ux%u -> %ux%ux%u", s->ih, s->iw, s->ic, s->oh, s->ow, s->oc);
+        fprintf(to, "%-4zu %-12s %-26s %-22s %9.3f", i, s->kind == EMB_STEP_GENERAL ? s->node->op->name : emb_step_name(s->kind), shape,
+                s->fused != NULL ? s->fused : "", (double)s->macs / 1e6);
+        if (seconds != NULL)
+            fprintf(to, " %8.4f %6.1f%% %8.1f", seconds[i] * 1e3, seconds[i] / total * 100, 2e-9 * (double)s->macs / (seconds[i] > 0 ? seconds[i] : 1));
+        fputc('\n', to);
+    }
+    if (seconds != NULL) fprintf(to, "total %.3f ms, %.1f GFLOP/s\n", total * 1e3, 2e-9 * (double)p->macs / total);
+}
+
+emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err)
+{
+    static const char *const fit[] = {"crop", "squash", "pad"};
+    const emb_graph *g = m->graph;
+    const emb_model_info *i = &m->info;
+    fprintf(to, "model        %s (%s)\nfingerprint  %s\nopset        %" PRId64 "\n", i->name, i->source, i->fingerprint, g->opset);
+    for (size_t k = 0; k < g->n_inputs; k++) {
+        fprintf(to, "input        %s ", g->values[g->inputs[k]].name);
+        print_type(to, &g->values[g->inputs[k]].type);
+        fputc('\n', to);
+    }
+    for (size_t k = 0; k < g->n_outputs; k++) {
+        fprintf(to, "output       %s ", g->values[g->outputs[k]].name);
+        print_type(to, &g->values[g->outputs[k]].type);
+        fprintf(to, "%s\n", k == 0 ? "  <- the embedding" : "");
+    }
+    fprintf(to, "preprocess   %s to %ux%u", fit[m->pp.fit], m->pp.w, m->pp.h);
+    if (m->pp.fit == EMB_FIT_CROP) fprintf(to, " of %u", m->pp.resize);
+    fprintf(to, ", mean %g %g %g, std %g %g %g\n", (double)m->pp.mean[0], (double)m->pp.mean[1], (double)m->pp.mean[2], (double)m->pp.std[0],
+            (double)m->pp.std[1], (double)m->pp.std[2]);
+    fprintf(to, "size         %.3f M parameters, %.2f M multiply-adds, arena %.2f MB\n", (double)i->parameters / 1e6, (double)i->macs / 1e6,
+            (double)m->plan->arena_bytes / 1e6);
+    fprintf(to, "kernels      %s, OpenBLAS %s\n", m->plan->k->name, emb_blas_core());
+    print_operators(to, g);
+    if (!layers) return EMB_OK;
+    double *seconds = timed ? calloc(m->plan->n_steps + 1, sizeof *seconds) : NULL;
+    emb_status st = timed ? (seconds == NULL ? emb_fail(err, EMB_ENOMEM, "no memory") : measure(m, seconds, err)) : EMB_OK;
+    if (st == EMB_OK) print_steps(to, m->plan, seconds);
+    free(seconds);
+    return st;
+}

@@ -1,0 +1,19 @@
+/* kernels.c: which table is in use. */
+#include "kernels.h"
+#include "../cpu.h"
+#include "../embed.h"
+
+const emb_kernels *emb_kernels_get(void)
+{
+    uint32_t f = emb_cpu_features();
+#if defined(__x86_64__)
+    if (f & EMB_CPU_AVX512) return &emb_kernels_avx512;
+    if (f & EMB_CPU_AVX2) return &emb_kernels_avx2;
+#elif defined(__aarch64__)
+    if (f & EMB_CPU_NEON) return &emb_kernels_neon;
+#endif
+    (void)f;
+    return &emb_kernels_ref;
+}
+
+const char *emb_cpu_kernels(void) { return emb_kernels_get()->name; }

@@ -1,0 +1,100 @@
+/* nn_ref.c: the scalar definition of every kernel, and what runs where no vector unit is known. */
+#include "kernels.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+static float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+enum { MR = 4, NR = 8 };
+
+static void tile(const emb_tile *t, uint32_t m)
+{
+    for (uint32_t i = 0; i < m; i++) {
+        float acc[NR];
+        for (uint32_t j = 0; j < NR; j++) acc[j] = t->bias[j];
+        for (uint32_t tap = 0; tap < t->taps; tap++) {
+            const float *a = t->a[tap * m + i], *b = t->b + (size_t)tap * t->k * NR;
+            for (uint32_t x = 0; x < t->k; x++)
+                for (uint32_t j = 0; j < NR; j++) acc[j] += a[x] * b[x * NR + j];
+        }
+        for (uint32_t j = 0; j < t->n; j++) {
+            float v = acc[j] + (t->residual != NULL ? t->residual[i * t->ldc + j] : 0);
+            t->c[i * t->ldc + j] = clamp(v, t->lo, t->hi);
+        }
+    }
+}
+
+static void depthwise(const float *const *a, uint32_t taps, const float *w, const float *bias, uint32_t channels,
+                      uint32_t pixels, float *out, float lo, float hi)
+{
+    for (uint32_t p = 0; p < pixels; p++)
+        for (uint32_t c = 0; c < channels; c++) {
+            float sum = bias[c];
+            for (uint32_t t = 0; t < taps; t++) sum += a[p * taps + t][c] * w[(size_t)t * channels + c];
+            out[(size_t)p * channels + c] = clamp(sum, lo, hi);
+        }
+}
+
+static void max_pool(const float *const *a, uint32_t taps, uint32_t channels, float *out)
+{
+    for (uint32_t c = 0; c < channels; c++) {
+        float best = a[0][c];
+        for (uint32_t t = 1; t < taps; t++) best = a[t][c] > best ? a[t][c] : best;
+        out[c] = best;
+    }
+}
+
+static void sum_pool(const float *const *a, uint32_t taps, float scale, uint32_t channels, float *out)
+{
+    for (uint32_t c = 0; c < channels; c++) {
+        float sum = 0;
+        for (uint32_t t = 0; t < taps; t++) sum += a[t][c];
+        out[c] = sum * scale;
+    }
+}
+
+static void global_mean(const float *x, size_t pixels, uint32_t channels, float *out)
+{
+    for (uint32_t c = 0; c < channels; c++) {
+        float sum = 0;
+        for (size_t p = 0; p < pixels; p++) sum += x[p * channels + c];
+        out[c] = sum / (float)pixels;
+    }
+}
+
+static void add(const float *a, const float *b, size_t n, float *out, float lo, float hi)
+{
+    for (size_t i = 0; i < n; i++) out[i] = clamp(a[i] + b[i], lo, hi);
+}
+
+static void mul(const float *a, const float *b, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++) out[i] = a[i] * b[i];
+}
+
+static void affine(const float *x, size_t pixels, uint32_t channels, const float *scale, const float *shift, float *out,
+                   float lo, float hi)
+{
+    for (size_t p = 0; p < pixels; p++)
+        for (uint32_t c = 0; c < channels; c++)
+            out[p * channels + c] = clamp(x[p * channels + c] * scale[c] + (shift != NULL ? shift[c] : 0), lo, hi);
+}
+
+static void act(float *x, size_t n, emb_act kind, float a, float b)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i];
+        switch (kind) {
+        case EMB_ACT_NONE: break;
+        case EMB_ACT_SIGMOID: v = 1 / (1 + expf(-v)); break;
+        case EMB_ACT_SWISH: v = v / (1 + expf(-v)); break;
+        case EMB_ACT_HSWISH: v = v * clamp(v / 6 + 0.5f, 0, 1); break;
+        case EMB_ACT_HSIGMOID: v = clamp(a * v + b, 0, 1); break;
+        case EMB_ACT_GELU: v = 0.5f * v * (1 + erff(v * 0.70710678f)); break;
+        }
+        x[i] = v;
+    }
+}
+
+const emb_kernels emb_kernels_ref = {"ref", MR, NR, tile, depthwise, max_pool, sum_pool, global_mean, add, mul, affine, act};

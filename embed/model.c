@@ -1,0 +1,223 @@
+/* model.c: an ONNX file (or the built-in one) opened as an image encoder: metadata, fingerprint, plan, workspaces. */
+#include "model.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <nettle/sha2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+extern const unsigned char emb_builtin_onnx[], emb_builtin_onnx_end[]; /* builtin.c */
+
+emb_status emb_file_read(const char *path, size_t limit, void **bytes, size_t *n, emb_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        int e = errno;
+        if (fd >= 0) close(fd);
+        return emb_fail(err, EMB_EIO, "cannot open %s: %s", path, strerror(e));
+    }
+    emb_status status = EMB_OK;
+    char *b = NULL;
+    size_t have = 0, size = (size_t)st.st_size;
+    if (!S_ISREG(st.st_mode)) status = emb_fail(err, EMB_EIO, "%s is not a regular file", path);
+    else if (size > limit) status = emb_fail(err, EMB_ELIMIT, "%s has %zu bytes, the limit is %zu", path, size, limit);
+    else if ((b = malloc(size + 1)) == NULL) status = emb_fail(err, EMB_ENOMEM, "no memory to read %s", path);
+    while (status == EMB_OK && have < size) {
+        ssize_t k = read(fd, b + have, size - have);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) status = emb_fail(err, EMB_EIO, "cannot read %s: %s", path, k < 0 ? strerror(errno) : "it became shorter");
+        else have += (size_t)k;
+    }
+    close(fd);
+    if (status != EMB_OK) {
+        free(b);
+        return status;
+    }
+    *bytes = b;
+    *n = size;
+    return EMB_OK;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------------- */
+
+static bool three_floats(const char *text, float out[3])
+{
+    for (int i = 0; i < 3; i++) {
+        char *end;
+        out[i] = strtof(text, &end);
+        if (end == text || !isfinite(out[i]) || *end != (i < 2 ? ',' : 0)) return false;
+        text = end + 1;
+    }
+    return true;
+}
+
+static emb_status read_preproc(emb_model *m, emb_error *err)
+{
+    const emb_graph *g = m->graph;
+    emb_preproc *pp = &m->pp;
+    *pp = (emb_preproc){m->plan->in_w, m->plan->in_h, 0, EMB_FIT_CROP, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
+    const char *mean = emb_graph_metadata(g, "likeness.mean"), *std = emb_graph_metadata(g, "likeness.std");
+    const char *fit = emb_graph_metadata(g, "likeness.fit"), *resize = emb_graph_metadata(g, "likeness.resize");
+    if (mean != NULL && !three_floats(mean, pp->mean))
+        return emb_fail(err, EMB_EFORMAT, "%s: likeness.mean is \"%.60s\", not three numbers", g->file, mean);
+    if (std != NULL && (!three_floats(std, pp->std) || !(pp->std[0] > 0 && pp->std[1] > 0 && pp->std[2] > 0)))
+        return emb_fail(err, EMB_EFORMAT, "%s: likeness.std is \"%.60s\", not three numbers above 0", g->file, std);
+    if (fit != NULL) {
+        if (strcmp(fit, "squash") == 0) pp->fit = EMB_FIT_SQUASH;
+        else if (strcmp(fit, "pad") == 0) pp->fit = EMB_FIT_PAD;
+        else if (strcmp(fit, "crop") != 0)
+            return emb_fail(err, EMB_EFORMAT, "%s: likeness.fit is \"%.60s\", not crop, squash or pad", g->file, fit);
+    }
+    uint32_t side = pp->w > pp->h ? pp->w : pp->h;
+    pp->resize = side * 8 / 7; /* 256 for 224, the usual evaluation */
+    if (resize != NULL) {
+        long v = strtol(resize, NULL, 10);
+        if (v < (long)side || v > 8192)
+            return emb_fail(err, EMB_EFORMAT, "%s: likeness.resize is \"%.60s\"; it must be %u to 8192", g->file, resize, side);
+        pp->resize = (uint32_t)v;
+    }
+    return EMB_OK;
+}
+
+static void fingerprint(emb_model *m, const void *bytes, size_t n)
+{
+    struct sha256_ctx h;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    sha256_init(&h);
+    sha256_update(&h, n, bytes);
+    sha256_update(&h, sizeof EMB_PREPROC_VERSION, (const uint8_t *)EMB_PREPROC_VERSION);
+    sha256_digest(&h, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(m->info.fingerprint + i * 2, 3, "%02x", digest[i]);
+}
+
+/* ---- open ----------------------------------------------------------------------------------------- */
+
+static emb_status open_bytes(const void *bytes, size_t n, const char *source, emb_model **out, emb_error *err)
+{
+    emb_model *m = calloc(1, sizeof *m);
+    if (m == NULL || (m->source = strdup(source)) == NULL) {
+        free(m);
+        return emb_fail(err, EMB_ENOMEM, "no memory for a model");
+    }
+    emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
+    if (st == EMB_OK) st = emb_plan_new(m->graph, &m->plan, err);
+    if (st == EMB_OK) st = read_preproc(m, err);
+    if (st != EMB_OK) {
+        emb_model_close(m);
+        return st;
+    }
+    fingerprint(m, bytes, n);
+    const char *name = emb_graph_metadata(m->graph, "likeness.name"), *slash = strrchr(m->source, '/');
+    m->info.name = name != NULL && name[0] != 0 ? name : slash != NULL ? slash + 1 : m->source;
+    m->info.source = m->source;
+    m->info.dim = m->plan->dim;
+    m->info.input_w = m->plan->in_w;
+    m->info.input_h = m->plan->in_h;
+    uint32_t side = m->pp.resize > m->pp.h ? m->pp.resize : m->pp.h;
+    m->info.decode_side = 2 * side > 320 ? 2 * side : 320; /* renditions are cut from the same picture */
+    m->info.macs = m->plan->macs;
+    for (size_t i = 0; i < m->graph->proto->graph->n_initializer; i++) {
+        const Onnx__Tensor *t = m->graph->proto->graph->initializer[i];
+        uint64_t k = 1;
+        for (size_t d = 0; d < t->n_dims; d++) k *= (uint64_t)t->dims[d];
+        m->info.parameters += k;
+    }
+    *out = m;
+    return EMB_OK;
+}
+
+emb_status emb_model_open(const char *path, emb_model **out, emb_error *err)
+{
+    void *bytes;
+    size_t n;
+    emb_status st = emb_file_read(path, EMB_MAX_MODEL_BYTES, &bytes, &n, err);
+    if (st != EMB_OK) return st;
+    st = open_bytes(bytes, n, path, out, err);
+    free(bytes);
+    return st;
+}
+
+emb_status emb_model_open_builtin(emb_model **out, emb_error *err)
+{
+    return open_bytes(emb_builtin_onnx, (size_t)(emb_builtin_onnx_end - emb_builtin_onnx), "built-in", out, err);
+}
+
+emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out, emb_error *err)
+{
+    return open_bytes(bytes, n, name, out, err);
+}
+
+void emb_model_close(emb_model *m)
+{
+    if (m == NULL) return;
+    emb_plan_free(m->plan);
+    emb_graph_free(m->graph);
+    free(m->source);
+    free(m);
+}
+
+const emb_model_info *emb_model_get_info(const emb_model *m) { return &m->info; }
+
+/* ---- run ------------------------------------------------------------------------------------------ */
+
+struct emb_workspace {
+    char *arena;
+    const float **pointers;
+    emb_scratch scratch;
+};
+
+emb_status emb_workspace_new(const emb_model *m, emb_workspace **out, emb_error *err)
+{
+    emb_workspace *ws = calloc(1, sizeof *ws);
+    if (ws != NULL) {
+        ws->arena = aligned_alloc(64, m->plan->arena_bytes + 64);
+        ws->pointers = malloc((m->plan->pointers + 1) * sizeof(float *));
+    }
+    if (ws == NULL || ws->arena == NULL || ws->pointers == NULL) {
+        emb_workspace_free(ws);
+        return emb_fail(err, EMB_ENOMEM, "no memory for a workspace of %zu bytes", m->plan->arena_bytes);
+    }
+    memset(ws->arena, 0, m->plan->arena_bytes + 64);
+    *out = ws;
+    return EMB_OK;
+}
+
+void emb_workspace_free(emb_workspace *ws)
+{
+    if (ws == NULL) return;
+    free(ws->arena);
+    free(ws->pointers);
+    emb_scratch_free(&ws->scratch);
+    free(ws);
+}
+
+float *emb_workspace_input(const emb_model *m, emb_workspace *ws)
+{
+    return (float *)(void *)(ws->arena + m->plan->buffers[m->plan->input].offset);
+}
+
+emb_status emb_workspace_run(const emb_model *m, emb_workspace *ws, double *timings, const float **out, emb_error *err)
+{
+    emb_status st = emb_plan_run(m->plan, ws->arena, ws->pointers, timings, err);
+    if (st == EMB_OK) *out = (const float *)(const void *)(ws->arena + m->plan->buffers[m->plan->output].offset);
+    return st;
+}
+
+emb_status emb_embed(const emb_model *m, emb_workspace *ws, emb_view src, const emb_crop *crop, float *out, emb_error *err)
+{
+    const float *raw;
+    emb_status st = emb_preprocess(src, crop, &m->pp, EMB_NHWC, emb_workspace_input(m, ws), &ws->scratch, err);
+    if (st == EMB_OK) st = emb_workspace_run(m, ws, NULL, &raw, err);
+    if (st != EMB_OK) return st;
+    double sum = 0;
+    for (uint32_t i = 0; i < m->info.dim; i++) sum += (double)raw[i] * (double)raw[i];
+    if (!isfinite(sum) || sum < 1e-24) return emb_fail(err, EMB_EFORMAT, "the model gives no usable embedding for this picture");
+    float scale = (float)(1 / sqrt(sum));
+    for (uint32_t i = 0; i < m->info.dim; i++) out[i] = raw[i] * scale;
+    return EMB_OK;
+}

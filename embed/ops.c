@@ -1,0 +1,111 @@
+/* ops.c: the one table of operators, and checks that several of them share. */
+#include "ops.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define OP(onnx, min, max, fn, note) {onnx, min, max, emb_op_##fn##_infer, emb_op_##fn##_run, note}
+
+const emb_op emb_ops[] = {
+    OP("Abs", 1, 1, unary, NULL),
+    OP("Add", 2, 2, binary, NULL),
+    OP("AveragePool", 1, 1, average_pool, "two spatial dimensions"),
+    OP("BatchNormalization", 5, 5, affine, "inference only"),
+    OP("Cast", 1, 1, cast, NULL),
+    OP("Clip", 1, 3, clip, NULL),
+    OP("Concat", 1, 255, concat, NULL),
+    OP("Constant", 0, 0, constant, NULL),
+    OP("ConstantOfShape", 1, 1, constant_of_shape, NULL),
+    OP("Conv", 2, 3, conv, "two spatial dimensions"),
+    OP("Div", 2, 2, binary, NULL),
+    OP("Dropout", 1, 3, identity, "inference only"),
+    OP("Elu", 1, 1, unary, NULL),
+    OP("Equal", 2, 2, compare, NULL),
+    OP("Erf", 1, 1, unary, NULL),
+    OP("Exp", 1, 1, unary, NULL),
+    OP("Expand", 2, 2, expand, NULL),
+    OP("Flatten", 1, 1, flatten, NULL),
+    OP("Floor", 1, 1, unary, NULL),
+    OP("Gather", 2, 2, gather, NULL),
+    OP("Gemm", 2, 3, gemm, NULL),
+    OP("GlobalAveragePool", 1, 1, global_pool, NULL),
+    OP("GlobalMaxPool", 1, 1, global_pool, NULL),
+    OP("Greater", 2, 2, compare, NULL),
+    OP("HardSigmoid", 1, 1, unary, NULL),
+    OP("HardSwish", 1, 1, unary, NULL),
+    OP("Identity", 1, 1, identity, NULL),
+    OP("LRN", 1, 1, lrn, NULL),
+    OP("LayerNormalization", 2, 3, layer_norm, "first output only"),
+    OP("LeakyRelu", 1, 1, unary, NULL),
+    OP("Less", 2, 2, compare, NULL),
+    OP("Log", 1, 1, unary, NULL),
+    OP("LpNormalization", 1, 1, lp_norm, NULL),
+    OP("MatMul", 2, 2, matmul, NULL),
+    OP("Max", 2, 2, binary, "two inputs"),
+    OP("MaxPool", 1, 1, max_pool, "two spatial dimensions, no indices"),
+    OP("Min", 2, 2, binary, "two inputs"),
+    OP("Mul", 2, 2, binary, NULL),
+    OP("Neg", 1, 1, unary, NULL),
+    OP("PRelu", 2, 2, prelu, NULL),
+    OP("Pad", 1, 3, pad, "constant, edge and reflect"),
+    OP("Pow", 2, 2, binary, NULL),
+    OP("Reciprocal", 1, 1, unary, NULL),
+    OP("ReduceL2", 1, 1, reduce, NULL),
+    OP("ReduceMax", 1, 1, reduce, NULL),
+    OP("ReduceMean", 1, 1, reduce, NULL),
+    OP("ReduceMin", 1, 1, reduce, NULL),
+    OP("ReduceSum", 1, 2, reduce, NULL),
+    OP("Relu", 1, 1, unary, NULL),
+    OP("Reshape", 2, 2, reshape, NULL),
+    OP("Shape", 1, 1, shape, NULL),
+    OP("Sigmoid", 1, 1, unary, NULL),
+    OP("Slice", 1, 5, slice, NULL),
+    OP("Softmax", 1, 1, softmax, NULL),
+    OP("Softplus", 1, 1, unary, NULL),
+    OP("Split", 1, 2, split, NULL),
+    OP("Sqrt", 1, 1, unary, NULL),
+    OP("Squeeze", 1, 2, squeeze, NULL),
+    OP("Sub", 2, 2, binary, NULL),
+    OP("Tanh", 1, 1, unary, NULL),
+    OP("Transpose", 1, 1, transpose, NULL),
+    OP("Unsqueeze", 1, 2, unsqueeze, NULL),
+    OP("Where", 3, 3, where, NULL),
+};
+const size_t emb_ops_count = sizeof emb_ops / sizeof *emb_ops;
+
+const emb_op *emb_op_find(const char *name)
+{
+    for (size_t i = 0; i < emb_ops_count; i++)
+        if (strcmp(emb_ops[i].name, name) == 0) return &emb_ops[i];
+    return NULL;
+}
+
+emb_status emb_want_float(emb_call *c, uint32_t in)
+{
+    if (c->in[in].type.dtype == EMB_F32) return EMB_OK;
+    return emb_call_fail(c, EMB_EUNSUPPORTED, "input %u has data type %d, only float is supported here", in,
+                         (int)c->in[in].type.dtype);
+}
+
+emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out)
+{
+    if (axis < -(int64_t)rank || axis >= (int64_t)rank)
+        return emb_call_fail(c, EMB_EFORMAT, "axis %" PRId64 " of a tensor of rank %" PRIu32, axis, rank);
+    *out = (uint32_t)(axis < 0 ? axis + rank : axis);
+    return EMB_OK;
+}
+
+emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, uint32_t *n)
+{
+    const emb_arg *a = &c->in[in];
+    if (a->data == NULL)
+        return emb_call_fail(c, EMB_EUNSUPPORTED, "input %u depends on the picture; it must be a constant", in);
+    if (a->type.dtype != EMB_I64 && a->type.dtype != EMB_I32)
+        return emb_call_fail(c, EMB_EFORMAT, "input %u must hold integers", in);
+    int64_t count = emb_elements(&a->type);
+    if (count > max) return emb_call_fail(c, EMB_EFORMAT, "input %u has %" PRId64 " elements, at most %" PRIu32, in, count, max);
+    *n = (uint32_t)count;
+    for (uint32_t i = 0; i < *n; i++)
+        out[i] = a->type.dtype == EMB_I64 ? ((const int64_t *)a->data)[i] : ((const int32_t *)a->data)[i];
+    return EMB_OK;
+}

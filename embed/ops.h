@@ -1,0 +1,24 @@
+/* ops.h: the operator functions, one pair each; the table that names them is ops.c. */
+#ifndef LK_OPS_H
+#define LK_OPS_H
+
+#include "graph.h"
+
+#define EMB_OP_LIST(X)                                                                                                  \
+    X(affine) X(average_pool) X(binary) X(cast) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape)     \
+    X(conv) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
+    X(max_pool) X(pad) X(prelu) X(reduce) X(reshape) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
+    X(unary) X(unsqueeze) X(where)
+
+#define EMB_OP_DECLARE(n) emb_status emb_op_##n##_infer(emb_call *c); emb_status emb_op_##n##_run(emb_call *c);
+EMB_OP_LIST(EMB_OP_DECLARE)
+#undef EMB_OP_DECLARE
+
+/* Checks used by several. */
+EMB_CHECK emb_status emb_want_float(emb_call *c, uint32_t in);
+/* axis in -rank..rank-1 -> 0..rank-1. */
+EMB_CHECK emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out);
+/* Integers of a constant I64 or I32 input; at most max. */
+EMB_CHECK emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, uint32_t *n);
+
+#endif

@@ -1,0 +1,103 @@
+/* plan.h: a graph made ready to run: steps, packed weights and one arena, all chosen once at load.
+ *
+ * A value of shape [1, C, H, W] lives as NHWC wherever kernels make or take it, and densely (NCHW) where the general
+ * executor does; a conversion step is inserted when one form is asked for and only the other exists. */
+#ifndef LK_PLAN_H
+#define LK_PLAN_H
+
+#include "graph.h"
+#include "kernels/kernels.h"
+
+typedef enum {
+    EMB_STEP_CONV,      /* also Gemm and MatMul with constant weights: 1 x 1 over rows */
+    EMB_STEP_DEPTHWISE,
+    EMB_STEP_MAX_POOL,
+    EMB_STEP_AVG_POOL,
+    EMB_STEP_GLOBAL_MEAN,
+    EMB_STEP_ADD,
+    EMB_STEP_MUL,
+    EMB_STEP_AFFINE,    /* constant scale and shift by channel, and clamps alone */
+    EMB_STEP_GATE,      /* x[p][c] * s[c], squeeze and excite */
+    EMB_STEP_ACT,
+    EMB_STEP_CONCAT,    /* channels */
+    EMB_STEP_TO_NCHW,
+    EMB_STEP_TO_NHWC,
+    EMB_STEP_GENERAL,   /* the operator's own run(), dense */
+} emb_step_kind;
+
+typedef struct {
+    emb_step_kind kind;
+    const emb_node *node;
+    char *fused;            /* what was taken in, for people */
+    int32_t *in, n_in;      /* buffers; GENERAL: -1 where the argument is a constant */
+    int32_t out, residual, scratch; /* buffers, -1 none; scratch: the padded input of a merged convolution */
+    emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
+    int32_t *out_bufs;
+    uint32_t ih, iw, ic, oh, ow, oc; /* NHWC; rows without picture are oh = 1, ow = rows */
+    emb_window w;
+    bool merged;            /* taps of a row are one run of kw * ic floats over a padded copy */
+    float lo, hi;
+    emb_act act;
+    float act_a, act_b;
+    float *weights, *bias;  /* packed, owned; AFFINE: scale and shift */
+    uint64_t macs;
+} emb_step;
+
+typedef struct {
+    size_t bytes, offset;
+    int32_t first, last; /* steps between which it is alive */
+} emb_buffer;
+
+typedef struct {
+    const emb_kernels *k;
+    const emb_graph *graph;
+    emb_step *steps;
+    size_t n_steps, cap_steps;
+    emb_buffer *buffers;
+    size_t n_buffers, cap_buffers;
+    size_t arena_bytes, pointers; /* what a workspace needs */
+    float *zeros;                 /* a row of them, what padding points to */
+    uint32_t row;                 /* its length */
+    int32_t input, output;        /* buffers */
+    bool input_nhwc;
+    uint32_t in_w, in_h, dim;
+    uint64_t macs;
+} emb_plan;
+
+/* The graph must outlive the plan. */
+EMB_CHECK emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err);
+void emb_plan_free(emb_plan *p);
+/* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
+ * that are added to. */
+EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err);
+const char *emb_step_name(emb_step_kind k);
+#define EMB_TILES_AT_ONCE 8 /* tiles whose pointers are made together, so that a panel of weights serves them all */
+
+/* ---- between the planning files ------------------------------------------------------------------- */
+
+typedef struct {
+    const emb_graph *g;
+    emb_plan *p;
+    emb_error *err;
+    int32_t *nhwc, *dense; /* value -> buffer, -1 */
+    int32_t *consumer;     /* value -> last node that takes it, -1 */
+    bool *done;            /* node is part of an earlier step */
+} emb_planner;
+
+emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n); /* NULL = no memory */
+int32_t emb_plan_buffer(emb_planner *pl, size_t bytes);                         /* -1 = no memory */
+bool emb_is_image(const emb_type *t);                                           /* float [1, C, H, W] */
+/* The value in the form asked for, converting when needed; -1 = no memory. */
+int32_t emb_plan_nhwc(emb_planner *pl, int32_t v);
+int32_t emb_plan_dense(emb_planner *pl, int32_t v);
+bool emb_plan_ready(const emb_planner *pl, int32_t v); /* computed by an earlier step */
+const emb_node *emb_plan_only_consumer(const emb_planner *pl, int32_t v);
+/* A constant with one float a channel of `t` (or one in all): fills out[c]; false when it is not that. */
+bool emb_plan_by_channel(const emb_planner *pl, int32_t v, const emb_type *t, float *out);
+/* Relu, Clip and the smooth ones: sets lo, hi or act of the step; false for any other node. */
+bool emb_plan_activation(const emb_planner *pl, const emb_node *n, emb_step *s);
+/* n's output becomes the last value of the step. *handled false: leave the node to the general executor. */
+EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
+EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);
+
+#endif

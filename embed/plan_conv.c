@@ -1,0 +1,267 @@
+/* plan_conv.c: convolutions and products by constants: what follows them is taken in (batch norm, constants by channel,
+ * a residual, an activation), then the weights are packed for the kernels' tile. */
+#include "plan.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct { /* a convolution on its way into a step; weights as ONNX has them, scaled in place */
+    emb_step step;
+    float *w, *b; /* [oc][ic / group][kh][kw], [oc] */
+    size_t per_channel;
+    int32_t residual; /* value, -1 */
+    int32_t out;      /* value */
+    bool sealed;      /* a residual or an activation is in: nothing linear may follow */
+    char fused[64];
+} draft;
+
+static void note(draft *d, const char *text)
+{
+    size_t n = strlen(d->fused);
+    snprintf(d->fused + n, sizeof d->fused - n, "+%s", text);
+}
+
+static void scale_shift(draft *d, const float *scale, const float *shift)
+{
+    for (uint32_t o = 0; o < d->step.oc; o++) {
+        for (size_t i = 0; scale != NULL && i < d->per_channel; i++) d->w[o * d->per_channel + i] *= scale[o];
+        if (scale != NULL) d->b[o] *= scale[o];
+        if (shift != NULL) d->b[o] += shift[o];
+    }
+}
+
+static bool take_batch_norm(const emb_planner *pl, const emb_node *n, draft *d)
+{
+    const float *p[5];
+    for (int i = 1; i < 5; i++)
+        if ((p[i] = pl->g->values[n->in[i]].data) == NULL) return false;
+    float eps = emb_attr_f(n->proto, "epsilon", 1e-5f);
+    for (uint32_t o = 0; o < d->step.oc; o++) {
+        float k = p[1][o] / sqrtf(p[4][o] + eps);
+        for (size_t i = 0; i < d->per_channel; i++) d->w[o * d->per_channel + i] *= k;
+        d->b[o] = d->b[o] * k + p[2][o] - p[3][o] * k;
+    }
+    return true;
+}
+
+/* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes. */
+static bool take_self_gate(emb_planner *pl, draft *d)
+{
+    if (pl->g->values[d->out].uses != 2) return false;
+    for (size_t i = 0; i < pl->g->n_nodes; i++) {
+        const emb_node *s = &pl->g->nodes[i];
+        bool hard = strcmp(s->op->name, "HardSigmoid") == 0;
+        if (s->folded || s->in[0] != d->out || (!hard && strcmp(s->op->name, "Sigmoid") != 0)) continue;
+        const emb_node *m = emb_plan_only_consumer(pl, s->out[0]);
+        if (m == NULL || strcmp(m->op->name, "Mul") != 0) return false;
+        if (!((m->in[0] == d->out && m->in[1] == s->out[0]) || (m->in[1] == d->out && m->in[0] == s->out[0]))) return false;
+        if (hard && (fabsf(emb_attr_f(s->proto, "alpha", 0.2f) - 1.0f / 6) > 1e-4f || fabsf(emb_attr_f(s->proto, "beta", 0.5f) - 0.5f) > 1e-4f))
+            return false;
+        d->step.act = hard ? EMB_ACT_HSWISH : EMB_ACT_SWISH;
+        note(d, hard ? "HardSwish" : "Swish");
+        pl->done[s - pl->g->nodes] = pl->done[m - pl->g->nodes] = true;
+        d->out = m->out[0];
+        return true;
+    }
+    return false;
+}
+
+/* Takes the next node in, if it can be: true and d->out moves on. */
+static bool take_next(emb_planner *pl, draft *d, float *tmp)
+{
+    if (d->step.act != EMB_ACT_NONE || d->step.lo != -INFINITY || d->step.hi != INFINITY) return false;
+    if (take_self_gate(pl, d)) return false; /* an activation ends the chain */
+    const emb_node *n = emb_plan_only_consumer(pl, d->out);
+    if (n == NULL || n->op->name == NULL) return false;
+    const emb_type *t = &pl->g->values[d->out].type;
+    const char *op = n->op->name;
+    bool taken = false;
+    if (strcmp(op, "BatchNormalization") == 0 && !d->sealed && n->in[0] == d->out) {
+        taken = take_batch_norm(pl, n, d);
+    } else if (strcmp(op, "Add") == 0 || strcmp(op, "Mul") == 0) {
+        int32_t other = n->in[0] == d->out ? n->in[1] : n->in[0];
+        bool add = op[0] == 'A';
+        if (!d->sealed && emb_plan_by_channel(pl, other, t, tmp)) {
+            scale_shift(d, add ? NULL : tmp, add ? tmp : NULL);
+            taken = true;
+        } else if (add && d->residual < 0 && other != d->out && emb_plan_ready(pl, other) &&
+                   memcmp(t->dims, pl->g->values[other].type.dims, t->rank * sizeof *t->dims) == 0 &&
+                   pl->g->values[other].type.rank == t->rank) {
+            d->residual = other;
+            d->sealed = taken = true;
+        }
+    } else {
+        taken = emb_plan_activation(pl, n, &d->step);
+    }
+    if (!taken) return false;
+    note(d, op);
+    pl->done[n - pl->g->nodes] = true;
+    d->out = n->out[0];
+    return true;
+}
+
+/* ---- packing ---------------------------------------------------------------------------------------- */
+
+static float *aligned_floats(size_t n) { return aligned_alloc(64, (n * sizeof(float) + EMB_KERNEL_SLACK + 63) / 64 * 64); }
+
+/* [group][panel][tap][k][nr] and biases to match; a merged convolution has kh taps of kw * ic. */
+static bool pack(draft *d, uint32_t nr)
+{
+    emb_step *s = &d->step;
+    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups;
+    uint32_t panels = (oc + nr - 1) / nr, taps = (uint32_t)(s->w.kh * s->w.kw);
+    size_t panel = (size_t)taps * ic * nr;
+    s->weights = aligned_floats(panel * panels * groups);
+    s->bias = aligned_floats((size_t)nr * panels * groups);
+    if (s->weights == NULL || s->bias == NULL) return false;
+    for (uint32_t g = 0; g < groups; g++)
+        for (uint32_t p = 0; p < panels; p++) {
+            float *to = s->weights + panel * (g * panels + p), *bias = s->bias + (size_t)nr * (g * panels + p);
+            for (uint32_t j = 0; j < nr; j++) {
+                uint32_t o = p * nr + j;
+                bias[j] = o < oc ? d->b[g * oc + o] : 0;
+                const float *w = d->w + (size_t)(g * oc + o) * d->per_channel; /* [ic][kh * kw] */
+                for (uint32_t t = 0; t < taps; t++)
+                    for (uint32_t x = 0; x < ic; x++) /* tap-major, channels inside: also the order of merged rows */
+                        to[((size_t)t * ic + x) * nr + j] = o < oc ? w[(size_t)x * taps + t] : 0;
+            }
+        }
+    return true;
+}
+
+static bool pack_depthwise(draft *d)
+{
+    emb_step *s = &d->step;
+    uint32_t taps = (uint32_t)(s->w.kh * s->w.kw);
+    s->weights = aligned_floats((size_t)taps * s->oc);
+    s->bias = aligned_floats(s->oc);
+    if (s->weights == NULL || s->bias == NULL) return false;
+    for (uint32_t c = 0; c < s->oc; c++) {
+        s->bias[c] = d->b[c];
+        for (uint32_t t = 0; t < taps; t++) s->weights[(size_t)t * s->oc + c] = d->w[(size_t)c * taps + t];
+    }
+    return true;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------ */
+
+static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t in, bool image)
+{
+    emb_step *s = &d->step;
+    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d) : pack(d, pl->p->k->nr);
+    int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_dense(pl, d->residual);
+    if (ok && d->residual >= 0 && residual < 0) ok = false;
+    if (ok && s->merged) {
+        size_t h = (size_t)(s->ih + s->w.top + s->w.bottom), w = (size_t)(s->iw + s->w.left + s->w.right);
+        ok = (s->scratch = emb_plan_buffer(pl, (h * w * s->ic + (size_t)s->w.kw * s->ic) * sizeof(float))) >= 0;
+    }
+    int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * sizeof(float)) : -1;
+    emb_step *step = out >= 0 ? emb_plan_step(pl, s->kind, n) : NULL;
+    int32_t *ins = step != NULL ? malloc(sizeof *ins) : NULL;
+    char *fused = ins != NULL ? strdup(d->fused) : NULL;
+    if (fused == NULL) {
+        free(ins);
+        free(s->weights);
+        free(s->bias);
+        if (step != NULL) pl->p->n_steps--;
+        return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    }
+    *ins = in;
+    s->in = ins;
+    s->n_in = 1;
+    s->fused = fused;
+    s->node = n;
+    s->out = out;
+    s->residual = residual;
+    *step = *s;
+    (image ? pl->nhwc : pl->dense)[d->out] = out;
+    return EMB_OK;
+}
+
+static emb_status finish(emb_planner *pl, const emb_node *n, draft *d, int32_t in_value, bool image)
+{
+    emb_step *s = &d->step;
+    float *tmp = malloc((s->oc + 1u) * sizeof *tmp);
+    if (tmp == NULL) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    while (take_next(pl, d, tmp)) {}
+    free(tmp);
+    int32_t in = image ? emb_plan_nhwc(pl, in_value) : emb_plan_dense(pl, in_value);
+    if (in < 0) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    return commit(pl, n, d, in, image);
+}
+
+static const emb_step blank = {.out = -1, .residual = -1, .scratch = -1, .lo = -INFINITY, .hi = INFINITY};
+
+emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
+{
+    const emb_value *x = &pl->g->values[n->in[0]], *w = &pl->g->values[n->in[1]], *y = &pl->g->values[n->out[0]];
+    const float *bias = n->n_in > 2 && n->in[2] >= 0 ? pl->g->values[n->in[2]].data : NULL;
+    *handled = emb_is_image(&x->type) && w->data != NULL && (n->n_in < 3 || n->in[2] < 0 || bias != NULL);
+    if (!*handled) return EMB_OK;
+    draft d = {.step = blank, .residual = -1, .out = n->out[0]};
+    emb_step *s = &d.step;
+    emb_arg in[3] = {{x->type, NULL}, {w->type, w->data}, {{0}, NULL}}, out[1] = {{y->type, NULL}};
+    emb_call c = {pl->g, n, in, out, 2, 1, pl->err};
+    emb_status st = emb_window_read(&c, &x->type, w->type.dims[2], w->type.dims[3], &s->w);
+    if (st != EMB_OK) return st;
+    s->ic = (uint32_t)x->type.dims[1], s->ih = (uint32_t)x->type.dims[2], s->iw = (uint32_t)x->type.dims[3];
+    s->oc = (uint32_t)y->type.dims[1], s->oh = (uint32_t)y->type.dims[2], s->ow = (uint32_t)y->type.dims[3];
+    s->kind = s->w.group == s->ic && s->oc == s->ic && s->ic > 1 ? EMB_STEP_DEPTHWISE : EMB_STEP_CONV;
+    s->merged = s->kind == EMB_STEP_CONV && s->w.group == 1 && s->w.dw == 1 && s->w.kw > 1 && s->ic <= 8;
+    d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
+    s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
+    d.w = malloc((size_t)s->oc * d.per_channel * sizeof(float));
+    d.b = calloc(s->oc, sizeof(float));
+    if (d.w == NULL || d.b == NULL) {
+        st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    } else {
+        memcpy(d.w, w->data, (size_t)s->oc * d.per_channel * sizeof(float));
+        if (bias != NULL) memcpy(d.b, bias, s->oc * sizeof(float));
+        st = finish(pl, n, &d, n->in[0], true);
+    }
+    free(d.w);
+    free(d.b);
+    return st;
+}
+
+/* Gemm (A not transposed, alpha = beta = 1) and MatMul with a constant matrix: rows of the dense input times it. */
+emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
+{
+    const emb_value *x = &pl->g->values[n->in[0]], *w = &pl->g->values[n->in[1]];
+    bool gemm = strcmp(n->op->name, "Gemm") == 0;
+    bool tb = gemm && emb_attr_i(n->proto, "transB", 0) != 0;
+    const emb_value *b = gemm && n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
+    *handled = w->data != NULL && w->type.rank == 2 && x->data == NULL && x->type.rank >= 2 && emb_elements(&x->type) > 0;
+    if (gemm)
+        *handled = *handled && emb_attr_i(n->proto, "transA", 0) == 0 && emb_attr_f(n->proto, "alpha", 1) == 1 &&
+                   emb_attr_f(n->proto, "beta", 1) == 1;
+    if (!*handled) return EMB_OK;
+    uint32_t k = (uint32_t)w->type.dims[tb ? 1 : 0], oc = (uint32_t)w->type.dims[tb ? 0 : 1];
+    if (b != NULL && (b->data == NULL || emb_elements(&b->type) != oc || k == 0 || oc == 0)) {
+        *handled = false;
+        return EMB_OK;
+    }
+    draft d = {.step = blank, .residual = -1, .out = n->out[0], .per_channel = k};
+    emb_step *s = &d.step;
+    s->kind = EMB_STEP_CONV;
+    s->w = (emb_window){.kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1, .group = 1};
+    s->ic = k, s->oc = oc, s->ih = s->oh = 1;
+    s->iw = s->ow = (uint32_t)(emb_elements(&x->type) / k);
+    s->macs = (uint64_t)s->ow * k * oc;
+    d.w = malloc((size_t)oc * k * sizeof(float));
+    d.b = calloc(oc, sizeof(float));
+    emb_status st = EMB_OK;
+    if (d.w == NULL || d.b == NULL) {
+        st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    } else {
+        const float *from = w->data;
+        for (size_t o = 0; o < oc; o++)
+            for (size_t i = 0; i < k; i++) d.w[o * k + i] = tb ? from[o * k + i] : from[i * oc + o];
+        if (b != NULL) memcpy(d.b, b->data, oc * sizeof(float));
+        st = finish(pl, n, &d, n->in[0], false);
+    }
+    free(d.w);
+    free(d.b);
+    return st;
+}

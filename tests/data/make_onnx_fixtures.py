@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""make_onnx_fixtures.py: small networks of the shapes that real encoders have, with ONNX Runtime's outputs beside them.
+
+Writes onnx/NAME.onnx, onnx/NAME.in.f32 (the input, NCHW as the graph takes it) and onnx/NAME.out.f32. Needs torch, onnx and
+onnxruntime; the results are kept in the tree.
+"""
+import inspect, pathlib
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+import torch.nn.functional as F
+
+out = pathlib.Path(__file__).parent / "onnx"
+out.mkdir(exist_ok=True)
+legacy = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+
+
+def keep(name, model, x):
+    path = out / f"{name}.onnx"
+    onnx.save(model, str(path)) if model is not None else None
+    y = onnxruntime.InferenceSession(str(path)).run(None, {onnxruntime.InferenceSession(str(path)).get_inputs()[0].name: x})[0]
+    x.astype("<f4").tofile(out / f"{name}.in.f32")
+    y.astype("<f4").tofile(out / f"{name}.out.f32")
+    print(name, path.stat().st_size, y.shape)
+
+
+def export(name, net, size, opset=13, fold=True):
+    torch.manual_seed(len(name))
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, .3), m.running_var.uniform_(.5, 2), nn.init.uniform_(m.weight, .5, 1.5), nn.init.normal_(m.bias, 0, .3)
+    net.eval()
+    x = torch.randn(1, 3, *size)
+    kw = {} if fold else {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    torch.onnx.export(net, x, str(out / f"{name}.onnx"), input_names=["image"], output_names=["out"], opset_version=opset, **kw, **legacy)
+    keep(name, None, x.numpy())
+
+
+def cbr(i, o, k=3, s=1, g=1, act=nn.ReLU, **kw):
+    return nn.Sequential(nn.Conv2d(i, o, k, s, kw.pop("p", k // 2), groups=g, bias=False, **kw), nn.BatchNorm2d(o), *([act()] if act else []))
+
+
+class Res(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.d, self.fc = cbr(3, 16, 7, 2), cbr(16, 24, 3, 2), cbr(24, 24, act=None), cbr(16, 24, 1, 2, act=None), nn.Linear(24, 20)
+        self.e, self.f = cbr(24, 24), cbr(24, 24, act=None)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.stem(x), 3, 2, 1)
+        x = F.relu(self.b(self.a(x)) + self.d(x))
+        x = F.relu(x + self.f(self.e(x)))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Inverted(nn.Module):
+    def __init__(self, act=nn.ReLU6):
+        super().__init__()
+        self.stem = cbr(3, 12, 3, 2, act=act)
+        self.x1, self.d1, self.p1 = cbr(12, 50, 1, act=act), cbr(50, 50, 3, 1, 50, act=act), cbr(50, 12, 1, act=None)
+        self.x2, self.d2, self.p2 = cbr(12, 37, 1, act=act), cbr(37, 37, 5, 2, 37, act=act), cbr(37, 18, 1, act=None)
+        self.fc = nn.Linear(18, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.p1(self.d1(self.x1(x)))
+        x = self.p2(self.d2(self.x2(x)))
+        return self.fc(x.mean([2, 3]))
+
+
+class Squeeze(nn.Module):
+    def __init__(self, inner, gate):
+        super().__init__()
+        self.stem, self.r, self.e, self.inner, self.gate, self.last = cbr(3, 20, 3, 2, act=inner), nn.Conv2d(20, 6, 1), nn.Conv2d(6, 20, 1), inner, gate(), cbr(20, 33, 1, act=inner)
+
+    def forward(self, x):
+        x = self.stem(x)
+        s = self.gate(self.e(F.relu(self.r(F.adaptive_avg_pool2d(x, 1)))))
+        return F.adaptive_avg_pool2d(self.last(x * s), 1).flatten(1)
+
+
+class Dense(nn.Module): # batch norm before convolution, concatenation, average pools with odd windows
+    def __init__(self):
+        super().__init__()
+        self.stem, self.n1, self.c1, self.n2, self.c2 = nn.Conv2d(3, 13, 3, 1, 1), nn.BatchNorm2d(13), nn.Conv2d(13, 7, 3, 1, 1), nn.BatchNorm2d(20), nn.Conv2d(20, 9, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = torch.cat([x, self.c1(F.relu(self.n1(x)))], 1)
+        x = F.avg_pool2d(self.c2(F.relu(self.n2(x))), 3, 2, 1, count_include_pad=True)
+        x = torch.cat([F.avg_pool2d(x, 2, 2, 0, ceil_mode=True, count_include_pad=False), F.max_pool2d(x, 2, 2, 0, ceil_mode=True)], 1)
+        return x.flatten(1)
+
+
+class Shuffle(nn.Module): # groups, dilation, channel shuffle, split
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 24, 3, 2, 1), nn.Conv2d(24, 36, 3, 1, 2, dilation=2, groups=4), nn.Conv2d(18, 18, 3, 1, 1, groups=18)
+
+    def forward(self, x):
+        x = F.relu(self.b(F.relu(self.a(x))))
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        l, r = x.chunk(2, 1)
+        x = torch.cat([l, F.relu(self.c(r))], 1)
+        return F.adaptive_avg_pool2d(F.pad(x, (1, 2, 0, 1)), 1).flatten(1)
+
+
+class Attention(nn.Module): # a patch transformer's block: LayerNorm, MatMul, Softmax, Gelu
+    def __init__(self):
+        super().__init__()
+        self.patch, self.norm, self.qkv, self.proj = nn.Conv2d(3, 24, 8, 8), nn.LayerNorm(24), nn.Linear(24, 72), nn.Linear(24, 24)
+        self.m, self.n2 = nn.Sequential(nn.Linear(24, 40), nn.GELU(), nn.Linear(40, 24)), nn.LayerNorm(24)
+
+    def forward(self, x):
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(self.norm(x)).reshape(1, -1, 3, 2, 12).permute(2, 0, 3, 1, 4).unbind(0)
+        a = ((q @ k.transpose(-2, -1)) * 12 ** -.5).softmax(-1)
+        x = x + self.proj((a @ v).transpose(1, 2).reshape(1, -1, 24))
+        x = x + self.m(self.n2(x))
+        return F.normalize(x.mean(1), dim=1)
+
+
+export("residual", Res(), (40, 36))
+export("residual_unfolded", Res(), (40, 36), opset=11, fold=False)
+export("inverted", Inverted(), (33, 31))
+export("inverted_swish", Inverted(nn.SiLU), (32, 32), opset=12)
+export("squeeze_hardswish", Squeeze(nn.Hardswish, nn.Hardsigmoid), (32, 24), opset=13)
+export("squeeze_hardswish14", Squeeze(nn.Hardswish, nn.Sigmoid), (32, 24), opset=14)
+export("squeeze_swish", Squeeze(nn.SiLU, nn.Sigmoid), (32, 24), opset=15)
+export("dense", Dense(), (18, 15))
+export("shuffle", Shuffle(), (28, 20), opset=16)
+export("attention", Attention(), (32, 24), opset=17)
+export("attention11", Attention(), (32, 24), opset=11)
+
+# As Keras exports: channels last at the door, SAME padding, a Pad node, bias and scale as separate nodes.
+r = np.random.default_rng(3)
+w1, w2 = r.normal(0, .3, (11, 3, 3, 3)).astype("f4"), r.normal(0, .3, (9, 11, 3, 3)).astype("f4")
+init = [numpy_helper.from_array(v, n) for n, v in [
+    ("w1", w1), ("w2", w2), ("bias", r.normal(0, 1, (1, 11, 1, 1)).astype("f4")), ("scale", r.uniform(.5, 2, (11, 1, 1)).astype("f4")),
+    ("pads", np.array([0, 0, 0, 0, 0, 0, 1, 1])), ("shape", np.array([1, -1])), ("six", np.array(6, "f4")), ("zero", np.array(0, "f4"))]]
+nodes = [helper.make_node("Transpose", ["image"], ["t"], perm=[0, 3, 1, 2]),
+         helper.make_node("Conv", ["t", "w1"], ["c1"], auto_pad="SAME_UPPER", strides=[2, 2]),
+         helper.make_node("Add", ["c1", "bias"], ["a1"]), helper.make_node("Mul", ["a1", "scale"], ["m1"]),
+         helper.make_node("Clip", ["m1", "zero", "six"], ["r1"]), helper.make_node("Pad", ["r1", "pads"], ["p1"]),
+         helper.make_node("Conv", ["p1", "w2"], ["c2"], strides=[2, 2]), helper.make_node("Tanh", ["c2"], ["h"]),
+         helper.make_node("Transpose", ["h"], ["n"], perm=[0, 2, 3, 1]), helper.make_node("Reshape", ["n", "shape"], ["out"])]
+graph = helper.make_graph(nodes, "keras", [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 17, 19, 3])],
+                          [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], init)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+model.ir_version = 8
+keep("keras", model, r.normal(0, 1, (1, 17, 19, 3)).astype("f4"))

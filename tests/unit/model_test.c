@@ -1,0 +1,208 @@
+/* Networks of every common shape: the general executor and the plan, both against ONNX Runtime's outputs; then files
+ * that are damaged or hostile. */
+#include "../../embed/model.h"
+#include "test.h"
+
+#include <dirent.h>
+
+static void *slurp(const char *name, size_t *n)
+{
+    char path[512];
+    void *b = NULL;
+    emb_error err = {0};
+    snprintf(path, sizeof path, "%s/onnx/%s", TEST_DATA, name);
+    if (emb_file_read(path, 1 << 24, &b, n, &err) != EMB_OK) TEST_FAIL("%s", err.text);
+    REQUIRE(b != NULL);
+    return b;
+}
+
+/* Largest difference relative to the norm of what is wanted. */
+static double distance(const float *got, const float *want, size_t n)
+{
+    double worst = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
+        norm += (double)want[i] * (double)want[i];
+        if (isnan(got[i])) return INFINITY;
+    }
+    return worst / fmax(sqrt(norm), 1e-12);
+}
+
+static void check_general(const char *name, const char *path, const emb_tensor *in, const float *want, size_t n)
+{
+    emb_tensor *out = NULL;
+    size_t outs = 0;
+    emb_error err = {0};
+    emb_status st = emb_model_run(path, in, 1, &out, &outs, &err);
+    if (st != EMB_OK) TEST_FAIL("%s: %s", name, err.text);
+    REQUIRE(st == EMB_OK && outs >= 1);
+    CHECK_INT(out[0].bytes, n * sizeof(float));
+    double d = distance(out[0].data, want, n);
+    test_checks++;
+    if (!(d < 1e-4)) TEST_FAIL("%s: the general executor is off by %.3g", name, d);
+    emb_tensors_free(out, outs);
+}
+
+static void check_plan(const char *name, const char *path, const float *x, const float *want, size_t n)
+{
+    emb_model *m = NULL;
+    emb_workspace *ws = NULL;
+    emb_error err = {0};
+    emb_status st = emb_model_open(path, &m, &err);
+    if (st == EMB_OK) st = emb_workspace_new(m, &ws, &err);
+    if (st != EMB_OK) TEST_FAIL("%s: %s", name, err.text);
+    REQUIRE(st == EMB_OK);
+    const emb_type *t = &m->graph->values[m->graph->inputs[0]].type;
+    size_t h = m->plan->in_h, w = m->plan->in_w;
+    CHECK_INT(m->info.dim, n);
+    for (int round = 0; round < 2; round++) { /* the second run meets a used arena */
+        float *in = emb_workspace_input(m, ws);
+        for (size_t i = 0; i < h * w; i++)
+            for (size_t c = 0; c < 3; c++) in[i * 3 + c] = t->dims[1] == 3 ? x[c * h * w + i] : x[i * 3 + c];
+        const float *got = NULL;
+        REQUIRE(emb_workspace_run(m, ws, NULL, &got, &err) == EMB_OK);
+        double d = distance(got, want, n);
+        test_checks++;
+        if (!(d < 1e-4)) TEST_FAIL("%s: the plan (%s) is off by %.3g, round %d", name, emb_cpu_kernels(), d, round);
+    }
+    emb_workspace_free(ws);
+    emb_model_close(m);
+}
+
+static void test_networks(void)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/onnx", TEST_DATA);
+    DIR *d = opendir(path);
+    REQUIRE(d != NULL);
+    int seen = 0;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char *dot = strstr(e->d_name, ".onnx");
+        if (dot == NULL) continue;
+        char base[200], file[256], full[800];
+        snprintf(base, sizeof base, "%.*s", (int)(dot - e->d_name), e->d_name);
+        size_t n_in, n_out;
+        snprintf(file, sizeof file, "%s.in.f32", base);
+        float *x = slurp(file, &n_in);
+        snprintf(file, sizeof file, "%s.out.f32", base);
+        float *want = slurp(file, &n_out);
+        snprintf(full, sizeof full, "%s/%s", path, e->d_name);
+        emb_model *m = NULL;
+        REQUIRE(emb_model_open(full, &m, NULL) == EMB_OK);
+        const emb_value *v = &m->graph->values[m->graph->inputs[0]];
+        emb_tensor in = {.dtype = EMB_F32, .rank = v->type.rank, .data = x, .bytes = n_in};
+        snprintf(in.name, sizeof in.name, "%s", v->name);
+        memcpy(in.dims, v->type.dims, sizeof in.dims);
+        emb_model_close(m);
+        check_general(base, full, &in, want, n_out / sizeof(float));
+        check_plan(base, full, x, want, n_out / sizeof(float));
+        free(x);
+        free(want);
+        seen++;
+    }
+    closedir(d);
+    CHECK(seen >= 12);
+}
+
+static void test_builtin(void)
+{
+    emb_model *m = NULL;
+    emb_workspace *ws = NULL;
+    emb_error err = {0};
+    REQUIRE(emb_model_open_builtin(&m, &err) == EMB_OK);
+    REQUIRE(emb_workspace_new(m, &ws, &err) == EMB_OK);
+    const emb_model_info *i = emb_model_get_info(m);
+    CHECK_INT(strlen(i->fingerprint), 64);
+    CHECK(i->dim >= 64 && i->dim <= 1024);
+    static uint8_t px[200 * 150 * 3 + 64];
+    uint64_t seed = 3;
+    for (size_t k = 0; k < sizeof px; k++) px[k] = (uint8_t)((k / 900 + test_rand(&seed) % 40) % 256);
+    emb_view v = {px, 200, 150, 600};
+    float a[1024], b[1024];
+    REQUIRE(emb_embed(m, ws, v, NULL, a, &err) == EMB_OK);
+    REQUIRE(emb_embed(m, ws, v, &(emb_crop){0, 0, 1, 1}, b, &err) == EMB_OK);
+    double norm = 0;
+    for (uint32_t k = 0; k < i->dim; k++) norm += (double)a[k] * (double)a[k];
+    CHECK_NEAR(norm, 1, 1e-5);
+    CHECK(memcmp(a, b, i->dim * sizeof *a) == 0);
+    CHECK_INT(emb_embed(m, ws, v, &(emb_crop){.5f, 0, .6f, 1}, b, &err), EMB_EINVAL);
+    FILE *sink = tmpfile();
+    REQUIRE(sink != NULL);
+    CHECK_INT(emb_model_inspect(m, sink, true, true, NULL), EMB_OK);
+    CHECK(ftell(sink) > 500);
+    fclose(sink);
+    emb_workspace_free(ws);
+    emb_model_close(m);
+}
+
+/* Whatever the bytes: a model or one sentence, never a crash. Long form: model_test ROUNDS. */
+static void test_mutations(long rounds)
+{
+    static const char *const names[] = {"residual_unfolded.onnx", "squeeze_hardswish.onnx", "keras.onnx", "attention11.onnx", "shuffle.onnx"};
+    uint64_t seed = 99;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+        size_t n;
+        uint8_t *b = slurp(names[k], &n), *copy = malloc(n);
+        REQUIRE(copy != NULL);
+        for (long r = 0; r < rounds; r++) {
+            memcpy(copy, b, n);
+            size_t size = test_rand(&seed) % 8 == 0 ? test_rand(&seed) % n : n;
+            for (uint64_t flips = 1 + test_rand(&seed) % 4; flips > 0; flips--) {
+                size_t at = test_rand(&seed) % n;
+                if (test_rand(&seed) % 2) at = at % 3000; /* names, shapes and attributes rather than weights */
+                copy[at % n] = (uint8_t)test_rand(&seed);
+            }
+            uint8_t *exact = malloc(size + 1);
+            REQUIRE(exact != NULL);
+            memcpy(exact, copy, size);
+            emb_model *m = NULL;
+            emb_error err = {0};
+            if (emb_model_open_memory(exact, size, "mutated", &m, &err) != EMB_OK) {
+                test_checks++;
+                if (err.text[0] == 0) TEST_FAIL("%s round %ld: no message", names[k], r);
+            } else if (m->plan->macs < 50000000 && m->plan->arena_bytes < 50000000) {
+                emb_workspace *ws;
+                const float *out;
+                if (emb_workspace_new(m, &ws, NULL) == EMB_OK) {
+                    if (emb_workspace_run(m, ws, NULL, &out, NULL) == EMB_OK) CHECK(out != NULL);
+                    emb_workspace_free(ws);
+                }
+            }
+            emb_model_close(m);
+            free(exact);
+        }
+        free(b);
+        free(copy);
+    }
+}
+
+static void test_errors(void)
+{
+    emb_model *m = NULL;
+    emb_error err = {0};
+    CHECK_INT(emb_model_open("/nonexistent.onnx", &m, &err), EMB_EIO);
+    CHECK_CONTAINS(err.text, "/nonexistent.onnx");
+    err = (emb_error){0};
+    CHECK_INT(emb_model_open_memory("hello", 5, "x.onnx", &m, &err), EMB_EFORMAT);
+    CHECK_CONTAINS(err.text, "x.onnx");
+    /* An operator that nobody has: same length as Conv, so the file stays well-formed. */
+    size_t n;
+    char *b = slurp("residual.onnx", &n);
+    char *op = memmem(b, n, "\"\x04" "Conv", 6);
+    REQUIRE(op != NULL);
+    memcpy(op + 2, "Warp", 4);
+    err = (emb_error){0};
+    CHECK_INT(emb_model_open_memory(b, n, "warped.onnx", &m, &err), EMB_EUNSUPPORTED);
+    CHECK_CONTAINS(err.text, "operator Warp");
+    CHECK_CONTAINS(err.text, "warped.onnx");
+    free(b);
+}
+
+int main(int argc, char **argv)
+{
+    test_networks();
+    test_builtin();
+    test_errors();
+    test_mutations(argc > 1 ? atol(argv[1]) : 300);
+    return test_end();
+}
