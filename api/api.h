@@ -65,7 +65,8 @@ typedef struct { /* every pointer is borrowed until done */
     const uint8_t *body;
     size_t body_bytes;
     uint64_t deadline_ns; /* CLOCK_MONOTONIC, checked between stages; 0 = none */
-    void (*done)(void *ctx); /* called once iff api_handle returned API_PENDING, from any thread; must not block */
+    /* Called once iff api_handle returns API_PENDING, from any thread, maybe before it has returned; must not block. */
+    void (*done)(void *ctx);
     void *ctx;
 } api_request;
 
@@ -86,7 +87,8 @@ typedef struct {
 void api_reply_fini(api_reply *rp);
 
 typedef enum { API_DONE, API_PENDING } api_state;
-/* rq and rp stay valid until done. Always fills rp: failures are problem replies (RFC 9457). */
+/* rq and rp (zeroed by the caller) stay valid until done. Always fills rp: failures are problem replies (RFC 9457). w may
+ * be NULL for API_CLASS_READ. After API_PENDING, rp may be complete already: look at your own state, not at it. */
 api_state api_handle(api_ctx *cx, api_worker *w, const api_request *rq, api_reply *rp);
 
 /* Fills a problem reply; for the server's own refusals too (busy, unauthorized, body_too_large ...): every code is in
@@ -108,11 +110,12 @@ typedef struct {
     void (*submit)(void *ctx, api_task *t);  /* hand over to the pool; must not run it inline */
     void (*wake)(void *ctx);                 /* answer bytes or room became available; from any thread; must not block */
     void *ctx;
-    uint32_t max_inflight;                   /* lines taken but not answered; feed() stops there */
+    uint32_t max_inflight;                   /* lines whose answer is not ready; feed() stops there */
 } api_batch_io;
 /* Never fails silently: NULL and a problem in rp (unknown catalogue, wrong content type). */
 api_batch *api_batch_open(api_ctx *cx, const api_request *rq, const api_batch_io *io, api_reply *rp);
-/* Takes up to n bytes, returns how many (fewer = too many in flight: suspend, feed the rest after wake). */
+/* Takes up to n bytes, returns how many (fewer = too many in flight: suspend, feed the rest after wake). One thread
+ * feeds, ends and closes; answers that feed() or end() make ready themselves are not announced by wake. */
 size_t api_batch_feed(api_batch *b, const uint8_t *bytes, size_t n);
 void api_batch_end(api_batch *b);   /* the body is complete */
 /* Copies ready answer bytes, in order. 0 = none ready yet; -1 = all answers delivered. */
@@ -120,11 +123,11 @@ int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max);
 typedef struct { uint64_t lines, ok, failed, images; uint64_t stage_ns[API_STAGE_COUNT]; } api_batch_stats;
 void api_batch_get_stats(api_batch *b, api_batch_stats *out);
 /* The connection is gone or the answer is delivered: lines in flight finish (their writes stay), then memory goes.
- * io is not called after this returns. */
+ * io is not called after this returns: it waits for a wake() that is running, so hold no lock that wake takes. */
 void api_batch_close(api_batch *b);
 
 /* ---- documents ---------------------------------------------------------------------------------- */
 
-const char *api_openapi_json(size_t *n); /* made from api/openapi.yaml at build time */
+const char *api_openapi_json(size_t *n); /* api/openapi.json, part of the program */
 
 #endif

@@ -1,0 +1,538 @@
+/* batch.c: items:batch: a stream of NDJSON lines in, one answer line for each, in order.
+ *
+ * A line lives from the byte that completes it until its answer is in `out`. Its way:
+ *   QUEUED     its task waits on, or runs in, the server's pool: parse, decode, embed
+ *   READY      its write is made and waits for the lines before it: writes enter the index in line order, so that the
+ *              last line about an item wins although the pool works on many lines at once
+ *   SUBMITTED  the index has the write
+ *   ANSWERED   `answer` holds its text and waits for the answers before it
+ * A line that fails goes from QUEUED to ANSWERED. `head` is the first line not yet in `out`, `cursor` the first not yet
+ * past READY. Each line holds a reference to the batch until it is answered; the last reference frees it, so that
+ * api_batch_close() need not wait for the pool or the writer. */
+#include "internal.h"
+#include "route.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef enum { QUEUED, READY, SUBMITTED, ANSWERED } line_state;
+
+typedef struct line {
+    api_task task; /* first: the server hands it back */
+    api_batch *b;
+    struct line *next;
+    uint64_t number;
+    char *text; /* until the task has run */
+    size_t text_bytes;
+    line_state state;
+    idx_op *op; /* while READY */
+    uint64_t submitted_ns;
+    api_buf answer;
+} line;
+
+struct api_batch {
+    pthread_mutex_t mutex;
+    pthread_cond_t idle; /* no wake() is running */
+    api_ctx *cx;
+    char catalogue[IDX_MAX_CATALOGUE_BYTES + 1];
+    api_batch_io io;
+    /* Only the server's thread that feeds touches these: */
+    char *cur; /* the line that is arriving */
+    size_t cur_n, cur_cap;
+    bool skipping; /* the rest of a line that was too long */
+    bool full;     /* max_lines passed: the rest is dropped */
+    bool ended;
+    uint64_t lines_seen;
+    /* Under the mutex: */
+    line *head, *tail, *cursor;
+    uint32_t inflight;
+    size_t inflight_bytes;
+    bool starved;    /* feed() stopped for want of room */
+    bool submitting; /* a thread is moving the cursor */
+    bool closed;
+    unsigned waking;
+    size_t refs; /* the owner, and each line in flight */
+    api_buf out;
+    size_t out_at;
+    api_batch_stats stats;
+};
+
+enum { FULL_ANSWERS_BYTES = 32 << 20, DETAIL_BYTES = 240 };
+
+/* ---- life --------------------------------------------------------------------------------------- */
+
+static bool batch_media(const api_request *rq, api_fault *f)
+{
+    static const char *const types[] = {"application/x-ndjson", "application/ndjson", "application/jsonl"};
+    api_media m;
+    if (!api_media_parse(&m, rq->content_type, f)) return false;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i], m.type) == 0) return true;
+    return api_fail(f, "content_type_unsupported", NULL, "the content type is \"%s\", application/x-ndjson is expected", m.type);
+}
+
+static api_batch *batch_new(api_ctx *cx, const char *catalogue, const api_batch_io *io)
+{
+    api_batch *b = calloc(1, sizeof *b);
+    if (b == NULL) return NULL;
+    if (pthread_mutex_init(&b->mutex, NULL) != 0) {
+        free(b);
+        return NULL;
+    }
+    if (pthread_cond_init(&b->idle, NULL) != 0) {
+        pthread_mutex_destroy(&b->mutex);
+        free(b);
+        return NULL;
+    }
+    b->cx = cx;
+    b->io = *io;
+    b->refs = 1;
+    snprintf(b->catalogue, sizeof b->catalogue, "%s", catalogue);
+    return b;
+}
+
+api_batch *api_batch_open(api_ctx *cx, const api_request *rq, const api_batch_io *io, api_reply *rp)
+{
+    static const char *const no_params[] = {NULL};
+    api_call c = {.cx = cx, .rq = rq, .rp = rp, .start_ns = api_now_ns()};
+    const api_route_def *r = api_route_find(rq->raw_path);
+    api_batch *b = NULL;
+    bool ok = r != NULL && api_route_is_stream(r, rq->method);
+    if (!ok) api_fail(&c.fault, "not_found", NULL, "there is no stream at this path");
+    ok = ok && api_route_params(r, rq->raw_path, &c) && api_call_params(&c, no_params) && batch_media(rq, &c.fault) &&
+         api_call_catalogue(&c);
+    if (ok && (b = batch_new(cx, c.catalogue, io)) == NULL) api_fail_memory(&c.fault);
+    if (b == NULL) {
+        api_fault_reply(rp, &c.fault, rq->request_id);
+    } else {
+        rp->status = 200;
+        rp->content_type = "application/x-ndjson";
+    }
+    api_params_fini(&c.params);
+    return b;
+}
+
+static void line_free(line *l)
+{
+    if (l->op != NULL) idx_op_free(l->op);
+    api_buf_fini(&l->answer);
+    free(l->text);
+    free(l);
+}
+
+/* Takes the mutex locked, leaves it unlocked; b may be gone afterwards. */
+static void unref_unlock(api_batch *b)
+{
+    bool last = --b->refs == 0;
+    pthread_mutex_unlock(&b->mutex);
+    if (!last) return;
+    pthread_cond_destroy(&b->idle);
+    pthread_mutex_destroy(&b->mutex);
+    free(b->cur);
+    api_buf_fini(&b->out);
+    free(b);
+}
+
+/* Locked on entry and on return; unlocked while the server's wake() runs. */
+static void wake_locked(api_batch *b)
+{
+    if (b->closed) return;
+    b->waking++;
+    pthread_mutex_unlock(&b->mutex);
+    b->io.wake(b->io.ctx);
+    pthread_mutex_lock(&b->mutex);
+    if (--b->waking == 0) pthread_cond_broadcast(&b->idle);
+}
+
+void api_batch_close(api_batch *b)
+{
+    if (b == NULL) return;
+    pthread_mutex_lock(&b->mutex);
+    b->closed = true;
+    while (b->waking > 0) pthread_cond_wait(&b->idle, &b->mutex);
+    unref_unlock(b);
+}
+
+/* ---- answers ------------------------------------------------------------------------------------ */
+
+/* id may be NULL. Called with the mutex: the room for details depends on what is waiting. */
+static void write_answer(api_batch *b, api_buf *to, uint64_t number, const char *id, int status, const api_fault *f,
+                         const idx_op *op)
+{
+    bool brief = b->out.n - b->out_at > FULL_ANSWERS_BYTES;
+    api_buf_fmt(to, "{\"line\":%llu", (unsigned long long)number);
+    if (id != NULL && !brief) {
+        api_buf_raw(to, ",\"id\":", 6);
+        api_buf_str(to, id);
+    }
+    api_buf_fmt(to, ",\"status\":%d", status);
+    if (op != NULL && f == NULL && op->kind == IDX_PUT) api_buf_fmt(to, ",\"created\":%s", op->created ? "true" : "false");
+    if (f != NULL) {
+        api_buf_fmt(to, ",\"code\":\"%s\"", f->code);
+        if (!brief) {
+            api_buf_raw(to, ",\"detail\":", 10);
+            api_buf_strn(to, f->detail, strnlen(f->detail, DETAIL_BYTES));
+            if (f->field[0] != '\0') {
+                api_buf_raw(to, ",\"field\":", 9);
+                api_buf_str(to, f->field);
+            }
+        }
+    }
+    api_buf_raw(to, "}\n", 2);
+    if (status < 400)
+        b->stats.ok++;
+    else
+        b->stats.failed++;
+}
+
+/* Locked. Moves answers that are next in order to `out`; true when something moved. */
+static bool flush(api_batch *b, size_t *released)
+{
+    bool moved = false;
+    while (b->head != NULL && b->head->state == ANSWERED) {
+        line *l = b->head;
+        b->head = l->next;
+        if (b->head == NULL) b->tail = NULL;
+        if (b->cursor == l) b->cursor = l->next;
+        if (l->answer.failed) { /* the answer's place must not stay empty */
+            api_buf_fini(&l->answer);
+            api_buf_fmt(&l->answer, "{\"line\":%llu,\"status\":503,\"code\":\"out_of_memory\"}\n",
+                        (unsigned long long)l->number);
+        }
+        if (!b->closed) api_buf_raw(&b->out, l->answer.p, l->answer.n);
+        b->inflight--;
+        line_free(l);
+        (*released)++;
+        moved = true;
+    }
+    return moved;
+}
+
+/* Locked on entry, unlocked on return; b and l may be gone afterwards. The line's answer is written. wake: not for the
+ * server's own thread inside feed(). */
+static void answered(api_batch *b, line *l, bool wake)
+{
+    size_t released = 0;
+    l->state = ANSWERED;
+    if (flush(b, &released) && wake) {
+        b->starved = false;
+        wake_locked(b); /* the references below keep b alive meanwhile */
+    }
+    b->refs -= released > 0 ? released - 1 : 0;
+    if (released > 0)
+        unref_unlock(b);
+    else
+        pthread_mutex_unlock(&b->mutex);
+}
+
+/* ---- writes, in line order ---------------------------------------------------------------------- */
+
+static void fail_line(api_batch *b, line *l, const char *id, const api_fault *f)
+{
+    write_answer(b, &l->answer, l->number, id, api_problem_find(f->code)->status, f, NULL);
+}
+
+/* In the index's writer thread. */
+static void committed(idx_op *op, void *ctx)
+{
+    line *l = ctx;
+    api_batch *b = l->b;
+    api_fault f = {0};
+    bool ok = op->status == IDX_OK || api_write_fail(op, op->status, &op->error, &f);
+    pthread_mutex_lock(&b->mutex);
+    b->stats.stage_ns[API_STAGE_COMMIT] += api_now_ns() - l->submitted_ns;
+    if (ok)
+        write_answer(b, &l->answer, l->number, op->item, op->kind == IDX_DELETE ? 204 : op->created ? 201 : 200, NULL, op);
+    else
+        fail_line(b, l, op->item, &f);
+    answered(b, l, true);
+}
+
+/* Locked on entry and return, and the caller holds a reference. Hands over every write whose turn has come. One thread
+ * at a time does it; the others leave their READY line to it. */
+static void advance(api_batch *b)
+{
+    if (b->submitting) return;
+    b->submitting = true;
+    while (b->cursor != NULL && b->cursor->state != QUEUED) {
+        line *l = b->cursor;
+        b->cursor = l->next;
+        if (l->state != READY) continue;
+        idx_op *op = l->op;
+        l->op = NULL;
+        l->state = SUBMITTED;
+        l->submitted_ns = api_now_ns();
+        op->done = committed;
+        op->ctx = l;
+        char id[IDX_MAX_ID_BYTES + 1];
+        snprintf(id, sizeof id, "%s", op->item); /* op is gone after a refusal */
+        pthread_mutex_unlock(&b->mutex);
+        idx_error err = {0};
+        idx_status st = idx_submit_take(b->cx->ix, op, &err); /* l may be gone when it returns IDX_OK */
+        api_fault f = {0};
+        bool ok = st == IDX_OK || api_write_fail(NULL, st, &err, &f);
+        pthread_mutex_lock(&b->mutex);
+        if (!ok) {
+            fail_line(b, l, id, &f);
+            answered(b, l, true);
+            pthread_mutex_lock(&b->mutex);
+        }
+    }
+    b->submitting = false;
+}
+
+/* ---- one line ----------------------------------------------------------------------------------- */
+
+static bool line_kind(const json_t *root, idx_op_kind *kind, api_fault *f)
+{
+    const json_t *v = json_object_get(root, "op");
+    const char *s = v == NULL ? "put" : json_is_string(v) ? json_string_value(v) : "";
+    if (strcmp(s, "put") == 0)
+        *kind = IDX_PUT;
+    else if (strcmp(s, "patch") == 0)
+        *kind = IDX_PATCH;
+    else if (strcmp(s, "delete") == 0)
+        *kind = IDX_DELETE;
+    else
+        return api_fail(f, "field_invalid", "op", "op is not \"put\", \"patch\" or \"delete\"");
+    return true;
+}
+
+static bool line_op(line *l, api_worker *w, uint64_t *stage_ns, char id[IDX_MAX_ID_BYTES + 1], idx_op **op, api_fault *f)
+{
+    static const char *const names[] = {"id", "op", "attributes", "images", NULL};
+    api_ctx *cx = l->b->cx;
+    api_write_ctx wc = {cx, w, l->b->catalogue, 0, stage_ns, f};
+    api_doc doc;
+    idx_op_kind kind = IDX_PUT;
+    bool ok = api_doc_parse(&doc, (const uint8_t *)l->text, l->text_bytes, true, cx->limits.max_json_bytes, "line", f);
+    if (ok) {
+        const json_t *v = json_object_get(doc.root, "id");
+        ok = json_is_string(v) ? api_item_id_check(json_string_value(v), json_string_length(v), f)
+                               : api_fail(f, "item_id_invalid", "id", "the line has no string \"id\"");
+        if (ok) snprintf(id, IDX_MAX_ID_BYTES + 1, "%s", json_string_value(v));
+    }
+    ok = ok && api_json_only(doc.root, names, "", f) && line_kind(doc.root, &kind, f) &&
+         api_write_from_json(&wc, kind, id, &doc, op);
+    api_doc_fini(&doc);
+    return ok;
+}
+
+/* On a compute thread, or with w NULL to cancel. */
+static void run_line(api_task *t, api_worker *w)
+{
+    line *l = (line *)t;
+    api_batch *b = l->b;
+    api_fault f = {0};
+    idx_op *op = NULL;
+    char id[IDX_MAX_ID_BYTES + 1] = "";
+    uint64_t stage_ns[API_STAGE_COUNT] = {0};
+    bool ok = w != NULL ? line_op(l, w, stage_ns, id, &op, &f)
+                        : api_fail(&f, "shutting_down", NULL, "the line was not worked on: the server is shutting down");
+    free(l->text);
+    l->text = NULL;
+
+    pthread_mutex_lock(&b->mutex);
+    b->refs++; /* this function's own */
+    b->inflight_bytes -= l->text_bytes;
+    for (int i = 0; i < API_STAGE_COUNT; i++) b->stats.stage_ns[i] += stage_ns[i];
+    if (ok) {
+        b->stats.images += op->n_images;
+        l->op = op;
+        l->state = READY;
+    } else {
+        fail_line(b, l, id[0] != '\0' ? id : NULL, &f);
+        answered(b, l, true);
+        pthread_mutex_lock(&b->mutex);
+    }
+    advance(b);
+    if (b->starved) { /* bytes were released even where no answer moved */
+        b->starved = false;
+        wake_locked(b);
+    }
+    unref_unlock(b);
+}
+
+/* ---- feeding ------------------------------------------------------------------------------------ */
+
+/* Appends a line to the order; false without memory. Locked. */
+static line *line_add(api_batch *b)
+{
+    line *l = calloc(1, sizeof *l);
+    if (l == NULL) return NULL;
+    l->b = b;
+    l->number = b->lines_seen;
+    l->task.run = run_line;
+    if (b->tail != NULL)
+        b->tail->next = l;
+    else
+        b->head = l;
+    b->tail = l;
+    if (b->cursor == NULL) b->cursor = l;
+    b->inflight++;
+    b->refs++;
+    b->stats.lines++;
+    return l;
+}
+
+/* An answer without work. */
+static void refuse_line(api_batch *b, const api_fault *f)
+{
+    pthread_mutex_lock(&b->mutex);
+    line *l = line_add(b);
+    if (l == NULL) {
+        b->out.failed = true; /* the order of answers can no longer be kept: api_batch_read() ends the stream */
+        pthread_mutex_unlock(&b->mutex);
+        return;
+    }
+    fail_line(b, l, NULL, f);
+    answered(b, l, false);
+}
+
+static void queue_line(api_batch *b)
+{
+    pthread_mutex_lock(&b->mutex);
+    line *l = line_add(b);
+    if (l != NULL) {
+        l->text = b->cur;
+        l->text_bytes = b->cur_n;
+        b->inflight_bytes += b->cur_n;
+        b->cur = NULL;
+        b->cur_cap = 0;
+    } else {
+        b->out.failed = true;
+    }
+    pthread_mutex_unlock(&b->mutex);
+    b->cur_n = 0;
+    if (l != NULL) b->io.submit(b->io.ctx, &l->task);
+}
+
+static bool blank(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r') return false;
+    return true;
+}
+
+/* The line in `cur` is complete. */
+static void end_line(api_batch *b)
+{
+    api_fault f = {0};
+    if (!b->skipping && blank(b->cur, b->cur_n)) {
+        b->lines_seen++;
+        b->cur_n = 0;
+        return;
+    }
+    b->lines_seen++;
+    if (b->lines_seen > b->cx->limits.max_lines) {
+        b->full = true;
+        api_fail_limit(&f, "too_many_lines", NULL, b->cx->limits.max_lines, "the batch has more than %u lines, the rest is not read",
+                       b->cx->limits.max_lines);
+    } else if (b->skipping) {
+        api_fail_limit(&f, "line_too_long", NULL, b->cx->limits.max_line_bytes, "the line has more than %zu bytes",
+                       b->cx->limits.max_line_bytes);
+    }
+    b->skipping = false;
+    if (f.code == NULL) {
+        queue_line(b);
+        return;
+    }
+    b->cur_n = 0;
+    refuse_line(b, &f);
+}
+
+static bool room(api_batch *b)
+{
+    if (b->skipping || blank(b->cur, b->cur_n)) return true;
+    pthread_mutex_lock(&b->mutex);
+    bool ok = b->inflight == 0 || (b->inflight < b->io.max_inflight &&
+                                   b->inflight_bytes + b->cur_n <= 2 * b->cx->limits.max_line_bytes);
+    if (!ok) b->starved = true;
+    pthread_mutex_unlock(&b->mutex);
+    return ok;
+}
+
+/* Adds n bytes without a line end to the line that is arriving. */
+static void append(api_batch *b, const uint8_t *bytes, size_t n)
+{
+    if (b->skipping) return;
+    if (n > b->cx->limits.max_line_bytes - b->cur_n) {
+        b->skipping = true;
+        free(b->cur);
+        b->cur = NULL;
+        b->cur_n = b->cur_cap = 0;
+        return;
+    }
+    if (b->cur_cap - b->cur_n < n) {
+        size_t cap = b->cur_cap != 0 ? b->cur_cap : 4096;
+        while (cap - b->cur_n < n) cap *= 2;
+        char *p = realloc(b->cur, cap);
+        if (p == NULL) { /* answered as too long: the line cannot be held */
+            b->skipping = true;
+            b->cur_n = 0;
+            return;
+        }
+        b->cur = p;
+        b->cur_cap = cap;
+    }
+    if (n > 0) memcpy(b->cur + b->cur_n, bytes, n);
+    b->cur_n += n;
+}
+
+size_t api_batch_feed(api_batch *b, const uint8_t *bytes, size_t n)
+{
+    size_t at = 0;
+    while (at < n && !b->full) {
+        const uint8_t *nl = memchr(bytes + at, '\n', n - at);
+        size_t len = nl != NULL ? (size_t)(nl - bytes) - at : n - at;
+        append(b, bytes + at, len);
+        at += len;
+        if (nl == NULL) break;
+        if (!room(b)) return at; /* the line end comes again */
+        end_line(b);
+        at++;
+    }
+    return b->full ? n : at;
+}
+
+void api_batch_end(api_batch *b)
+{
+    if (b->ended) return;
+    if (!b->full && (b->skipping || b->cur_n > 0)) end_line(b);
+    pthread_mutex_lock(&b->mutex);
+    b->ended = true;
+    pthread_mutex_unlock(&b->mutex);
+}
+
+int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max)
+{
+    pthread_mutex_lock(&b->mutex);
+    size_t n = b->out.n - b->out_at;
+    int64_t got;
+    if (n > max) n = max;
+    if (n > 0) {
+        memcpy(buf, b->out.p + b->out_at, n);
+        b->out_at += n;
+        if (b->out_at == b->out.n) {
+            b->out.n = b->out_at = 0;
+        } else if (b->out_at > b->out.n / 2 && b->out_at > 65536) {
+            memmove(b->out.p, b->out.p + b->out_at, b->out.n - b->out_at);
+            b->out.n -= b->out_at;
+            b->out_at = 0;
+        }
+        got = (int64_t)n;
+    } else {
+        got = b->out.failed || (b->ended && b->head == NULL) ? -1 : 0;
+    }
+    pthread_mutex_unlock(&b->mutex);
+    return got;
+}
+
+void api_batch_get_stats(api_batch *b, api_batch_stats *out)
+{
+    pthread_mutex_lock(&b->mutex);
+    *out = b->stats;
+    pthread_mutex_unlock(&b->mutex);
+}

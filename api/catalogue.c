@@ -1,0 +1,102 @@
+/* catalogue.c: catalogues: create, look at, list, delete. */
+#include "internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const no_params[] = {NULL};
+
+static void write_catalogue(api_buf *b, const idx_catalogue *cat)
+{
+    api_buf_fmt(b, "{\"name\":\"%s\",\"model\":", cat->name);
+    api_buf_str(b, cat->model);
+    api_buf_fmt(b, ",\"fingerprint\":\"%s\",\"dim\":%u", cat->fingerprint, cat->dim);
+    api_buf_fmt(b, ",\"items\":%llu,\"images\":%llu", (unsigned long long)cat->items, (unsigned long long)cat->images);
+    api_buf_fmt(b, ",\"index\":{\"fresh\":%llu,\"sealed\":%llu,\"deleted\":%llu,\"segments\":%u}",
+                (unsigned long long)cat->fresh_images, (unsigned long long)cat->sealed_images,
+                (unsigned long long)cat->deleted_images, cat->segments);
+    api_buf_fmt(b, ",\"generation\":%llu,\"created\":", (unsigned long long)cat->generation);
+    api_buf_time(b, cat->created_ms);
+    api_buf_raw(b, "}", 1);
+}
+
+static bool reply_catalogue(api_call *c, int status)
+{
+    idx_catalogue cat;
+    idx_error err = {0};
+    idx_status st = idx_catalogue_get(c->cx->ix, c->catalogue, &cat, &err);
+    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
+    api_buf b = {0};
+    write_catalogue(&b, &cat);
+    return api_reply_json(c, status, &b);
+}
+
+/* The body is nothing or {}: what a catalogue is made of follows from the model. */
+static bool empty_body(api_call *c)
+{
+    if (c->rq->body_bytes == 0) return true;
+    if (strcmp(c->media.type, "application/json") != 0)
+        return api_fail(&c->fault, "content_type_unsupported", NULL,
+                        "the content type is \"%s\", application/json is expected", c->media.type);
+    api_doc doc;
+    bool ok = api_doc_parse(&doc, c->rq->body, c->rq->body_bytes, false, c->cx->limits.max_json_bytes, NULL, &c->fault) &&
+              api_json_only(doc.root, no_params, "", &c->fault);
+    api_doc_fini(&doc);
+    return ok;
+}
+
+bool api_catalogue_put(api_call *c, bool *pending)
+{
+    (void)pending;
+    if (!api_call_params(c, no_params) || !empty_body(c)) return false;
+    const emb_model_info *m = c->cx->info;
+    bool created = false;
+    idx_error err = {0};
+    uint64_t t = api_now_ns();
+    idx_status st = idx_catalogue_put(c->cx->ix, c->catalogue, m->name, m->fingerprint, m->dim, &created, &err);
+    c->rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - t;
+    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
+    if (!reply_catalogue(c, created ? 201 : 200)) return false;
+    if (created) snprintf(c->rp->location, sizeof c->rp->location, "/v1/catalogues/%s", c->catalogue);
+    return true;
+}
+
+bool api_catalogue_get(api_call *c, bool *pending)
+{
+    (void)pending;
+    return api_call_params(c, no_params) && reply_catalogue(c, 200);
+}
+
+bool api_catalogue_list(api_call *c, bool *pending)
+{
+    (void)pending;
+    if (!api_call_params(c, no_params)) return false;
+    idx_catalogue *list = NULL;
+    size_t n = 0;
+    idx_error err = {0};
+    idx_status st = idx_catalogue_list(c->cx->ix, &list, &n, &err);
+    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, NULL);
+    api_buf b = {0};
+    api_buf_raw(&b, "{\"catalogues\":[", 15);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0) api_buf_raw(&b, ",", 1);
+        write_catalogue(&b, &list[i]);
+    }
+    api_buf_raw(&b, "]}", 2);
+    free(list);
+    return api_reply_json(c, 200, &b);
+}
+
+bool api_catalogue_delete(api_call *c, bool *pending)
+{
+    (void)pending;
+    if (!api_call_params(c, no_params)) return false;
+    idx_error err = {0};
+    uint64_t t = api_now_ns();
+    idx_status st = idx_catalogue_delete(c->cx->ix, c->catalogue, &err);
+    c->rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - t;
+    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
+    c->rp->status = 204;
+    return true;
+}
