@@ -111,7 +111,8 @@ bool api_doc_parse(api_doc *d, const uint8_t *body, size_t n, bool blobs, size_t
     d->root = json_loadb(c.out, c.o, JSON_REJECT_DUPLICATES, &je);
     free(c.out);
     if (d->root == NULL) {
-        if (json_error_code(&je) == json_error_out_of_memory) return api_fail_memory(f);
+        /* Where an allocation fails jansson mostly says nothing. */
+        if (json_error_code(&je) == json_error_out_of_memory || je.text[0] == '\0') return api_fail_memory(f);
         return api_fail(f, "json_invalid", field, "%s is not valid JSON: %s (line %d, column %d)", where, je.text, je.line,
                         je.column);
     }

@@ -1,7 +1,6 @@
 /* text.c: the small parsers for text from strangers. Each looks at every byte once and keeps inside its bounds. */
 #include "text.h"
 
-#include <nettle/base64.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,9 +199,43 @@ bool api_media_parse(api_media *m, const char *content_type, api_fault *f)
 
 /* ---- base64 ------------------------------------------------------------------------------------- */
 
-static bool b64_char(char c)
+/* Our own: nettle's takes 250 MB/s and lets blanks through; a line of a batch is nearly all base64. */
+static inline int sextet(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+    static const int8_t value[256] = { /* 1 + the value, 0 = not of the alphabet */
+        ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,  ['I'] = 9,
+        ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16, ['Q'] = 17, ['R'] = 18,
+        ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24, ['Y'] = 25, ['Z'] = 26, ['a'] = 27,
+        ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32, ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36,
+        ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40, ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45,
+        ['t'] = 46, ['u'] = 47, ['v'] = 48, ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54,
+        ['2'] = 55, ['3'] = 56, ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['+'] = 63,
+        ['/'] = 64};
+    return value[(unsigned char)c] - 1;
+}
+
+/* n: a multiple of 4, without the padded group. Returns how many characters are good, in whole groups. */
+static size_t decode_groups(const char *s, size_t n, uint8_t *out)
+{
+    for (size_t i = 0; i < n; i += 4, out += 3) {
+        int a = sextet(s[i]), b = sextet(s[i + 1]), c = sextet(s[i + 2]), d = sextet(s[i + 3]);
+        if ((a | b | c | d) < 0) return i;
+        uint32_t v = (uint32_t)a << 18 | (uint32_t)b << 12 | (uint32_t)c << 6 | (uint32_t)d;
+        out[0] = (uint8_t)(v >> 16);
+        out[1] = (uint8_t)(v >> 8);
+        out[2] = (uint8_t)v;
+    }
+    return n;
+}
+
+/* The last group, with one or two '='; bits that are left over must be zero. */
+static bool decode_padded(const char *s, size_t pad, uint8_t *out)
+{
+    int a = sextet(s[0]), b = sextet(s[1]), c = pad == 1 ? sextet(s[2]) : 0;
+    if ((a | b | c) < 0 || (pad == 2 ? b & 15 : c & 3) != 0) return false;
+    out[0] = (uint8_t)(a << 2 | b >> 4);
+    if (pad == 1) out[1] = (uint8_t)(b << 4 | c >> 2);
+    return true;
 }
 
 /* Removes the backslashes of "\/" (PHP writes them); any other escape stays and is refused as base64 later. */
@@ -229,9 +262,7 @@ bool api_base64_decode(const char *s, size_t n, bool json, size_t max_bytes, con
         s = clean;
     }
     size_t pad = n > 0 && s[n - 1] == '=' ? (n > 1 && s[n - 2] == '=' ? 2u : 1u) : 0;
-    size_t want = n / 4 * 3 - (n >= 4 ? pad : 0), got = 0;
-    struct base64_decode_ctx ctx;
-    base64_decode_init(&ctx);
+    size_t want = n / 4 * 3 - (n >= 4 ? pad : 0), whole = n - (pad > 0 ? 4 : 0);
     if (n == 0) {
         api_fail(f, "base64_invalid", field, "the base64 text is empty");
     } else if (n > 5 && memcmp(s, "data:", 5) == 0) {
@@ -240,17 +271,16 @@ bool api_base64_decode(const char *s, size_t n, bool json, size_t max_bytes, con
         api_fail(f, "base64_invalid", field, "base64 with padding has a multiple of 4 characters, this has %zu", n);
     } else if (want > max_bytes) {
         api_fail_limit(f, "image_too_large", field, max_bytes, "the image has %zu bytes, the limit is %zu", want, max_bytes);
-    } else if ((*out = malloc(BASE64_DECODE_LENGTH(n) + 1)) == NULL) {
+    } else if ((*out = malloc(want)) == NULL) {
         api_fail_memory(f);
-    } else if (!base64_decode_update(&ctx, &got, *out, n, s) || !base64_decode_final(&ctx) || got != want) {
-        /* nettle skips blanks: then fewer bytes come out than the length promises */
+    } else if (decode_groups(s, whole, *out) != whole || (pad > 0 && !decode_padded(s + whole, pad, *out + whole / 4 * 3))) {
         size_t at = 0;
-        while (at < n - pad && b64_char(s[at])) at++;
+        while (at < n - pad && sextet(s[at]) >= 0) at++;
         api_fail(f, "base64_invalid", field, "the text is not base64 at character %zu", at + 1);
         free(*out);
         *out = NULL;
     } else {
-        *out_n = got;
+        *out_n = want;
         ok = true;
     }
     free(clean);
