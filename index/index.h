@@ -180,6 +180,8 @@ typedef struct {
     uint32_t image;     /* 0-based number of the best image */
     char *attributes;   /* JSON object text */
     uint32_t n_images;
+    uint32_t width, height; /* of the best image's original */
+    uint8_t sha256[32];     /* of its bytes */
 } idx_hit;
 
 typedef struct {

@@ -82,7 +82,7 @@ def train(pixels, labels, minutes, batch, seed, checkpoint):
             optimiser.step()
             step += 1
             update_average(average, encoder, min(0.998, step / (step + 50)))
-            loss_sum, count = loss_sum + float(loss), count + 1
+            loss_sum, count = loss_sum + float(loss.detach()), count + 1
         epoch += 1
         r1, _, ap = evaluate.figures(embed_all(average, pixels[test]), ["/".join(l) for l, t in zip(labels, test) if t])
         print(f"epoch {epoch} step {step} side {side} loss {loss_sum / max(count, 1):.3f} recall@1 {r1:.3f} mAP {ap:.3f} "

@@ -1,0 +1,22 @@
+/* ann_shim.h: what FAISS's C API lacks for us: HNSW parameters of one search. */
+#ifndef LK_ANN_SHIM_H
+#define LK_ANN_SHIM_H
+
+#include <stdint.h>
+
+#include <faiss/c_api/Index_c.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* 0, or a failure whose text faiss_get_last_error() gives. */
+int idx_shim_set_ef_construction(FaissIndex *index, int ef);
+/* One query; allowed: a bit a row, or NULL. */
+int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, const uint8_t *allowed, float *scores, int64_t *labels);
+int idx_shim_is_hnsw(const FaissIndex *index);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,478 @@
+/* index.c: opening and closing, the table of catalogues, reads, and the thread that keeps segments in shape. */
+#include "filter.h"
+#include "index_priv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* ---- table of catalogues ------------------------------------------------------------------------------------------ */
+
+idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err)
+{
+    idx_cat *c = NULL;
+    pthread_mutex_lock(&ix->table);
+    for (size_t i = 0; i < ix->n_cats && c == NULL; i++)
+        if (strcmp(ix->cats[i]->row.info.name, name) == 0) c = ix->cats[i];
+    if (c != NULL) c->refs++;
+    pthread_mutex_unlock(&ix->table);
+    if (c == NULL) idx_fail(err, IDX_ENOTFOUND, "there is no catalogue %.80s", name);
+    return c;
+}
+
+void idx_give_cat(idx *ix, idx_cat *c)
+{
+    pthread_mutex_lock(&ix->table);
+    bool last = --c->refs == 0;
+    pthread_mutex_unlock(&ix->table);
+    if (last) idx_cat_free(c);
+}
+
+bool idx_table_add(idx *ix, idx_cat *c)
+{
+    pthread_mutex_lock(&ix->table);
+    idx_cat **cats = realloc(ix->cats, (ix->n_cats + 1) * sizeof(idx_cat *));
+    if (cats != NULL) {
+        ix->cats = cats;
+        cats[ix->n_cats++] = c;
+    }
+    pthread_mutex_unlock(&ix->table);
+    return cats != NULL;
+}
+
+void idx_table_remove(idx *ix, idx_cat *c)
+{
+    pthread_mutex_lock(&ix->table);
+    for (size_t i = 0; i < ix->n_cats; i++)
+        if (ix->cats[i] == c) {
+            ix->cats[i] = ix->cats[--ix->n_cats];
+            c->refs--; /* the caller holds another */
+            break;
+        }
+    pthread_mutex_unlock(&ix->table);
+    pthread_mutex_lock(&ix->maintain_lock); /* no file of it is being written */
+    pthread_rwlock_wrlock(&c->lock);
+    c->removed = true;
+    pthread_rwlock_unlock(&c->lock);
+    idx_segments_purge(ix->segment_dir, c->row.id);
+    pthread_mutex_unlock(&ix->maintain_lock);
+}
+
+/* ---- start ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    idx_cat *c;
+    idx_error *err;
+} loader;
+
+static idx_status load_item(void *ctx, int64_t rowid, const char *id, const char *attributes)
+{
+    loader *l = ctx;
+    uint32_t item;
+    return idx_cat_item_add(l->c, id, rowid, attributes, &item, l->err);
+}
+
+/* At start item numbers are in rowid order. */
+static uint32_t item_by_rowid(const idx_cat *c, int64_t rowid)
+{
+    uint32_t lo = 0, hi = c->n_items;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (c->items[mid].rowid < rowid) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < c->n_items && c->items[lo].rowid == rowid ? lo : IDX_NONE;
+}
+
+static idx_status load_image(void *ctx, int64_t image, int64_t item_row, uint32_t n)
+{
+    loader *l = ctx;
+    uint32_t item = item_by_rowid(l->c, item_row);
+    if (item == IDX_NONE) return idx_fail(l->err, IDX_ECORRUPT, "image %" PRId64 " belongs to no item", image);
+    return idx_cat_image_add(l->c, item, image, n, NULL, NULL, l->err);
+}
+
+static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_error *err)
+{
+    idx_cat *c;
+    idx_status st = idx_cat_new(row, &c, err);
+    if (st != IDX_OK) return st;
+    c->refs = 1;
+    loader l = {.c = c, .err = err};
+    st = idx_store_each_item(ix->store, row->id, load_item, &l, err);
+    if (st == IDX_OK) st = idx_store_each_image(ix->store, row->id, load_image, &l, err);
+    if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, err);
+    if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
+    if (st != IDX_OK) idx_cat_free(c);
+    return st;
+}
+
+static idx_status load_all(idx *ix, idx_error *err)
+{
+    idx_catalogue_row *rows;
+    size_t n;
+    idx_status st = idx_store_catalogues(ix->store, &rows, &n, err);
+    if (st != IDX_OK) return st;
+    for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
+    free(rows);
+    return st;
+}
+
+static idx_status make_dirs(idx *ix, const char *dir, idx_error *err)
+{
+    ix->dir = strdup(dir);
+    if (ix->dir == NULL || asprintf(&ix->segment_dir, "%s/segments", dir) < 0) return idx_fail(err, IDX_ENOMEM, "no memory");
+    if ((mkdir(dir, 0750) != 0 && errno != EEXIST) || (mkdir(ix->segment_dir, 0750) != 0 && errno != EEXIST))
+        return idx_fail(err, IDX_EIO, "cannot make the data folder %s: %s", dir, strerror(errno));
+    return IDX_OK;
+}
+
+static void defaults(idx_opts *o)
+{
+    if (o->max_queue == 0) o->max_queue = 4096;
+    if (o->segment_images == 0) o->segment_images = 10000;
+    if (o->hnsw_m == 0) o->hnsw_m = 32;
+    if (o->ef_construction == 0) o->ef_construction = 100;
+    if (o->ef_search == 0) o->ef_search = 64;
+    if (o->disk_floor_bytes == 0) o->disk_floor_bytes = (uint64_t)256 << 20;
+}
+
+/* ---- the keeper --------------------------------------------------------------------------------------------------------- */
+
+void idx_wake_keeper(idx *ix)
+{
+    pthread_mutex_lock(&ix->wake_lock);
+    ix->woken = true;
+    pthread_cond_signal(&ix->wake);
+    pthread_mutex_unlock(&ix->wake_lock);
+}
+
+/* One piece of work on any catalogue. */
+static idx_status maintain_once(idx *ix, bool *worked, idx_error *err)
+{
+    idx_status st = IDX_OK;
+    *worked = false;
+    for (size_t i = 0; st == IDX_OK && !*worked; i++) {
+        pthread_mutex_lock(&ix->table);
+        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
+        if (c != NULL) c->refs++;
+        pthread_mutex_unlock(&ix->table);
+        if (c == NULL) break;
+        pthread_mutex_lock(&ix->maintain_lock);
+        st = idx_segments_maintain(c, &ix->env, worked, err);
+        pthread_mutex_unlock(&ix->maintain_lock);
+        idx_give_cat(ix, c);
+    }
+    return st;
+}
+
+idx_status idx_maintain(idx *ix, idx_error *err)
+{
+    bool worked = true;
+    idx_status st = IDX_OK;
+    while (st == IDX_OK && worked) st = maintain_once(ix, &worked, err);
+    return st;
+}
+
+static void *keeper_main(void *arg)
+{
+    idx *ix = arg;
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
+    for (;;) {
+        pthread_mutex_lock(&ix->wake_lock);
+        while (!ix->woken && !ix->stop) pthread_cond_wait(&ix->wake, &ix->wake_lock);
+        ix->woken = false;
+        bool stop = ix->stop;
+        pthread_mutex_unlock(&ix->wake_lock);
+        if (stop) return NULL;
+        idx_error err = {0};
+        if (idx_maintain(ix, &err) != IDX_OK && !ix->stop && ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 1, err.text);
+    }
+}
+
+/* ---- open and close --------------------------------------------------------------------------------------------------------- */
+
+idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error *err)
+{
+    idx *ix = calloc(1, sizeof *ix);
+    if (ix == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for the index");
+    if (opts != NULL) ix->opts = *opts;
+    defaults(&ix->opts);
+    pthread_mutex_init(&ix->table, NULL);
+    pthread_mutex_init(&ix->queue_lock, NULL);
+    pthread_mutex_init(&ix->maintain_lock, NULL);
+    pthread_mutex_init(&ix->wake_lock, NULL);
+    pthread_cond_init(&ix->queue_filled, NULL);
+    pthread_cond_init(&ix->wake, NULL);
+    idx_status st = make_dirs(ix, dir, err);
+    ix->env = (idx_segment_env){ix->segment_dir, ix->opts.segment_images, ix->opts.hnsw_m, ix->opts.ef_construction, ix->opts.log, ix->opts.log_ctx,
+                                &ix->stop};
+    if (st == IDX_OK) st = idx_store_open(dir, &ix->store, err);
+    if (st == IDX_OK) idx_segments_clean(ix->segment_dir);
+    if (st == IDX_OK) st = load_all(ix, err);
+    if (st == IDX_OK) st = idx_writer_start(ix, err);
+    if (st == IDX_OK && !ix->opts.no_background) {
+        ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
+        if (!ix->has_keeper) st = idx_fail(err, IDX_ENOMEM, "cannot start a thread");
+        else idx_wake_keeper(ix);
+    }
+    if (st != IDX_OK) {
+        idx_close(ix);
+        return st;
+    }
+    *out = ix;
+    return IDX_OK;
+}
+
+void idx_close(idx *ix)
+{
+    if (ix == NULL) return;
+    idx_writer_stop(ix);
+    pthread_mutex_lock(&ix->wake_lock);
+    ix->stop = true;
+    pthread_cond_signal(&ix->wake);
+    pthread_mutex_unlock(&ix->wake_lock);
+    if (ix->has_keeper) pthread_join(ix->keeper, NULL);
+    if (ix->store != NULL) idx_store_checkpoint(ix->store);
+    for (size_t i = 0; i < ix->n_cats; i++) idx_cat_free(ix->cats[i]);
+    idx_store_close(ix->store);
+    pthread_mutex_destroy(&ix->table);
+    pthread_mutex_destroy(&ix->queue_lock);
+    pthread_mutex_destroy(&ix->maintain_lock);
+    pthread_mutex_destroy(&ix->wake_lock);
+    pthread_cond_destroy(&ix->queue_filled);
+    pthread_cond_destroy(&ix->wake);
+    free(ix->cats);
+    free(ix->segment_dir);
+    free(ix->dir);
+    free(ix);
+}
+
+/* ---- catalogues ---------------------------------------------------------------------------------------------------------------- */
+
+static bool name_ok(const char *s)
+{
+    size_t n = strlen(s);
+    if (n < 1 || n > IDX_MAX_CATALOGUE_BYTES || s[0] == '-' || s[0] == '_') return false;
+    return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
+}
+
+idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, bool *created, idx_error *err)
+{
+    if (!name_ok(name))
+        return idx_fail(err, IDX_EINVAL, "catalogue name %.80s: 1 to %d of a-z, 0-9, _ and -, starting with a letter or digit", name, IDX_MAX_CATALOGUE_BYTES);
+    if (dim < 1 || dim > 16384) return idx_fail(err, IDX_EINVAL, "dim is %" PRIu32 "; 1 to 16384 are allowed", dim);
+    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_PUT, name, "");
+    idx_catalogue_row row = {.info = {.dim = dim, .created_ms = idx_now_ms()}};
+    snprintf(row.info.name, sizeof row.info.name, "%s", name);
+    snprintf(row.info.model, sizeof row.info.model, "%s", model);
+    snprintf(row.info.fingerprint, sizeof row.info.fingerprint, "%s", fingerprint);
+    if (op != NULL && (op->attributes = malloc(sizeof row)) != NULL) memcpy(op->attributes, &row, sizeof row);
+    if (op == NULL || op->attributes == NULL) {
+        idx_op_free(op);
+        return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
+    }
+    return idx_write_take(ix, op, created, err);
+}
+
+idx_status idx_catalogue_delete(idx *ix, const char *name, idx_error *err)
+{
+    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_DELETE, name, "");
+    if (op == NULL) return idx_fail(err, IDX_ENOMEM, "no memory");
+    return idx_write_take(ix, op, NULL, err);
+}
+
+static void describe(idx_cat *c, idx_catalogue *out)
+{
+    pthread_rwlock_rdlock(&c->lock);
+    *out = c->row.info;
+    out->items = c->live_items;
+    out->images = c->live_images;
+    out->fresh_images = c->fresh_rows - c->fresh_dead;
+    out->deleted_images = c->fresh_dead;
+    out->segments = c->n_segments;
+    for (uint32_t i = 0; i < c->n_segments; i++) {
+        out->sealed_images += c->segments[i]->rows - c->segments[i]->dead;
+        out->deleted_images += c->segments[i]->dead;
+    }
+    pthread_rwlock_unlock(&c->lock);
+}
+
+idx_status idx_catalogue_get(idx *ix, const char *name, idx_catalogue *out, idx_error *err)
+{
+    idx_cat *c = idx_take_cat(ix, name, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    describe(c, out);
+    idx_give_cat(ix, c);
+    return IDX_OK;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(((const idx_catalogue *)a)->name, ((const idx_catalogue *)b)->name); }
+
+idx_status idx_catalogue_list(idx *ix, idx_catalogue **out, size_t *n, idx_error *err)
+{
+    pthread_mutex_lock(&ix->table);
+    idx_catalogue *list = calloc(ix->n_cats + 1, sizeof *list);
+    for (size_t i = 0; list != NULL && i < ix->n_cats; i++) describe(ix->cats[i], &list[i]);
+    *n = ix->n_cats;
+    pthread_mutex_unlock(&ix->table);
+    if (list == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a list");
+    qsort(list, *n, sizeof *list, by_name);
+    *out = list;
+    return IDX_OK;
+}
+
+/* ---- items ------------------------------------------------------------------------------------------------------------------------ */
+
+void idx_item_free(idx_item *it)
+{
+    if (it == NULL) return;
+    free(it->id);
+    free(it->attributes);
+    free(it->images);
+    free(it);
+}
+
+void idx_items_free(idx_item **it, size_t n)
+{
+    for (size_t i = 0; it != NULL && i < n; i++) idx_item_free(it[i]);
+    free(it);
+}
+
+idx_status idx_item_get(idx *ix, const char *catalogue, const char *id, idx_item **out, idx_error *err)
+{
+    idx_cat *c = idx_take_cat(ix, catalogue, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    idx_status st = idx_store_item_get(ix->store, c->row.id, id, out, err);
+    idx_give_cat(ix, c);
+    return st;
+}
+
+idx_status idx_rendition_get(idx *ix, const char *catalogue, const char *id, uint32_t n, uint8_t **bytes, size_t *len, idx_error *err)
+{
+    idx_cat *c = idx_take_cat(ix, catalogue, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    idx_status st = idx_store_rendition(ix->store, c->row.id, id, n, bytes, len, err);
+    idx_give_cat(ix, c);
+    return st;
+}
+
+idx_status idx_embeddings_get(idx *ix, const char *catalogue, const char *id, float **out, size_t *n_images, uint32_t *dim, idx_error *err)
+{
+    idx_cat *c = idx_take_cat(ix, catalogue, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    idx_status st = idx_store_embeddings(ix->store, c->row.id, id, out, n_images, dim, err);
+    idx_give_cat(ix, c);
+    return st;
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Ids that match, above `after`, sorted: all of them are looked at, which costs less than walking the store. */
+static idx_status matching_ids(idx_cat *c, const idx_filter *f, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err)
+{
+    roaring_bitmap_t *items = NULL;
+    char **ids = NULL;
+    size_t count = 0;
+    pthread_rwlock_rdlock(&c->lock);
+    idx_status st = idx_filter_eval(f, c->attrs, &items, err);
+    if (st == IDX_OK && (ids = malloc((roaring_bitmap_get_cardinality(items) + 1) * sizeof *ids)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a page");
+    if (st == IDX_OK) {
+        roaring_uint32_iterator_t it;
+        for (roaring_init_iterator(items, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+            if (it.current_value < c->n_items && c->items[it.current_value].id != NULL && (after == NULL || strcmp(c->items[it.current_value].id, after) > 0))
+                ids[count++] = c->items[it.current_value].id; /* borrowed under the lock */
+        qsort(ids, count, sizeof *ids, by_text);
+        if (count > limit) count = limit;
+        for (size_t i = 0; i < count; i++)
+            if ((ids[i] = strdup(ids[i])) == NULL) {
+                count = i;
+                st = idx_fail(err, IDX_ENOMEM, "no memory for a page");
+                break;
+            }
+    }
+    pthread_rwlock_unlock(&c->lock);
+    if (items != NULL) roaring_bitmap_free(items);
+    *out = ids;
+    *n = count;
+    return st;
+}
+
+idx_status idx_item_list(idx *ix, const char *catalogue, const char *filter, const char *after, uint32_t limit, idx_item ***out, size_t *n, bool *more,
+                         idx_error *err)
+{
+    if (limit < 1 || limit > 1000) return idx_fail(err, IDX_EINVAL, "limit is %" PRIu32 "; 1 to 1000 are allowed", limit);
+    idx_cat *c = idx_take_cat(ix, catalogue, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    idx_filter *f = NULL;
+    char **ids = NULL;
+    size_t count = 0, got = 0;
+    idx_item **items = calloc(limit + 1u, sizeof *items);
+    idx_status st = items == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for a page") : IDX_OK;
+    if (st == IDX_OK && filter != NULL && filter[0] != 0) st = idx_filter_parse(filter, &f, err);
+    if (st == IDX_OK)
+        st = f != NULL ? matching_ids(c, f, after, limit + 1, &ids, &count, err) : idx_store_ids(ix->store, c->row.id, after, limit + 1, &ids, &count, err);
+    for (size_t i = 0; st == IDX_OK && i < count && i < limit; i++) {
+        idx_error why = {0};
+        idx_status one = idx_store_item_get(ix->store, c->row.id, ids[i], &items[got], &why);
+        if (one == IDX_OK) got++;
+        else if (one != IDX_ENOTFOUND) st = idx_fail(err, one, "%s", why.text);
+    }
+    for (size_t i = 0; ids != NULL && i < count; i++) free(ids[i]);
+    free(ids);
+    idx_filter_free(f);
+    idx_give_cat(ix, c);
+    if (st != IDX_OK) {
+        idx_items_free(items, got);
+        return st;
+    }
+    *out = items;
+    *n = got;
+    *more = count > limit;
+    return IDX_OK;
+}
+
+/* ---- care --------------------------------------------------------------------------------------------------------------------------- */
+
+idx_status idx_check(idx *ix, idx_error *err)
+{
+    idx_status st = idx_store_quick_check(ix->store, err);
+    for (size_t i = 0; st == IDX_OK; i++) {
+        pthread_mutex_lock(&ix->table);
+        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
+        if (c != NULL) c->refs++;
+        pthread_mutex_unlock(&ix->table);
+        if (c == NULL) break;
+        pthread_rwlock_rdlock(&c->lock);
+        st = idx_cat_check(c, ix->store, err);
+        pthread_rwlock_unlock(&c->lock);
+        idx_give_cat(ix, c);
+    }
+    return st;
+}
+
+void idx_get_stats(idx *ix, idx_stats *out)
+{
+    *out = (idx_stats){.commits = atomic_load(&ix->commits), .committed_ops = atomic_load(&ix->committed_ops),
+                       .fsync_ns_total = atomic_load(&ix->fsync_ns), .read_only = atomic_load(&ix->read_only), .full = atomic_load(&ix->full)};
+    pthread_mutex_lock(&ix->queue_lock);
+    out->queue = ix->queued;
+    pthread_mutex_unlock(&ix->queue_lock);
+    pthread_mutex_lock(&ix->table);
+    for (size_t i = 0; i < ix->n_cats; i++) {
+        idx_cat *c = ix->cats[i];
+        pthread_rwlock_rdlock(&c->lock);
+        uint64_t rows = (uint64_t)c->n_blocks * IDX_BLOCK_ROWS, sealed = 0;
+        for (uint32_t k = 0; k < c->n_segments; k++) sealed += c->segments[k]->rows;
+        out->rss_vectors_bytes += (rows + sealed) * c->row.info.dim * sizeof(float);
+        out->rss_graph_bytes += sealed * (2 * ix->opts.hnsw_m + 2) * sizeof(int32_t);
+        pthread_rwlock_unlock(&c->lock);
+    }
+    pthread_mutex_unlock(&ix->table);
+    out->disk_bytes = idx_store_bytes(ix->store) + idx_segments_bytes(ix->segment_dir);
+}

@@ -1,0 +1,53 @@
+/* index_priv.h: the open index, for index.c, writer.c and search.c. */
+#ifndef LK_INDEX_PRIV_H
+#define LK_INDEX_PRIV_H
+
+#include "segment.h"
+
+#include <stdatomic.h>
+
+struct idx {
+    char *dir, *segment_dir;
+    idx_opts opts;
+    idx_store *store;
+    idx_segment_env env;
+    bool stop;
+
+    pthread_mutex_t table; /* catalogues and their reference counts */
+    idx_cat **cats;
+    size_t n_cats;
+
+    pthread_mutex_t queue_lock;
+    pthread_cond_t queue_filled;
+    idx_op *head, *tail;
+    size_t queued;
+    bool closing;
+    pthread_t writer;
+    bool has_writer;
+    atomic_bool read_only, full;
+    atomic_ullong commits, committed_ops, fsync_ns;
+
+    pthread_mutex_t maintain_lock; /* one piece of background work at a time */
+    pthread_mutex_t wake_lock;
+    pthread_cond_t wake;
+    bool woken;
+    pthread_t keeper;
+    bool has_keeper;
+};
+
+/* The writer's own kinds, beside idx_op_kind. */
+enum { IDX_OP_CATALOGUE_PUT = 100, IDX_OP_CATALOGUE_DELETE };
+
+/* Takes a reference; NULL and IDX_ENOTFOUND when there is none of that name. */
+idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err);
+void idx_give_cat(idx *ix, idx_cat *c);
+IDX_CHECK bool idx_table_add(idx *ix, idx_cat *c);
+void idx_table_remove(idx *ix, idx_cat *c); /* gives back the table's reference */
+void idx_wake_keeper(idx *ix);
+
+IDX_CHECK idx_status idx_writer_start(idx *ix, idx_error *err);
+void idx_writer_stop(idx *ix); /* drains */
+int64_t idx_now_ms(void);
+uint64_t idx_mono_ns(void);
+
+#endif

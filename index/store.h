@@ -1,0 +1,60 @@
+/* store.h: SQLite, the truth. No SQL elsewhere than store.c and schema.c.
+ *
+ * One connection writes and alone checkpoints (a WAL race of SQLite before 3.51.3 needs two); readers are opened
+ * read-only, one for each thread at a time, from a pool. */
+#ifndef LK_STORE_H
+#define LK_STORE_H
+
+#include "error.h"
+
+#include <sqlite3.h>
+
+typedef struct idx_store idx_store;
+
+idx_status idx_store_fail(sqlite3 *db, const char *what, idx_error *err);
+IDX_CHECK idx_status idx_schema_migrate(sqlite3 *db, idx_error *err);
+
+IDX_CHECK idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err);
+void idx_store_close(idx_store *s);
+
+/* ---- the writer's connection; one thread ---- */
+IDX_CHECK idx_status idx_store_begin(idx_store *s, idx_error *err);
+IDX_CHECK idx_status idx_store_commit(idx_store *s, idx_error *err);
+void idx_store_rollback(idx_store *s);
+void idx_store_checkpoint(idx_store *s);
+
+typedef struct {
+    int64_t id;
+    idx_catalogue info; /* without counts */
+} idx_catalogue_row;
+IDX_CHECK idx_status idx_store_catalogue_add(idx_store *s, idx_catalogue_row *row, idx_error *err); /* sets id */
+IDX_CHECK idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_error *err);
+IDX_CHECK idx_status idx_store_generation(idx_store *s, int64_t catalogue, uint64_t generation, idx_error *err);
+/* item: 0 when there is none. attributes: malloc, may be NULL. */
+IDX_CHECK idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, int64_t *item, char **attributes, idx_error *err);
+IDX_CHECK idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, int64_t *item,
+                                        idx_error *err);
+IDX_CHECK idx_status idx_store_item_update(idx_store *s, int64_t item, const char *attributes, int64_t now, idx_error *err);
+IDX_CHECK idx_status idx_store_images_remove(idx_store *s, int64_t item, idx_error *err);
+IDX_CHECK idx_status idx_store_item_remove(idx_store *s, int64_t item, idx_error *err); /* its images first */
+IDX_CHECK idx_status idx_store_image_add(idx_store *s, int64_t item, uint32_t n, const idx_image *im, uint32_t dim, int64_t *image, idx_error *err);
+
+/* ---- readers; any thread ---- */
+IDX_CHECK idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n, idx_error *err);
+typedef idx_status idx_item_fn(void *ctx, int64_t item, const char *id, const char *attributes);
+typedef idx_status idx_image_fn(void *ctx, int64_t image, int64_t item, uint32_t n);
+typedef idx_status idx_vector_fn(void *ctx, int64_t image, const float *vector, uint32_t dim);
+/* At most `limit` ids above `after`, by id; caller frees each and the array, also on failure. */
+IDX_CHECK idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err);
+/* By rowid; stop at the first status that is not IDX_OK. */
+IDX_CHECK idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err);
+IDX_CHECK idx_status idx_store_each_image(idx_store *s, int64_t catalogue, idx_image_fn *fn, void *ctx, idx_error *err);
+/* The vectors of the given images, in their order. A missing one is IDX_ECORRUPT. */
+IDX_CHECK idx_status idx_store_vectors(idx_store *s, const int64_t *images, size_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err);
+IDX_CHECK idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err);
+IDX_CHECK idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err);
+IDX_CHECK idx_status idx_store_embeddings(idx_store *s, int64_t catalogue, const char *id, float **out, size_t *n, uint32_t *dim, idx_error *err);
+IDX_CHECK idx_status idx_store_quick_check(idx_store *s, idx_error *err);
+uint64_t idx_store_bytes(const idx_store *s); /* files on disk */
+
+#endif

@@ -1,0 +1,388 @@
+/* writer.c: the one thread that writes. Everything that waits becomes one transaction; after the commit the catalogues in
+ * memory follow, then the callbacks say so. */
+#include "index_priv.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+enum { BATCH_OPS = 512 };
+
+int64_t idx_now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+uint64_t idx_mono_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- operations --------------------------------------------------------------------------------------------- */
+
+idx_op *idx_op_new(idx_op_kind kind, const char *catalogue, const char *item)
+{
+    idx_op *op = calloc(1, sizeof *op);
+    if (op == NULL) return NULL;
+    op->kind = kind;
+    op->catalogue = strdup(catalogue);
+    op->item = strdup(item);
+    if (op->catalogue == NULL || op->item == NULL) {
+        idx_op_free(op);
+        return NULL;
+    }
+    return op;
+}
+
+void idx_op_free(idx_op *op)
+{
+    if (op == NULL) return;
+    for (size_t i = 0; i < op->n_images; i++) {
+        free(op->images[i].embedding);
+        free(op->images[i].rendition);
+    }
+    free(op->images);
+    free(op->catalogue);
+    free(op->item);
+    free(op->attributes);
+    free(op);
+}
+
+static bool printable(const char *s)
+{
+    for (; *s; s++)
+        if ((uint8_t)*s < 0x20 || (uint8_t)*s == 0x7f) return false;
+    return true;
+}
+
+static idx_status check_images(const idx_op *op, idx_error *err)
+{
+    if (op->n_images > IDX_MAX_IMAGES)
+        return idx_fail(err, IDX_EINVAL, "item %.100s has %zu images, the limit is %d", op->item, op->n_images, IDX_MAX_IMAGES);
+    for (size_t i = 0; i < op->n_images; i++) {
+        double norm = 0;
+        for (uint32_t k = 0; k < op->dim; k++) norm += (double)op->images[i].embedding[k] * (double)op->images[i].embedding[k];
+        if (!(fabs(norm - 1) < 1e-3))
+            return idx_fail(err, IDX_EINVAL, "the embedding of image %zu has the squared length %g, not 1", i, norm);
+    }
+    return IDX_OK;
+}
+
+static idx_status check_op(const idx_op *op, idx_error *err)
+{
+    size_t n = strlen(op->item);
+    if ((int)op->kind >= IDX_OP_CATALOGUE_PUT) return IDX_OK;
+    if (n < 1 || n > IDX_MAX_ID_BYTES) return idx_fail(err, IDX_EINVAL, "the item id has %zu bytes; 1 to %d are allowed", n, IDX_MAX_ID_BYTES);
+    if (!printable(op->item)) return idx_fail(err, IDX_EINVAL, "the item id holds a control character");
+    if (op->kind == IDX_PUT && op->attributes != NULL) {
+        idx_status st = idx_attrs_validate(op->attributes, err);
+        if (st != IDX_OK) return st;
+    }
+    return check_images(op, err);
+}
+
+/* ---- a batch ---------------------------------------------------------------------------------------------------- */
+
+typedef struct { /* an operation between the transaction and memory */
+    idx_op *op;
+    idx_cat *cat;
+    int64_t item_row, image_rows[IDX_MAX_IMAGES];
+    char *attributes; /* as stored */
+    bool is_new, keeps_images;
+} applied;
+
+static idx_status store_put(idx *ix, applied *a, idx_error *err)
+{
+    idx_op *op = a->op;
+    const idx_catalogue *info = &a->cat->row.info;
+    if (op->n_images > 0 && (op->dim != info->dim || (op->fingerprint[0] != 0 && strcmp(op->fingerprint, info->fingerprint) != 0)))
+        return idx_fail(err, IDX_EMODEL, "catalogue %s holds embeddings of model %.60s (%.12s), not of this one", info->name, info->model, info->fingerprint);
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, op->item, &a->item_row, NULL, err);
+    if (st != IDX_OK) return st;
+    a->is_new = a->item_row == 0;
+    a->keeps_images = op->n_images == 0;
+    if (!a->is_new && op->must_not_exist) return idx_fail(err, IDX_EEXISTS, "item %.200s exists", op->item);
+    if (a->is_new && a->keeps_images) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s whose images could be kept", op->item);
+    a->attributes = strdup(op->attributes != NULL ? op->attributes : "{}");
+    if (a->attributes == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
+    int64_t now = idx_now_ms();
+    st = a->is_new ? idx_store_item_add(ix->store, a->cat->row.id, op->item, a->attributes, now, &a->item_row, err)
+                   : idx_store_item_update(ix->store, a->item_row, a->attributes, now, err);
+    if (st == IDX_OK && !a->is_new && !a->keeps_images) st = idx_store_images_remove(ix->store, a->item_row, err);
+    for (size_t i = 0; st == IDX_OK && i < op->n_images; i++)
+        st = idx_store_image_add(ix->store, a->item_row, (uint32_t)i, &op->images[i], op->dim, &a->image_rows[i], err);
+    return st;
+}
+
+static idx_status store_patch(idx *ix, applied *a, idx_error *err)
+{
+    char *old = NULL;
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->item_row, &old, err);
+    if (st == IDX_OK && a->item_row == 0) st = idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
+    if (st == IDX_OK) st = idx_attrs_merge(old, a->op->attributes != NULL ? a->op->attributes : "{}", &a->attributes, err);
+    free(old);
+    return st == IDX_OK ? idx_store_item_update(ix->store, a->item_row, a->attributes, idx_now_ms(), err) : st;
+}
+
+static idx_status store_delete(idx *ix, applied *a, idx_error *err)
+{
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->item_row, NULL, err);
+    if (st == IDX_OK && a->item_row == 0) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
+    return st == IDX_OK ? idx_store_item_remove(ix->store, a->item_row, err) : st;
+}
+
+/* A new catalogue travels in op->attributes as its row; see idx_catalogue_put. */
+static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
+{
+    if ((int)a->op->kind == IDX_OP_CATALOGUE_DELETE) {
+        if ((a->cat = idx_take_cat(ix, a->op->catalogue, err)) == NULL) return IDX_ENOTFOUND;
+        return idx_store_catalogue_remove(ix->store, a->cat->row.id, err);
+    }
+    idx_catalogue_row row;
+    memcpy(&row, a->op->attributes, sizeof row);
+    idx_cat *there = idx_take_cat(ix, row.info.name, NULL);
+    if (there != NULL) {
+        bool same = there->row.info.dim == row.info.dim && strcmp(there->row.info.fingerprint, row.info.fingerprint) == 0;
+        idx_status st = same ? IDX_OK
+                             : idx_fail(err, IDX_EEXISTS, "catalogue %s exists with model %.60s (%.12s)", row.info.name,
+                                        there->row.info.model, there->row.info.fingerprint);
+        idx_give_cat(ix, there);
+        return st;
+    }
+    idx_status st = idx_store_catalogue_add(ix->store, &row, err);
+    if (st == IDX_OK) st = idx_cat_new(&row, &a->cat, err);
+    a->is_new = st == IDX_OK;
+    if (st == IDX_OK) a->cat->refs = 1; /* the table's, once it is in */
+    return st;
+}
+
+static idx_status store_one(idx *ix, applied *a, idx_error *err)
+{
+    if ((int)a->op->kind >= IDX_OP_CATALOGUE_PUT) return store_catalogue(ix, a, err);
+    if ((a->cat = idx_take_cat(ix, a->op->catalogue, err)) == NULL) return IDX_ENOTFOUND;
+    idx_status st = a->op->kind == IDX_PUT ? store_put(ix, a, err) : a->op->kind == IDX_PATCH ? store_patch(ix, a, err) : store_delete(ix, a, err);
+    if (st != IDX_OK) return st;
+    a->op->generation = ++a->cat->row.info.generation; /* only this thread writes it */
+    return idx_store_generation(ix->store, a->cat->row.id, a->op->generation, err);
+}
+
+/* Memory follows the store. Out of memory here leaves the two apart: the index goes read-only and says so. */
+static idx_status apply(idx *ix, applied *a, idx_error *err)
+{
+    idx_op *op = a->op;
+    idx_cat *c = a->cat;
+    if ((int)op->kind == IDX_OP_CATALOGUE_PUT) {
+        if (a->is_new && !idx_table_add(ix, c)) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
+        op->created = a->is_new;
+        a->cat = NULL; /* the reference is the table's now */
+        return IDX_OK;
+    }
+    if ((int)op->kind == IDX_OP_CATALOGUE_DELETE) {
+        idx_table_remove(ix, c);
+        return IDX_OK;
+    }
+    idx_status st = IDX_OK;
+    pthread_rwlock_wrlock(&c->lock);
+    uint32_t item = idx_cat_find(c, op->item);
+    if (op->kind == IDX_DELETE) {
+        if (item != IDX_NONE) idx_cat_item_remove(c, item);
+    } else if (a->is_new) {
+        st = idx_cat_item_add(c, op->item, a->item_row, a->attributes, &item, err);
+    } else {
+        st = idx_attrs_set(c->attrs, item, a->attributes, err);
+        if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) idx_cat_images_remove(c, item);
+    }
+    for (size_t i = 0; st == IDX_OK && op->kind == IDX_PUT && i < op->n_images; i++)
+        st = idx_cat_image_add(c, item, a->image_rows[i], (uint32_t)i, op->images[i].embedding, NULL, err);
+    bool work = c->fresh_rows >= ix->opts.segment_images || op->kind == IDX_DELETE;
+    pthread_rwlock_unlock(&c->lock);
+    op->created = op->kind == IDX_PUT && a->is_new;
+    if (work) idx_wake_keeper(ix);
+    return st;
+}
+
+static bool disk_low(idx *ix)
+{
+    struct statvfs v;
+    if (statvfs(ix->dir, &v) != 0) return false;
+    uint64_t left = (uint64_t)v.f_bavail * v.f_frsize, floor_bytes = ix->opts.disk_floor_bytes;
+    if (atomic_load(&ix->full)) floor_bytes *= 2; /* hysteresis */
+    atomic_store(&ix->full, left < floor_bytes);
+    return left < floor_bytes;
+}
+
+static bool storage_failed(idx_status st) { return st == IDX_EIO || st == IDX_ECORRUPT || st == IDX_EFULL; }
+
+/* A failed transaction takes every operation of the batch with it. */
+static void fail_all(idx *ix, applied *a, size_t n, idx_status st, const idx_error *err)
+{
+    if (st == IDX_EIO || st == IDX_ECORRUPT) {
+        atomic_store(&ix->read_only, true);
+        if (ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 2, err->text);
+    }
+    for (size_t i = 0; i < n; i++) {
+        a[i].op->status = st;
+        a[i].op->error = *err;
+        /* Generations counted up for rows that were rolled back; only gaps, which nobody minds. */
+    }
+}
+
+static void write_batch(idx *ix, applied *a, size_t n)
+{
+    idx_error err = {0};
+    if (atomic_load(&ix->read_only)) {
+        idx_fail(&err, IDX_EIO, "the storage failed earlier; nothing is written until the server is restarted");
+        for (size_t i = 0; i < n; i++) a[i].op->status = IDX_EIO, a[i].op->error = err;
+        return;
+    }
+    bool low = disk_low(ix);
+    idx_status st = idx_store_begin(ix->store, &err);
+    size_t wrote = 0;
+    for (size_t i = 0; st == IDX_OK && i < n; i++) {
+        idx_op *op = a[i].op;
+        op->error = (idx_error){0};
+        bool frees = op->kind == IDX_DELETE || (int)op->kind == IDX_OP_CATALOGUE_DELETE;
+        op->status = low && !frees ? idx_fail(&op->error, IDX_EFULL, "less than %" PRIu64 " MB of disk are free", ix->opts.disk_floor_bytes >> 20)
+                                   : store_one(ix, &a[i], &op->error);
+        if (storage_failed(op->status) && !(low && !frees)) st = op->status, err = op->error;
+        wrote += op->status == IDX_OK;
+    }
+    uint64_t t = idx_mono_ns();
+    if (st == IDX_OK) st = idx_store_commit(ix->store, &err);
+    atomic_fetch_add(&ix->fsync_ns, idx_mono_ns() - t);
+    if (st != IDX_OK) {
+        idx_store_rollback(ix->store);
+        fail_all(ix, a, n, st, &err);
+        return;
+    }
+    atomic_fetch_add(&ix->commits, 1);
+    atomic_fetch_add(&ix->committed_ops, wrote);
+    for (size_t i = 0; i < n; i++) {
+        if (a[i].op->status != IDX_OK || (a[i].cat == NULL && (int)a[i].op->kind != IDX_OP_CATALOGUE_PUT)) continue;
+        if ((int)a[i].op->kind == IDX_OP_CATALOGUE_PUT && a[i].cat == NULL) continue;
+        idx_error why = {0};
+        if (apply(ix, &a[i], &why) != IDX_OK) {
+            atomic_store(&ix->read_only, true);
+            if (ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 2, why.text);
+        }
+    }
+}
+
+static void *writer_main(void *arg)
+{
+    idx *ix = arg;
+    applied *a = calloc(BATCH_OPS, sizeof *a);
+    for (;;) {
+        pthread_mutex_lock(&ix->queue_lock);
+        while (ix->head == NULL && !ix->closing) pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
+        size_t n = 0;
+        bool alone = false; /* a catalogue is made or removed in a transaction of its own: others may name it */
+        while (ix->head != NULL && n < BATCH_OPS && !alone) {
+            bool catalogue = (int)ix->head->kind >= IDX_OP_CATALOGUE_PUT;
+            if (catalogue && n > 0) break;
+            alone = catalogue;
+            a[n] = (applied){.op = ix->head};
+            ix->head = ix->head->next;
+            n++;
+        }
+        if (ix->head == NULL) ix->tail = NULL;
+        ix->queued -= n;
+        bool end = n == 0 && ix->closing;
+        pthread_mutex_unlock(&ix->queue_lock);
+        if (end) break;
+        write_batch(ix, a, n);
+        for (size_t i = 0; i < n; i++) {
+            if (a[i].cat != NULL) idx_give_cat(ix, a[i].cat);
+            free(a[i].attributes);
+            if (a[i].op->done != NULL) a[i].op->done(a[i].op, a[i].op->ctx);
+            idx_op_free(a[i].op);
+        }
+    }
+    free(a);
+    return NULL;
+}
+
+idx_status idx_writer_start(idx *ix, idx_error *err)
+{
+    if (pthread_create(&ix->writer, NULL, writer_main, ix) != 0) return idx_fail(err, IDX_ENOMEM, "cannot start the writer thread");
+    ix->has_writer = true;
+    return IDX_OK;
+}
+
+void idx_writer_stop(idx *ix)
+{
+    if (!ix->has_writer) return;
+    pthread_mutex_lock(&ix->queue_lock);
+    ix->closing = true;
+    pthread_cond_signal(&ix->queue_filled);
+    pthread_mutex_unlock(&ix->queue_lock);
+    pthread_join(ix->writer, NULL);
+    ix->has_writer = false;
+}
+
+/* ---- submission ------------------------------------------------------------------------------------------------- */
+
+idx_status idx_submit_take(idx *ix, idx_op *op, idx_error *err)
+{
+    idx_status st = check_op(op, err);
+    if (st == IDX_OK && atomic_load(&ix->read_only))
+        st = idx_fail(err, IDX_EIO, "the storage failed earlier; nothing is written until the server is restarted");
+    if (st == IDX_OK) {
+        pthread_mutex_lock(&ix->queue_lock);
+        if (ix->closing || ix->queued >= ix->opts.max_queue)
+            st = idx_fail(err, IDX_EBUSY, "%zu writes are waiting, the limit is %zu", ix->queued, ix->opts.max_queue);
+        else {
+            op->next = NULL;
+            if (ix->tail != NULL) ix->tail->next = op;
+            else ix->head = op;
+            ix->tail = op;
+            ix->queued++;
+            pthread_cond_signal(&ix->queue_filled);
+        }
+        pthread_mutex_unlock(&ix->queue_lock);
+    }
+    if (st != IDX_OK) idx_op_free(op);
+    return st;
+}
+
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t finished;
+    bool done, created;
+    idx_status st;
+    idx_error err;
+} waiter;
+
+static void wait_done(idx_op *op, void *ctx)
+{
+    waiter *w = ctx;
+    pthread_mutex_lock(&w->lock);
+    w->done = true;
+    w->created = op->created;
+    w->st = op->status;
+    w->err = op->error;
+    pthread_cond_signal(&w->finished);
+    pthread_mutex_unlock(&w->lock);
+}
+
+idx_status idx_write_take(idx *ix, idx_op *op, bool *created, idx_error *err)
+{
+    waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .finished = PTHREAD_COND_INITIALIZER};
+    op->done = wait_done;
+    op->ctx = &w;
+    idx_status st = idx_submit_take(ix, op, err);
+    if (st != IDX_OK) return st;
+    pthread_mutex_lock(&w.lock);
+    while (!w.done) pthread_cond_wait(&w.finished, &w.lock);
+    pthread_mutex_unlock(&w.lock);
+    if (created != NULL) *created = w.created;
+    if (w.st != IDX_OK && err != NULL && err->status == IDX_OK) *err = w.err;
+    return w.st;
+}
