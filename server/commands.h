@@ -1,0 +1,8 @@
+/* commands.h: the subcommands of `likeness`. One file cmd_NAME.c each; main.c holds the table. */
+#ifndef LK_COMMANDS_H
+#define LK_COMMANDS_H
+
+/* argv[0] is the command's name. The value is the exit status: 0 done, 1 failed, 2 the command line is wrong. */
+typedef int srv_command(int argc, char **argv);
+
+#endif
