@@ -131,7 +131,7 @@ emb_status emb_image_orient(emb_image **im, uint32_t o, emb_error *err)
     }
     const emb_image *src = *im;
     uint32_t w = src->height, h = src->width;
-    emb_image *dst;
+    emb_image *dst = NULL;
     emb_status st = emb_image_new(w, h, &dst, err);
     if (st != EMB_OK) return st;
     for (uint32_t y = 0; y < h; y++) /* 5: transpose, 6: quarter turn right, 7: transverse, 8: quarter turn left */

@@ -425,7 +425,7 @@ idx_status idx_segments_maintain(idx_cat *c, const idx_segment_env *env, bool *w
     work w = {0};
     float *rows = NULL;
     uint32_t n_rows = 0;
-    bool grow;
+    bool grow = false;
     pthread_rwlock_wrlock(&c->lock);
     *worked = !c->removed && close_up(c, env);
     pthread_rwlock_unlock(&c->lock);
