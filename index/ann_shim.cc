@@ -8,6 +8,7 @@
 #include "ann_shim.h"
 
 #include <exception>
+#include <stdexcept>
 #include <string>
 
 #include <faiss/Index.h>
@@ -20,11 +21,19 @@
 #include <faiss/c_api/index_io_c.h>
 #include <faiss/index_factory.h>
 #include <faiss/index_io.h>
+#else
+#include <faiss/c_api/error_impl.h>
 #endif
 
 namespace {
 
+// Where faiss_get_last_error() finds the text: ours without libfaiss_c, else libfaiss_c's.
+#ifdef LK_FAISS_C_MISSING
 thread_local std::string last_error;
+void remember(const char *what) { last_error = what; }
+#else
+void remember(const char *what) { faiss_last_exception = std::make_exception_ptr(std::runtime_error(what)); }
+#endif
 
 template <class F>
 int guarded(F f)
@@ -33,9 +42,9 @@ int guarded(F f)
         f();
         return 0;
     } catch (const std::exception &e) {
-        last_error = e.what();
+        remember(e.what());
     } catch (...) {
-        last_error = "unknown exception";
+        remember("unknown exception");
     }
     return -1;
 }
