@@ -25,6 +25,18 @@ static void fill_limits(api_limits *to, const api_limits *from)
     if (to->max_limit == 0) to->max_limit = 100;
 }
 
+/* Looks before it writes: with a full disk a server must still start and search what it has. */
+static idx_status default_catalogue(idx *ix, const emb_model_info *m, idx_error *err)
+{
+    idx_catalogue cat;
+    bool created;
+    idx_status st = idx_catalogue_get(ix, "default", &cat, err);
+    if (st == IDX_OK && strcmp(cat.fingerprint, m->fingerprint) == 0 && cat.dim == m->dim) return IDX_OK;
+    if (st != IDX_OK && st != IDX_ENOTFOUND) return st;
+    *err = (idx_error){0}; /* the first error would win */
+    return idx_catalogue_put(ix, "default", m->name, m->fingerprint, m->dim, &created, err);
+}
+
 int api_ctx_new(const emb_model *m, idx *ix, const api_limits *limits, api_ctx **out, char err[320])
 {
     pthread_once(&seed_once, seed_hashes);
@@ -37,9 +49,8 @@ int api_ctx_new(const emb_model *m, idx *ix, const api_limits *limits, api_ctx *
     cx->info = emb_model_get_info(m);
     cx->ix = ix;
     fill_limits(&cx->limits, limits);
-    bool created;
     idx_error ie = {0};
-    idx_status st = idx_catalogue_put(ix, "default", cx->info->name, cx->info->fingerprint, cx->info->dim, &created, &ie);
+    idx_status st = default_catalogue(ix, cx->info, &ie);
     if (st != IDX_OK) {
         snprintf(err, 320, "%s%.250s", st == IDX_EEXISTS ? "the data folder was made with another model: " : "", ie.text);
         free(cx);

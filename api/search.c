@@ -71,28 +71,14 @@ static bool embed_query(api_call *c, const api_query *q, float *out)
     return true;
 }
 
-/* Size of the best image. The item may have gone since the search: then the sizes are left out. */
-static void write_size(api_buf *b, const api_call *c, const idx_hit *h)
-{
-    idx_item *it = NULL;
-    if (idx_item_get(c->cx->ix, c->catalogue, h->id, &it, NULL) != IDX_OK) {
-        api_image_url(b, c->catalogue, h->id, h->image, NULL);
-        return;
-    }
-    const idx_image_info *im = h->image < it->n_images ? &it->images[h->image] : NULL;
-    api_image_url(b, c->catalogue, h->id, h->image, im != NULL ? im->sha256 : NULL);
-    if (im != NULL) api_buf_fmt(b, ",\"width\":%u,\"height\":%u", im->width, im->height);
-    idx_item_free(it);
-}
-
 static bool write_hit(api_buf *b, api_call *c, const api_query *q, const idx_hit *h)
 {
     api_buf_raw(b, "{\"id\":", 6);
     api_buf_str(b, h->id);
     /* Six decimals are what the arithmetic holds; the order comes from the exact score. */
     api_buf_fmt(b, ",\"score\":%.6f,\"image\":{\"n\":%u,\"url\":", (double)h->score, h->image);
-    write_size(b, c, h);
-    api_buf_raw(b, "},\"attributes\":", 15);
+    api_image_url(b, c->catalogue, h->id, h->image, h->sha256);
+    api_buf_fmt(b, ",\"width\":%u,\"height\":%u},\"attributes\":", h->width, h->height);
     if (!api_attributes_write(b, h->attributes, &q->opts.fields)) return api_fail_memory(&c->fault);
     api_buf_raw(b, "}", 1);
     return true;
