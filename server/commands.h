@@ -5,4 +5,7 @@
 /* argv[0] is the command's name. The value is the exit status: 0 done, 1 failed, 2 the command line is wrong. */
 typedef int srv_command(int argc, char **argv);
 
+srv_command srv_cmd_serve;
+srv_command srv_cmd_key;
+
 #endif

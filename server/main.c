@@ -15,6 +15,8 @@ static const struct {
     srv_command *run;
     const char *help;
 } commands[] = {
+    {"serve", srv_cmd_serve, "answer HTTP: the catalogue and the search"},
+    {"key", srv_cmd_key, "make a new admin key"},
     {NULL, NULL, NULL},
 };
 

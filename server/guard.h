@@ -1,0 +1,31 @@
+/* guard.h: what a request's line and headers must look like before anything is done for it. libmicrohttpd accepts
+ * ambiguous framing (two lengths, a length and a coding, a blank before the colon) in some versions; two parsers that
+ * disagree about where a request ends are a request-smuggling hole, so that such requests are refused here. */
+#ifndef LK_GUARD_H
+#define LK_GUARD_H
+
+#include "api.h"
+
+#include <microhttpd.h>
+
+enum { SRV_MAX_TARGET = 8192 };
+
+typedef struct { /* borrowed from the connection, for the request's life */
+    const char *content_type, *authorization, *if_none_match, *origin, *request_id;
+    bool preflight;        /* Access-Control-Request-Method is there */
+    bool chunked;          /* Transfer-Encoding: chunked, no length */
+    bool has_length;
+    uint64_t length;       /* Content-Length */
+} srv_headers;
+
+/* Reads the headers. false: *detail (static) says what is wrong; answer 400 bad_request and close. */
+bool srv_guard_headers(struct MHD_Connection *c, srv_headers *out, const char **detail);
+
+/* The raw request target -> path and query, both inside `target`, which is cut at '?'. Absolute form loses its scheme and
+ * authority. false: *code (static problem code) and *detail (static) say why. */
+bool srv_guard_target(char *target, const char **path, const char **query, const char **code, const char **detail);
+
+api_method srv_guard_method(const char *method);
+const char *srv_method_name(api_method m); /* static; "OTHER" */
+
+#endif
