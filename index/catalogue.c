@@ -17,6 +17,7 @@ idx_status idx_cat_new(const idx_catalogue_row *row, idx_cat **out, idx_error *e
     idx_cat *c = calloc(1, sizeof *c);
     if (c == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     c->row = *row;
+    c->generation = row->info.generation;
     c->slot_mask = 255;
     c->slots = calloc(c->slot_mask + 1u, sizeof *c->slots);
     c->attrs = idx_attrs_new();

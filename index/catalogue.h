@@ -40,6 +40,7 @@ typedef struct {
 
 typedef struct idx_cat {
     idx_catalogue_row row;
+    uint64_t generation; /* counted ahead of row.info.generation by the writer, in the transaction; no lock */
     int refs;     /* under the index's table lock */
     bool removed; /* deleted; memory goes with the last reference */
     pthread_rwlock_t lock;

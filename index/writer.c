@@ -169,7 +169,7 @@ static idx_status store_one(idx *ix, applied *a, idx_error *err)
     if ((a->cat = idx_take_cat(ix, a->op->catalogue, err)) == NULL) return IDX_ENOTFOUND;
     idx_status st = a->op->kind == IDX_PUT ? store_put(ix, a, err) : a->op->kind == IDX_PATCH ? store_patch(ix, a, err) : store_delete(ix, a, err);
     if (st != IDX_OK) return st;
-    a->op->generation = ++a->cat->row.info.generation; /* only this thread writes it */
+    a->op->generation = ++a->cat->generation;
     return idx_store_generation(ix->store, a->cat->row.id, a->op->generation, err);
 }
 
@@ -201,6 +201,7 @@ static idx_status apply(idx *ix, applied *a, idx_error *err)
     }
     for (size_t i = 0; st == IDX_OK && op->kind == IDX_PUT && i < op->n_images; i++)
         st = idx_cat_image_add(c, item, a->image_rows[i], (uint32_t)i, op->images[i].embedding, NULL, err);
+    c->row.info.generation = op->generation;
     bool work = c->fresh_rows >= ix->opts.segment_images || op->kind == IDX_DELETE;
     pthread_rwlock_unlock(&c->lock);
     op->created = op->kind == IDX_PUT && a->is_new;
