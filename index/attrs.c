@@ -395,12 +395,26 @@ static idx_status parse(const char *json, bool patch, json_t **out, idx_error *e
     return st;
 }
 
-idx_status idx_attrs_validate(const char *json, idx_error *err)
+idx_status idx_attributes_check(const char *json, bool patch, idx_error *err)
 {
     json_t *o;
-    idx_status st = parse(json, false, &o, err);
+    idx_status st = parse(json, patch, &o, err);
     if (st == IDX_OK) json_decref(o);
     return st;
+}
+
+idx_status idx_attrs_validate(const char *json, idx_error *err) { return idx_attributes_check(json, false, err); }
+
+/* 17 digits hold every number and show 79.99 as 79.989999999999995; 15 are what people write. NULL = no memory. */
+static char *text_of(const json_t *o)
+{
+    char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    json_t *again = text != NULL ? json_loads(text, 0, NULL) : NULL;
+    bool same = again != NULL && json_equal(o, again);
+    json_decref(again);
+    if (same || text == NULL) return text;
+    free(text);
+    return json_dumps(o, JSON_COMPACT);
 }
 
 idx_status idx_attrs_merge(const char *json, const char *patch, char **out, idx_error *err)
@@ -420,7 +434,7 @@ idx_status idx_attrs_merge(const char *json, const char *patch, char **out, idx_
         if (json_is_null(v)) json_object_del(o, key);
         else ok = ok && json_object_set(o, key, v) == 0;
     }
-    char *text = ok ? json_dumps(o, JSON_COMPACT) : NULL;
+    char *text = ok ? text_of(o) : NULL;
     json_decref(o);
     json_decref(p);
     if (text == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");

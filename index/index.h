@@ -199,6 +199,9 @@ void idx_result_free(idx_result *r);
 
 /* Parses and type-checks only, for early answers. */
 IDX_CHECK idx_status idx_filter_check(const char *filter, idx_error *err);
+/* The same for attributes: flat; up to 64 keys of 1..64 bytes; strings up to 1,024 bytes; lists of up to 64 strings; finite
+ * numbers; IDX_MAX_ATTR_BYTES in all. patch: null is allowed. IDX_EINVAL; err names the key. */
+IDX_CHECK idx_status idx_attributes_check(const char *json, bool patch, idx_error *err);
 
 /* ---- care --------------------------------------------------------------------------------------- */
 

@@ -94,6 +94,14 @@ int main(void)
     CHECK_INT(idx_attrs_merge("{\"a\":1,\"b\":\"x\"}", "{\"a\":null,\"c\":true}", &merged, NULL), IDX_OK);
     CHECK_STR(merged, "{\"b\":\"x\",\"c\":true}");
     free(merged);
+    CHECK_INT(idx_attrs_merge("{\"a\":79.99}", "{\"b\":-0.1,\"c\":1e2}", &merged, NULL), IDX_OK);
+    CHECK_STR(merged, "{\"a\":79.99,\"b\":-0.1,\"c\":100.0}");
+    free(merged);
+    CHECK_INT(idx_attrs_merge("{}", "{\"a\":0.30000000000000004}", &merged, NULL), IDX_OK); /* needs its 17 digits */
+    CHECK_STR(merged, "{\"a\":0.30000000000000004}");
+    free(merged);
+    CHECK_INT(idx_attributes_check("{\"a\":null}", true, NULL), IDX_OK);
+    CHECK_INT(idx_attributes_check("{\"a\":null}", false, NULL), IDX_EINVAL);
     idx_attrs_free(a);
     return test_end();
 }
