@@ -164,10 +164,10 @@ void api_etag_of(char etag[80], const void *p, size_t n)
 enum { MAX_FIELDS = 64 };
 
 /* `names` NUL-terminated texts one after the other in fs->store, whose ownership fs has. */
-static bool fields_index(api_fields *fs, size_t names, api_fault *f)
+static bool fields_index(api_fields *fs, size_t names, const char *code, api_fault *f)
 {
     if (names > MAX_FIELDS)
-        return api_fail_limit(f, "parameter_invalid", "fields", MAX_FIELDS, "fields has %zu names, the limit is %d", names,
+        return api_fail_limit(f, code, "fields", MAX_FIELDS, "fields has %zu names, the limit is %d", names,
                               MAX_FIELDS);
     fs->name = calloc(names, sizeof *fs->name);
     if (fs->name == NULL) return api_fail_memory(f);
@@ -194,7 +194,7 @@ bool api_fields_from_text(api_fields *fs, const char *text, api_fault *f)
         *s = '\0';
         names++;
     }
-    return fields_index(fs, names, f);
+    return fields_index(fs, names, "parameter_invalid", f);
 }
 
 bool api_fields_from_json(api_fields *fs, const json_t *a, api_fault *f)
@@ -216,7 +216,7 @@ bool api_fields_from_json(api_fields *fs, const json_t *a, api_fault *f)
         memcpy(s, json_string_value(v), json_string_length(v) + 1);
         s += json_string_length(v) + 1;
     }
-    return fields_index(fs, names, f);
+    return fields_index(fs, names, "field_invalid", f);
 }
 
 void api_fields_fini(api_fields *fs)

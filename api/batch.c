@@ -41,7 +41,8 @@ struct api_batch {
     /* Only the server's thread that feeds touches these: */
     char *cur; /* the line that is arriving */
     size_t cur_n, cur_cap;
-    bool skipping; /* the rest of a line that was too long */
+    bool skipping; /* the rest of a line that was too long, or */
+    bool unheld;   /* for which there was no memory */
     bool full;     /* max_lines passed: the rest is dropped */
     bool ended;
     uint64_t lines_seen;
@@ -240,7 +241,7 @@ static void committed(idx_op *op, void *ctx)
     line *l = ctx;
     api_batch *b = l->b;
     api_fault f = {0};
-    bool ok = op->status == IDX_OK || api_write_fail(op, op->status, &op->error, &f);
+    bool ok = op->status == IDX_OK || api_write_fail(b->cx->ix, b->catalogue, op->kind, op->status, &op->error, &f);
     pthread_mutex_lock(&b->mutex);
     b->stats.stage_ns[API_STAGE_COMMIT] += api_now_ns() - l->submitted_ns;
     if (ok)
@@ -268,11 +269,12 @@ static void advance(api_batch *b)
         op->ctx = l;
         char id[IDX_MAX_ID_BYTES + 1];
         snprintf(id, sizeof id, "%s", op->item); /* op is gone after a refusal */
+        idx_op_kind kind = op->kind;
         pthread_mutex_unlock(&b->mutex);
         idx_error err = {0};
         idx_status st = idx_submit_take(b->cx->ix, op, &err); /* l may be gone when it returns IDX_OK */
         api_fault f = {0};
-        bool ok = st == IDX_OK || api_write_fail(NULL, st, &err, &f);
+        bool ok = st == IDX_OK || api_write_fail(b->cx->ix, b->catalogue, kind, st, &err, &f);
         pthread_mutex_lock(&b->mutex);
         if (!ok) {
             fail_line(b, l, id, &f);
@@ -430,11 +432,13 @@ static void end_line(api_batch *b)
         b->full = true;
         api_fail_limit(&f, "too_many_lines", NULL, b->cx->limits.max_lines, "the batch has more than %u lines, the rest is not read",
                        b->cx->limits.max_lines);
+    } else if (b->unheld) {
+        api_fail_memory(&f);
     } else if (b->skipping) {
         api_fail_limit(&f, "line_too_long", NULL, b->cx->limits.max_line_bytes, "the line has more than %zu bytes",
                        b->cx->limits.max_line_bytes);
     }
-    b->skipping = false;
+    b->skipping = b->unheld = false;
     if (f.code == NULL) {
         queue_line(b);
         return;
@@ -469,8 +473,8 @@ static void append(api_batch *b, const uint8_t *bytes, size_t n)
         size_t cap = b->cur_cap != 0 ? b->cur_cap : 4096;
         while (cap - b->cur_n < n) cap *= 2;
         char *p = realloc(b->cur, cap);
-        if (p == NULL) { /* answered as too long: the line cannot be held */
-            b->skipping = true;
+        if (p == NULL) {
+            b->skipping = b->unheld = true;
             b->cur_n = 0;
             return;
         }
@@ -523,6 +527,8 @@ int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max)
             b->out_at = 0;
         }
         got = (int64_t)n;
+    } else if (b->out_at < b->out.n) { /* max is 0 */
+        got = 0;
     } else {
         got = b->out.failed || (b->ended && b->head == NULL) ? -1 : 0;
     }

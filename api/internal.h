@@ -69,7 +69,7 @@ typedef struct {
     char **name;          /* views into `store` */
     char *store;
 } api_fields;
-bool api_fields_from_text(api_fields *fs, const char *text, api_fault *f); /* "a,b", "*", "" */
+bool api_fields_from_text(api_fields *fs, const char *text, api_fault *f); /* "a,b", "*", "" of a query string */
 bool api_fields_from_json(api_fields *fs, const json_t *a, api_fault *f);
 void api_fields_fini(api_fields *fs);
 bool api_attributes_write(api_buf *b, const char *attributes, const api_fields *fs);
@@ -104,7 +104,8 @@ typedef struct {
 bool api_write_from_json(const api_write_ctx *wc, idx_op_kind kind, const char *id, const api_doc *doc, idx_op **out);
 /* Adds one photo to a PUT. */
 bool api_write_add_photo(const api_write_ctx *wc, idx_op *op, const uint8_t *p, size_t n, const char *field);
-bool api_write_fail(const idx_op *op, idx_status st, const idx_error *err, api_fault *f);
+/* Translates what a write ended with; returns false. May be called from the writer thread: takes no lock for long. */
+bool api_write_fail(idx *ix, const char *catalogue, idx_op_kind kind, idx_status st, const idx_error *err, api_fault *f);
 bool api_item_id_check(const char *id, size_t n, api_fault *f);
 
 /* ---- queries ------------------------------------------------------------------------------------ */

@@ -10,6 +10,7 @@ static const char *const no_params[] = {NULL};
 /* ---- writes ------------------------------------------------------------------------------------- */
 
 typedef struct { /* what the index's callback needs to finish the reply */
+    idx *ix;
     const api_request *rq;
     api_reply *rp;
     uint64_t submitted_ns;
@@ -56,7 +57,7 @@ static void committed(idx_op *op, void *ctx)
     const api_request *rq = wt->rq;
     wt->rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - wt->submitted_ns;
     api_fault f = {0};
-    if (op->status == IDX_OK || api_write_fail(op, op->status, &op->error, &f))
+    if (op->status == IDX_OK || api_write_fail(wt->ix, op->catalogue, op->kind, op->status, &op->error, &f))
         write_reply(wt->rp, op, rq->request_id);
     else
         api_fault_reply(wt->rp, &f, rq->request_id);
@@ -71,7 +72,8 @@ static bool submit(api_call *c, idx_op *op, bool *pending)
         idx_op_free(op);
         return api_fail_memory(&c->fault);
     }
-    *wt = (waiting){c->rq, c->rp, api_now_ns()};
+    *wt = (waiting){c->cx->ix, c->rq, c->rp, api_now_ns()};
+    idx_op_kind kind = op->kind;
     c->rp->images = (uint32_t)op->n_images;
     op->done = committed;
     op->ctx = wt;
@@ -81,7 +83,7 @@ static bool submit(api_call *c, idx_op *op, bool *pending)
     if (st == IDX_OK) return true;
     *pending = false;
     free(wt);
-    return api_write_fail(NULL, st, &err, &c->fault);
+    return api_write_fail(c->cx->ix, c->catalogue, kind, st, &err, &c->fault);
 }
 
 static api_write_ctx write_ctx(api_call *c)

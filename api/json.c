@@ -195,5 +195,10 @@ bool api_attributes_text(const json_t *a, bool patch, char **text, api_fault *f)
     api_buf_raw(&b, "", 1); /* the terminator */
     size_t n;
     *text = api_buf_take(&b, &n);
-    return *text != NULL || api_fail_memory(f);
+    if (*text == NULL) return api_fail_memory(f);
+    idx_error err = {0}; /* the index's own limits now, not after the photos were worked on */
+    if (idx_attributes_check(*text, patch, &err) == IDX_OK) return true;
+    free(*text);
+    *text = NULL;
+    return api_fail(f, "attributes_invalid", "attributes", "%s", err.text);
 }

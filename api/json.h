@@ -28,7 +28,8 @@ void api_doc_text(const api_doc *d, const json_t *string, const char **p, size_t
 /* False and field_unknown when `o` has a member that names (NULL at the end) does not list. */
 bool api_json_only(const json_t *o, const char *const *names, const char *prefix, api_fault *f);
 
-/* Checks that `a` is a flat object (patch: null is allowed too) and gives its text, malloc'd. */
+/* Checks that `a` is a flat object (patch: null is allowed too) within the index's limits and gives its text, malloc'd;
+ * NULL after a failure. */
 bool api_attributes_text(const json_t *a, bool patch, char **text, api_fault *f);
 
 #endif

@@ -147,10 +147,10 @@ bool api_search(api_call *c, bool *pending)
 {
     (void)pending;
     api_query q = {0};
-    /* An empty photo is refused before its bytes are looked at. */
+    /* An empty photo is refused before its bytes are looked at, with the words of api_photo_embed(). */
     bool ok = api_call_catalogue(c) && api_query_read(c, API_QUERY_SEARCH, &q);
     if (ok && q.item == NULL && q.image_n == 0)
-        ok = api_fail(&c->fault, "body_missing", q.image_field, "the photo is empty");
+        ok = api_fail(&c->fault, q.image_field == NULL ? "body_missing" : "image_damaged", q.image_field, "the image is empty");
     ok = ok && search(c, &q);
     api_query_fini(&q);
     return ok;

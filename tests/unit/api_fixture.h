@@ -147,7 +147,9 @@ static inline void fx_request(api_method m, const char *path, const char *type, 
                       .done = fx_done,
                       .ctx = &w};
     *rp = (api_reply){0};
-    if (api_handle(fx.cx, fx.w, &rq, rp) == API_PENDING) {
+    /* Quick reads do without a worker. */
+    api_worker *worker = api_route(fx.cx, m, raw).cls == API_CLASS_READ ? NULL : fx.w;
+    if (api_handle(fx.cx, worker, &rq, rp) == API_PENDING) {
         pthread_mutex_lock(&w.m);
         while (!w.done) pthread_cond_wait(&w.c, &w.m);
         pthread_mutex_unlock(&w.m);

@@ -200,6 +200,8 @@ static const row rows[] = {
     {API_POST, CAT "/search", "text/html", "x", 415, "content_type_unsupported", "text/html"},
     {API_POST, CAT "/search", "image/jpeg", "plain text", 415, "image_format_unsupported", NULL},
     {API_POST, CAT "/search", FORM, PART("image") "$P\r\n--b--", 200, NULL, NULL},
+    {API_POST, CAT "/search", FORM, PART("image") "\r\n--b--", 422, "image_damaged", "empty"},
+    {API_POST, CAT "/search", JSON, "{\"image\":\"\"}", 400, "base64_invalid", "empty"},
     {API_POST, CAT "/search", FORM, PART("image") "$P\r\n" PART("image") "$P\r\n--b--", 400, "query_conflict", "image"},
     {API_POST, CAT "/search", FORM, PART("options") "{}\r\n--b--", 400, "query_missing", "image"},
     {API_POST, CAT "/search", FORM, PART("options") "{\"item\":\"shoe\"}\r\n--b--", 400, "field_unknown", "options.item"},
@@ -370,6 +372,53 @@ static void expect(int status, const char *code, api_method m, const char *path,
     api_reply_fini(&rp);
 }
 
+/* The index's own limits of attributes, before a photo is worked on and for what a patch would make. */
+static void test_attributes(void)
+{
+    enum { CAP = 65536 };
+    char *body = malloc(CAP), value[1100];
+    REQUIRE(body != NULL);
+    size_t n = (size_t)sprintf(body, "{\"images\":[{\"data\":\"bm8gcGhvdG8=\"}],\"attributes\":{\"k0\":0");
+    for (int i = 1; i <= 64; i++) n += (size_t)sprintf(body + n, ",\"k%d\":%d", i, i);
+    n += (size_t)sprintf(body + n, "}}");
+    expect(400, "attributes_invalid", API_PUT, ITEM, JSON, body, n); /* 65 names; the photo is not one, but comes later */
+    memset(value, 'v', sizeof value);
+    n = (size_t)sprintf(body, "{\"attributes\":{\"k\":\"%.1025s\"}}", value);
+    expect(400, "attributes_invalid", API_PUT, ITEM, JSON, body, n);
+    expect(400, "attributes_invalid", API_PATCH, ITEM, JSON, body, n);
+
+    CHECK_INT(fx_status(API_PUT, ITEM, "image/jpeg", photo.p, photo.n), 201);
+    for (int part = 0; part < 2; part++) { /* 20 kB each: either is fine, both are not */
+        n = (size_t)sprintf(body, "{\"attributes\":{");
+        for (int i = 0; i < 20; i++) n += (size_t)sprintf(body + n, "%s\"p%d-%d\":\"%.1000s\"", i > 0 ? "," : "", part, i, value);
+        n += (size_t)sprintf(body + n, "}}");
+        if (part == 0)
+            CHECK_INT(fx_status(API_PATCH, ITEM, JSON, body, n), 200);
+        else
+            expect(400, "attributes_invalid", API_PATCH, ITEM, JSON, body, n);
+    }
+    /* Numbers come back as they were written. */
+    static const char put[] = "{\"attributes\":{\"a\":79.99,\"b\":12,\"c\":-0.5,\"d\":1e-7}}", patch[] = "{\"attributes\":{\"b\":null}}";
+    CHECK_INT(fx_status(API_PUT, ITEM, JSON, put, sizeof put - 1), 200);
+    CHECK_INT(fx_status(API_PATCH, ITEM, JSON, patch, sizeof patch - 1), 200);
+    api_reply rp;
+    fx_request(API_GET, ITEM, NULL, NULL, 0, 0, &rp);
+    static const char want[] = "{\"a\":79.99,\"c\":-0.5,\"d\":";
+    CHECK(memmem(rp.body, rp.body_bytes, want, sizeof want - 1) != NULL);
+    api_reply_fini(&rp);
+    CHECK_INT(fx_status(API_DELETE, ITEM, NULL, NULL, 0), 204);
+    free(body);
+}
+
+static void test_fields(void)
+{
+    char path[1024] = CAT "/search?fields=f", body[2048] = "{\"item\":\"shoe\",\"fields\":[\"f\"";
+    for (int i = 1; i <= 64; i++) strcat(path, ",f"), strcat(body, ",\"f\"");
+    strcat(body, "]}");
+    expect(400, "parameter_invalid", API_POST, path, "image/jpeg", photo.p, photo.n);
+    expect(400, "field_invalid", API_POST, CAT "/search", JSON, body, strlen(body));
+}
+
 static void test_limits(void)
 {
     const api_limits *l = api_ctx_limits(fx.cx);
@@ -431,8 +480,8 @@ static void test_memory(void)
 /* What the index reports when it cannot go on; the translation is one function. */
 static void test_index_states(void)
 {
-    static const idx_status states[] = {IDX_EBUSY, IDX_EIO, IDX_ECORRUPT};
-    for (size_t i = 0; i < 3; i++) {
+    static const idx_status states[] = {IDX_EIO, IDX_ECORRUPT};
+    for (size_t i = 0; i < 2; i++) {
         api_fault f = {0};
         api_fail_idx(&f, states[i], NULL, NULL);
         fx_saw(f.code);
@@ -456,7 +505,7 @@ static void test_every_code(void)
         "bad_request", "unauthorized", "request_timeout", "length_required", "uri_too_long", "headers_too_large", "overloaded",
         "not_ready",
         /* of the stream, api_batch_test */
-        "line_too_long", "too_many_lines", "shutting_down"};
+        "line_too_long", "too_many_lines", "shutting_down", "index_busy"};
     for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
         REQUIRE(api_problem_find(elsewhere[i]) != NULL);
         fx_saw(elsewhere[i]);
@@ -480,6 +529,8 @@ int main(void)
     test_routes();
     test_contract();
     test_replies();
+    test_attributes();
+    test_fields();
     test_limits();
     test_deadline();
     test_memory();
