@@ -547,7 +547,9 @@ async function start()
     try {
         await loadCatalogues();
     } catch (e) {
-        return fail(e);
+        if (e.code !== 'not_ready') return fail(e);
+        say('status', 'The server is starting…');
+        return void setTimeout(start, 1000);
     }
     if (catalogues.length === 0) return show('empty', true);
     await openAddress();
