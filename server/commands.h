@@ -7,5 +7,6 @@ typedef int srv_command(int argc, char **argv);
 
 srv_command srv_cmd_serve;
 srv_command srv_cmd_key;
+srv_command srv_cmd_health;
 
 #endif

@@ -1,4 +1,4 @@
-/* listen.c: "HOST:PORT" -> a listening socket. */
+/* listen.c: "HOST:PORT" -> a socket that listens or is connected. */
 #include "listen.h"
 
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static bool split(const char *where, char host[256], char port[16], char err[320])
@@ -52,6 +53,37 @@ int srv_listen(const char *where, char err[320])
     int fd = -1;
     for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) fd = open_one(a);
     if (fd < 0) snprintf(err, 320, "cannot listen on %.200s: %s", where, strerror(errno));
+    freeaddrinfo(list);
+    return fd;
+}
+
+static int connect_one(const struct addrinfo *a, unsigned seconds)
+{
+    int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+    if (fd < 0) return -1;
+    struct timeval limit = {.tv_sec = (time_t) seconds}; // the limit of sending is also that of connect()
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+        return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+int srv_connect(const char *where, unsigned seconds, char err[320])
+{
+    char host[256], port[16];
+    if (!split(where, host, port, err)) return -1;
+    struct addrinfo hints = {.ai_flags = AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list = NULL;
+    int rc = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);
+    if (rc != 0) {
+        snprintf(err, 320, "connect: %.200s: %s", where, gai_strerror(rc));
+        return -1;
+    }
+    int fd = -1;
+    for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) fd = connect_one(a, seconds);
+    if (fd < 0) snprintf(err, 320, "cannot connect to %.200s: %s", where, strerror(errno));
     freeaddrinfo(list);
     return fd;
 }

@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
     {"serve", srv_cmd_serve, "answer HTTP: the catalogue and the search"},
     {"key", srv_cmd_key, "make a new admin key"},
+    {"health", srv_cmd_health, "ask a server whether it is ready"},
     {NULL, NULL, NULL},
 };
 
