@@ -2,6 +2,7 @@
  * needed and kept in a ring as tall as one vertical window, so the picture is read once and nothing large is held. */
 #include "resample.h"
 #include "cpu.h"
+#include "image.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -88,6 +89,7 @@ typedef struct {
     uint8_t *ring;        /* y.taps rows of w * 3 */
     const uint8_t **rows; /* the window of one output row */
     uint8_t *line;
+    uint8_t *tail; /* a row of the source with EMB_IMAGE_SLACK zeros behind it */
     double *weights;
 } plan;
 
@@ -100,7 +102,8 @@ static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t
     size_t taps = p->x.taps > p->y.taps ? p->x.taps : p->y.taps;
     size_t row = ((size_t)w * 3 + 63) / 64 * 64;
     size_t need = taps * sizeof(double) + p->y.taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
-                  ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + (p->y.taps + 1) * row + 256;
+                  ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + (p->y.taps + 1) * row +
+                  (size_t)src.width * 3 + EMB_IMAGE_SLACK + 256;
     if (s->bytes < need) {
         void *mem = realloc(s->mem, need);
         if (mem == NULL) return emb_fail(err, EMB_ENOMEM, "no memory to resize a picture");
@@ -117,10 +120,20 @@ static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t
     p->x.weight = (int16_t *)(void *)at, at += (size_t)w * p->x.taps * sizeof(int16_t);
     p->y.weight = (int16_t *)(void *)at, at += (size_t)h * p->y.taps * sizeof(int16_t);
     p->ring = (uint8_t *)at, at += p->y.taps * row;
-    p->line = (uint8_t *)at;
+    p->line = (uint8_t *)at, at += row;
+    p->tail = (uint8_t *)at;
+    memset(p->tail + (size_t)src.width * 3, 0, EMB_IMAGE_SLACK);
     axis_init(&p->x, p->weights, box[0], box[2], src.width, w);
     axis_init(&p->y, p->weights, box[1], box[3], src.height, h);
     return EMB_OK;
+}
+
+/* Row y as the kernels want it. The view's owner promises nothing behind the last row, so the rows there are copied. */
+static const uint8_t *source_row(const plan *p, emb_view src, uint32_t y)
+{
+    const uint8_t *row = src.px + src.stride_bytes * y;
+    if ((src.height - 1 - y) * src.stride_bytes >= EMB_IMAGE_SLACK) return row;
+    return memcpy(p->tail, row, (size_t)src.width * 3);
 }
 
 emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1, uint32_t w, uint32_t h,
@@ -143,7 +156,7 @@ emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1
         uint32_t first = p.y.first[o], n = p.y.count[o];
         if (done < first) done = first;
         for (; done < first + n; done++)
-            row_fn(src.px + src.stride_bytes * done, &p.x, w, p.ring + row * (done % p.y.taps));
+            row_fn(source_row(&p, src, done), &p.x, w, p.ring + row * (done % p.y.taps));
         for (uint32_t t = 0; t < n; t++) p.rows[t] = p.ring + row * ((first + t) % p.y.taps);
         col_fn(p.rows, p.y.weight + (size_t)o * p.y.taps, n, (size_t)w * 3, p.line);
         sink(ctx, o, p.line);

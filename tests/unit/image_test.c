@@ -4,7 +4,9 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 static uint8_t *read_file(const char *path, size_t *n)
 {
@@ -271,6 +273,25 @@ static void test_resample_variants(void)
 #endif
 }
 
+/* A view is read to its last byte and not further: it ends where memory ends. */
+static void test_resize_at_the_end_of_memory(void)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *two = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(two != MAP_FAILED && mprotect(two + page, page, PROT_NONE) == 0);
+    memset(two, 77, page);
+    for (uint32_t side = 1; side <= 32; side++) {
+        size_t row = (size_t)side * 3;
+        emb_view v = {two + page - row * side, side, side, row};
+        emb_image *im;
+        REQUIRE(emb_image_resize(v, NULL, 9, 7, &im, NULL) == EMB_OK);
+        emb_view got = emb_image_view(im);
+        for (size_t i = 0; i < (size_t)9 * 3; i++) CHECK_INT(got.px[6 * got.stride_bytes + i], 77);
+        emb_image_free(im);
+    }
+    munmap(two, 2 * page);
+}
+
 static void test_rendition(void)
 {
     size_t n, m;
@@ -301,6 +322,7 @@ int main(void)
     test_mutations();
     test_resize();
     test_resample_variants();
+    test_resize_at_the_end_of_memory();
     test_rendition();
     return test_end();
 }
