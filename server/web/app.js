@@ -320,22 +320,34 @@ function setKey(k)
 
 /* ---- the photo -------------------------------------------------------------------------------------------------- */
 
+async function decode(file)
+{
+    try {
+        return await createImageBitmap(file, {imageOrientation: 'from-image'});
+    } catch { /* no picture, or a browser of before 2023, which does not know the option: an <img> is upright there too */ }
+    const img = new Image(), url = URL.createObjectURL(file);
+    try {
+        img.src = url;
+        await img.decode();
+        return img;
+    } finally {
+        URL.revokeObjectURL(url);
+    }
+}
+
 /* Upright and no larger than the search can use. A small photo that the server reads is sent untouched. */
 async function prepare(file)
 {
-    const bitmap = await createImageBitmap(file, {imageOrientation: 'from-image'});
+    const bitmap = await decode(file);
     const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
-    if (scale === 1 && SENT_AS_IS.includes(file.type) && file.size <= 2 << 20) {
-        bitmap.close();
-        return file;
-    }
+    if (scale === 1 && SENT_AS_IS.includes(file.type) && file.size <= 2 << 20) return file;
     const canvas = make('canvas', {width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale))});
     const g = canvas.getContext('2d');
     g.fillStyle = '#fff';
     g.fillRect(0, 0, canvas.width, canvas.height);
     g.imageSmoothingQuality = 'high';
     g.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    bitmap.close();
+    if (bitmap.close) bitmap.close();
     const blob = await new Promise(done => canvas.toBlob(done, 'image/jpeg', 0.9));
     if (!blob) throw new Error('The browser could not shrink the photo.');
     return blob;
@@ -368,7 +380,8 @@ function setPhoto(blob)
     else $('photo').removeAttribute('src');
     placeCrop();
     if (item !== null) location.hash = address(catalogue);      /* hashchange does the rest */
-    else refresh();
+    else if (catalogue) refresh();
+    else start();      /* the server could not be asked before */
 }
 
 function takeFrom(files)
@@ -594,8 +607,7 @@ function listen()
     $('options').addEventListener('submit', e => { e.preventDefault(); soon(); });
     $('options').addEventListener('change', soon);
     $('next').addEventListener('click', more);
-    $('again').addEventListener('click', start);
-    $('look').addEventListener('click', start);
+    for (const id of ['again', 'look']) $(id).addEventListener('click', () => { $('heading').focus(); start(); });
 
     $('keybutton').addEventListener('click', () => openKey($('keyform').hidden));
     $('keyforget').addEventListener('click', () => setKey(''));
