@@ -197,6 +197,11 @@ static json_t *answers(const text *t)
         REQUIRE(nl != NULL);
         json_t *j = json_loadb(s, (size_t)(nl - s), JSON_REJECT_DUPLICATES, NULL);
         if (j == NULL) TEST_FAIL("not JSON: %.*s", (int)(nl - s), s);
+        char why[200] = "";
+        contract_open();
+        json_t *answer = json_pack("{ss}", "$ref", "#/components/schemas/BatchAnswer");
+        if (!contract_valid(answer, j, why)) TEST_FAIL("%s: %.*s", why, (int)(nl - s), s);
+        json_decref(answer);
         fx_saw(fx_str(j, "code"));
         json_array_append_new(a, j);
         s = nl + 1;

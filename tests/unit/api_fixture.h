@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../../api/problem.h"
+#include "api_contract.h"
 #include "test.h"
 
 static struct {
@@ -61,6 +62,7 @@ static inline int fx_remove(const char *path, const struct stat *st, int flag, s
 static inline void fx_end(void)
 {
     emb_model_close(fx.model);
+    contract_close();
     nftw(fx.dir, fx_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -155,6 +157,7 @@ static inline void fx_request(api_method m, const char *path, const char *type, 
         pthread_mutex_unlock(&w.m);
     }
     fx_saw(rp->problem_code);
+    contract_reply(fx.cx, m, raw, rp);
 }
 
 static inline int fx_status(api_method m, const char *path, const char *type, const void *body, size_t n)

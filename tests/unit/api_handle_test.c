@@ -54,6 +54,7 @@ static const row rows[] = {
     {API_PUT, "/v1/catalogues/third?x", NULL, NULL, 400, "parameter_unknown", "x"},
     {API_PUT, "/v1/catalogues/alien", NULL, NULL, 409, "catalogue_exists", NULL},
     {API_GET, "/v1/catalogues/third", NULL, NULL, 404, "catalogue_not_found", "third"},
+    {API_DELETE, "/v1/catalogues/second?force=true", NULL, NULL, 400, "parameter_unknown", "force"},
     {API_DELETE, "/v1/catalogues/second", NULL, NULL, 204, NULL, NULL},
     {API_DELETE, "/v1/catalogues/second", NULL, NULL, 404, "catalogue_not_found", "second"},
     {API_PATCH, CAT, JSON, "{}", 405, "method_not_allowed", "DELETE"},
@@ -134,6 +135,10 @@ static const row rows[] = {
     {API_PATCH, ITEM, JSON, "{\"attributes\":{\"a\":[null]}}", 400, "attributes_invalid", "attributes.a"},
     {API_PATCH, ITEM, "text/plain", "{}", 415, "content_type_unsupported", "merge-patch"},
     {API_PATCH, CAT "/items/none", JSON, "{\"attributes\":{}}", 404, "item_not_found", NULL},
+    {API_PATCH, "/v1/catalogues/alien/items/x", JSON, "{\"attributes\":{}}", 409, "model_mismatch", NULL},
+    {API_DELETE, "/v1/catalogues/alien/items/x", NULL, NULL, 409, "model_mismatch", NULL},
+    {API_DELETE, CAT "/items/none?x", NULL, NULL, 400, "parameter_unknown", "x"},
+    {API_DELETE, CAT "/items/none", NULL, "x", 400, "body_unexpected", NULL},
     {API_DELETE, CAT "/items/none", NULL, NULL, 404, "item_not_found", NULL},
     {API_DELETE, "/v1/catalogues/third/items/x", NULL, NULL, 404, "catalogue_not_found", NULL},
     {API_GET, ITEM "/images/0", NULL, NULL, 200, NULL, NULL},
@@ -218,6 +223,9 @@ static const row rows[] = {
     {API_POST, "/v1/embed", JSON, "{\"item\":\"shoe\"}", 400, "field_unknown", "item"},
     {API_POST, "/v1/embed?limit=1", "image/jpeg", "$P", 400, "parameter_unknown", "limit"},
     {API_POST, "/v1/embed", "image/jpeg", NULL, 400, "body_missing", NULL},
+    {API_POST, "/v1/embed", "text/plain", "x", 415, "content_type_unsupported", NULL},
+    {API_POST, "/v1/embed", "image/jpeg", "\xff\xd8\xff\xe0 this begins like a JPEG", 422, "image_damaged", NULL},
+    {API_POST, "/v1/embed?crop=0,0,2,1", "image/jpeg", "$P", 400, "parameter_invalid", "crop"},
     /* the end */
     {API_DELETE, ITEM, NULL, NULL, 204, NULL, NULL},
     {API_GET, ITEM, NULL, NULL, 404, "item_not_found", NULL},
@@ -433,6 +441,9 @@ static void test_limits(void)
     expect(413, "body_too_large", API_PUT, ITEM, "image/jpeg", big, l->max_body_bytes + 1);
     expect(413, "json_too_large", API_PUT, ITEM, JSON, big, l->max_json_bytes + 1);
     expect(413, "image_too_large", API_PUT, ITEM, "image/jpeg", big, l->max_image_bytes + 1);
+    expect(413, "image_too_large", API_POST, "/v1/embed", "image/jpeg", big, l->max_image_bytes + 1);
+    expect(413, "body_too_large", API_PATCH, ITEM, JSON, big, l->max_json_bytes + 1);
+    expect(413, "body_too_large", API_PUT, CAT, JSON, big, l->max_json_bytes + 1);
     free(big);
     /* pixels: a PNG header of 60,000 x 60,000 */
     static const uint8_t png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\x02\0\0\0\0\0\0\0";
@@ -468,10 +479,13 @@ static void *no_malloc(size_t n)
 
 static void test_memory(void)
 {
+    static const char body[] = "{\"attributes\":{}}";
+    api_request rq = {.method = API_PATCH, .raw_path = ITEM, .content_type = JSON, .body = (const uint8_t *)body, .body_bytes = sizeof body - 1};
+    api_reply rp = {0};
     json_set_alloc_funcs(no_malloc, free);
-    api_reply rp;
-    fx_request(API_PATCH, ITEM, JSON, "{\"attributes\":{}}", 17, 0, &rp);
+    CHECK_INT(api_handle(fx.cx, fx.w, &rq, &rp), API_DONE);
     json_set_alloc_funcs(malloc, free);
+    fx_saw(rp.problem_code);
     CHECK_STR(rp.problem_code, "out_of_memory");
     CHECK_INT(rp.status, 503);
     api_reply_fini(&rp);
@@ -536,6 +550,7 @@ int main(void)
     test_memory();
     test_index_states();
     test_every_code();
+    contract_all_seen();
     free(photo.p);
     free(photo64);
     fx_stop();
