@@ -128,6 +128,14 @@ static inline void fx_done(void *ctx)
     pthread_mutex_unlock(&w->m);
 }
 
+static inline void fx_finish(fx_wait *w, api_state state)
+{
+    if (state != API_PENDING) return;
+    pthread_mutex_lock(&w->m);
+    while (!w->done) pthread_cond_wait(&w->c, &w->m);
+    pthread_mutex_unlock(&w->m);
+}
+
 /* path may carry a query string. Caller: api_reply_fini(rp). */
 static inline void fx_request(api_method m, const char *path, const char *type, const void *body, size_t n, uint64_t deadline_ns,
                        api_reply *rp)
@@ -151,11 +159,7 @@ static inline void fx_request(api_method m, const char *path, const char *type, 
     *rp = (api_reply){0};
     /* Quick reads do without a worker. */
     api_worker *worker = api_route(fx.cx, m, raw).cls == API_CLASS_READ ? NULL : fx.w;
-    if (api_handle(fx.cx, worker, &rq, rp) == API_PENDING) {
-        pthread_mutex_lock(&w.m);
-        while (!w.done) pthread_cond_wait(&w.c, &w.m);
-        pthread_mutex_unlock(&w.m);
-    }
+    fx_finish(&w, api_handle(fx.cx, worker, &rq, rp));
     fx_saw(rp->problem_code);
     contract_reply(fx.cx, m, raw, rp);
 }

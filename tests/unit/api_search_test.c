@@ -289,6 +289,89 @@ static void test_several_images(void)
     free(body);
 }
 
+/* ---- while others write --------------------------------------------------------------------------- */
+
+static bool stop_writing;
+
+typedef struct {
+    pthread_t th;
+    unsigned number, wrong;
+    api_worker *w;
+    fx_bytes photo;
+} writer;
+
+/* Puts and deletes items of its own, in a stream that never rests. */
+static void *write_items(void *arg)
+{
+    writer *me = arg;
+    char path[64];
+    for (unsigned i = 0; !__atomic_load_n(&stop_writing, __ATOMIC_RELAXED); i++) {
+        snprintf(path, sizeof path, ITEMS "/w%u-%u", me->number, i % 10);
+        bool put = i / 10 % 2 == 0;
+        fx_wait wait = {.m = PTHREAD_MUTEX_INITIALIZER, .c = PTHREAD_COND_INITIALIZER};
+        api_request rq = {.method = put ? API_PUT : API_DELETE, .raw_path = path, .done = fx_done, .ctx = &wait};
+        if (put) rq.content_type = "image/jpeg", rq.body = me->photo.p, rq.body_bytes = me->photo.n;
+        api_reply rp = {0};
+        fx_finish(&wait, api_handle(fx.cx, me->w, &rq, &rp));
+        me->wrong += rp.status != (put ? 201 : 204);
+        api_reply_fini(&rp);
+    }
+    return NULL;
+}
+
+/* Pages hold every item that was there all the time, once and in order, whatever is written meanwhile. */
+static void test_pages_while_writing(void)
+{
+    enum { WRITERS = 2, ROUNDS = 3 };
+    writer ws[WRITERS] = {{.number = 0}};
+    char err[320];
+    json_t *all = search_photo(21, "limit=100");
+    CHECK_INT(hits(all), N);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        ws[i] = (writer){.number = i, .photo = fx_photo(300 + i, 96, 80)};
+        REQUIRE(api_worker_new(fx.cx, &ws[i].w, err) == 0);
+        REQUIRE(pthread_create(&ws[i].th, NULL, write_items, &ws[i]) == 0);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t next = 0, listed = 0;
+        char query[1024] = "limit=4", path[1024] = ITEMS "?limit=4", last[64] = "";
+        for (bool more = true; more;) {
+            json_t *j = search_photo(21, query);
+            for (size_t i = 0; i < hits(j); i++) {
+                const char *id = fx_str(hit(j, i), "id");
+                if (strncmp(id, "sku-", 4) != 0) continue;
+                CHECK_STR(id, fx_str(hit(all, next), "id"));
+                next++;
+            }
+            const char *token = fx_str(j, "next_page_token");
+            if ((more = token != NULL)) snprintf(query, sizeof query, "limit=4&page_token=%s", token);
+            json_decref(j);
+        }
+        CHECK_INT(next, N);
+        for (bool more = true; more;) {
+            json_t *j = fx_json(API_GET, path, NULL, NULL, 0, NULL), *items = json_object_get(j, "items");
+            for (size_t i = 0; i < json_array_size(items); i++) {
+                const char *id = fx_str(json_array_get(items, i), "id");
+                CHECK(strcmp(id, last) > 0);
+                snprintf(last, sizeof last, "%s", id);
+                listed += strncmp(id, "sku-", 4) == 0;
+            }
+            const char *token = fx_str(j, "next_page_token");
+            if ((more = token != NULL)) snprintf(path, sizeof path, ITEMS "?limit=4&page_token=%s", token);
+            json_decref(j);
+        }
+        CHECK_INT(listed, N);
+    }
+    __atomic_store_n(&stop_writing, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        pthread_join(ws[i].th, NULL);
+        CHECK_INT(ws[i].wrong, 0);
+        api_worker_free(ws[i].w);
+        free(ws[i].photo.p);
+    }
+    json_decref(all);
+}
+
 int main(void)
 {
     idx_opts opts = {.no_background = true};
@@ -301,6 +384,7 @@ int main(void)
     test_pages();
     test_list();
     test_several_images();
+    test_pages_while_writing();
     fx_stop();
     fx_end();
     return test_end();
