@@ -99,7 +99,6 @@ static void fill_request(srv_request *r)
         .content_type = r->headers.content_type,
         .request_id = r->id,
         .ctx = r,
-        .deadline_ns = srv_now_ns() + r->s->set->request_timeout * 1000000u,
     };
 }
 
@@ -228,6 +227,7 @@ enum MHD_Result srv_intake_complete(srv_request *r)
     r->rq.body = r->body;
     r->rq.body_bytes = r->body_bytes;
     r->rq.done = on_done;
+    r->rq.deadline_ns = srv_deadline(srv_now_ns(), r->s->set->request_timeout, 0); // not the time of the upload
     if (r->info.cls == API_CLASS_INTERACTIVE) return hand_over(r);
     (void) api_handle(r->s->cx, NULL, &r->rq, &r->rp);
     return srv_reply(r);

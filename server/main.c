@@ -16,6 +16,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"serve", srv_cmd_serve, "answer HTTP: the catalogue and the search"},
+    {"import", srv_cmd_import, "send a folder of photos, or a CSV or NDJSON list, to a server"},
+    {"search", srv_cmd_search, "find the items that look like a photo"},
     {"key", srv_cmd_key, "make a new admin key"},
     {"health", srv_cmd_health, "ask a server whether it is ready"},
     {NULL, NULL, NULL},

@@ -15,7 +15,7 @@ static void log_index(void *ctx, int level, const char *text)
 
 static bool open_model(srv_service *s, char err[320])
 {
-    emb_error e;
+    emb_error e = {0};
     emb_status st = s->set->model != NULL ? emb_model_open(s->set->model, &s->model, &e) : emb_model_open_builtin(&s->model, &e);
     if (st != EMB_OK) {
         snprintf(err, 320, "%s", e.text);
@@ -55,7 +55,7 @@ static bool open_index(srv_service *s, char err[320])
         .disk_floor_bytes = o->disk_floor,
         .log = log_index,
     };
-    idx_error e;
+    idx_error e = {0};
     if (idx_open(o->data, &opts, &s->ix, &e) == IDX_OK) return true;
     snprintf(err, 320, "%s", e.text);
     return false;
