@@ -256,7 +256,7 @@ static bool start_daemon(srv_http *h, char err[320])
     struct MHD_OptionItem more[] = {
         {MHD_OPTION_LISTEN_SOCKET, h->listen_fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t) o->max_connections, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, 16 * 1024, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, CONNECTION_MEMORY / 4, NULL}, // the most that 1.0 takes
         {MHD_OPTION_THREAD_POOL_SIZE, o->http_threads > 1 ? (intptr_t) o->http_threads : 0, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
