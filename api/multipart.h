@@ -4,7 +4,7 @@
 
 #include "problem.h"
 
-#define API_MAX_PARTS        20
+#define API_MAX_PARTS         64 /* more than any request may have, so that too many photos are called that */
 #define API_PART_HEADER_BYTES 4096
 
 typedef struct {

@@ -9,6 +9,8 @@
 #define FORM  "multipart/form-data; boundary=b"
 #define PART(name) "--b\r\nContent-Disposition: form-data; name=\"" name "\"\r\n\r\n"
 
+#define FEW     PART("image") "x\r\n" PART("image") "x\r\n" PART("image") "x\r\n" PART("image") "x\r\n"
+
 static fx_bytes photo;
 static char *photo64;
 
@@ -116,6 +118,9 @@ static const row rows[] = {
     {API_PUT, ITEM, FORM, PART("attributes") "{\"a\":[1]}\r\n" PART("image") "$P\r\n--b--", 400, "attributes_invalid", "attributes.a"},
     {API_PUT, ITEM, FORM, PART("attributes") "\r\n" PART("image") "$P\r\n--b--", 400, "json_invalid", "attributes"},
     {API_PUT, ITEM, FORM, PART("image") "$P\r\n" PART("image") "junk\r\n--b--", 415, "image_format_unsupported", "image[1]"},
+    {API_PUT, ITEM, FORM, FEW FEW FEW FEW PART("image") "x\r\n--b--", 400, "too_many_images", "17"},
+    {API_PUT, ITEM, FORM, FEW FEW FEW FEW FEW FEW "--b--", 400, "too_many_images", "24"},
+    {API_PUT, ITEM, FORM, FEW FEW FEW FEW "--b--", 415, "image_format_unsupported", "image[0]"},
     {API_PUT, ITEM, FORM, PART("image") "\r\n--b--", 422, "image_damaged", "empty"},
     {API_PUT, ITEM, FORM, PART("photo") "$P\r\n--b--", 400, "multipart_invalid", "photo"},
     {API_PUT, ITEM, FORM, PART("image") "$P", 400, "multipart_invalid", "missing"},
@@ -518,7 +523,7 @@ static void test_every_code(void)
         /* the server's own, tests/http */
         "bad_request", "unauthorized", "request_timeout", "length_required", "uri_too_long", "headers_too_large", "overloaded",
         "not_ready",
-        /* of the stream, api_batch_test */
+        /* of the stream, api_batch_test and api_batch_order_test */
         "line_too_long", "too_many_lines", "shutting_down", "index_busy"};
     for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
         REQUIRE(api_problem_find(elsewhere[i]) != NULL);
