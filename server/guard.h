@@ -8,7 +8,11 @@
 
 #include <microhttpd.h>
 
-enum { SRV_MAX_TARGET = 8192 };
+enum {
+    SRV_MAX_TARGET = 8192,
+    SRV_MAX_HEADERS = 128,
+    SRV_MAX_HEADER_BYTES = 32 * 1024, /* names and values together; libmicrohttpd's own limit is not far above */
+};
 
 typedef struct { /* borrowed from the connection, for the request's life */
     const char *content_type, *authorization, *if_none_match, *origin, *request_id;
@@ -18,8 +22,9 @@ typedef struct { /* borrowed from the connection, for the request's life */
     uint64_t length;       /* Content-Length */
 } srv_headers;
 
-/* Reads the headers. false: *detail (static) says what is wrong; answer 400 bad_request and close. */
-bool srv_guard_headers(struct MHD_Connection *c, srv_headers *out, const char **detail);
+/* Reads the headers. needs_host: the request is HTTP/1.1. false: *code (static problem code) and *detail (static) say what
+ * is wrong; answer it and close. */
+bool srv_guard_headers(struct MHD_Connection *c, bool needs_host, srv_headers *out, const char **code, const char **detail);
 
 /* The raw request target -> path and query, both inside `target`, which is cut at '?'. Absolute form loses its scheme and
  * authority. false: *code (static problem code) and *detail (static) say why. */

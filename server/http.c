@@ -169,7 +169,7 @@ static void *on_target(void *cls, const char *uri, struct MHD_Connection *mc)
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const char *url, const char *method,
                                   const char *version, const char *upload, size_t *upload_n, void **state)
 {
-    (void) url, (void) version;
+    (void) url;
     srv_http *h = cls;
     srv_request *r = *state;
     if (r != NULL) return *upload_n > 0 ? srv_intake_body(r, upload, upload_n) : srv_intake_complete(r);
@@ -184,6 +184,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
     r->start_ns = srv_now_ns();
     r->target = c->target;
     r->method_name = method;
+    r->needs_host = strcmp(version, "HTTP/1.0") != 0;
     c->target = NULL;
     pthread_mutex_lock(&h->lock);
     c->request = r;
@@ -267,7 +268,9 @@ static bool start_daemon(srv_http *h, char err[320])
 #if MHD_VERSION >= 0x01000000
                                  MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1,
 #else
-                                 MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                                 // Strict would add two checks that guard.c makes as well, and whose reply 0.9.75 sends with
+                                 // its headers doubled.
+                                 MHD_OPTION_STRICT_FOR_CLIENT, 0,
 #endif
                                  MHD_OPTION_ARRAY, more, MHD_OPTION_END);
     if (h->daemon == NULL) snprintf(err, 320, "cannot start the HTTP threads: %s", strerror(errno));

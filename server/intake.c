@@ -125,13 +125,12 @@ enum MHD_Result srv_intake_begin(srv_request *r)
     const char *detail = NULL, *code = NULL;
     r->route = "unmatched";
     r->method = srv_guard_method(r->method_name);
-    bool framed = srv_guard_headers(r->mhd, &r->headers, &detail);
+    bool framed = srv_guard_headers(r->mhd, r->needs_host, &r->headers, &code, &detail);
     name_request(r);
-    if (!framed) {
-        r->headers.chunked = true; // where the body ends is not known: the connection must close
-        return refuse_with(r, "bad_request", detail, 0);
+    if (!framed || !srv_guard_target(r->target, &r->path, &r->query, &code, &detail)) {
+        r->headers.chunked = true; // what follows cannot be trusted to be a request: the connection must close
+        return refuse_with(r, code, detail, 0);
     }
-    if (!srv_guard_target(r->target, &r->path, &r->query, &code, &detail)) return refuse_with(r, code, detail, 0);
     if (r->method == API_OTHER && r->headers.preflight && r->s->set->cors_origin.n > 0 && strcmp(r->method_name, "OPTIONS") == 0) {
         r->rp.status = 204;
         return refuse(r);

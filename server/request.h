@@ -48,6 +48,7 @@ typedef struct srv_request {
     srv_headers headers;
     api_method method;
     api_route_info info;
+    bool needs_host;        /* HTTP/1.1 */
     bool head_only_refusal; /* refused before the body was read: the connection must close */
     bool answered;          /* a reply was queued */
     bool ready;             /* rp is complete */
