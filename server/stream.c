@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 enum { LINES_IN_FLIGHT = 128, ANSWER_BLOCK = 64 * 1024 };
+/* A stream has no length that its deadline could grow with: each body-timeout must bring so much, or the end. */
+enum { LEAST_BYTES = 16 * 1024 };
 
 struct srv_stream {
     struct srv_stream *prev, *next; /* all streams, under streams_lock */
@@ -16,6 +18,7 @@ struct srv_stream {
     srv_request *r;
     api_batch *batch;
     bool woken, asleep, aborted;
+    uint64_t window_ns, window_bytes; /* when the last LEAST_BYTES began, and what had come then; 0 = with the next byte */
 };
 
 static pthread_mutex_t streams_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -68,6 +71,16 @@ static bool is_aborted(srv_stream *st)
     return aborted;
 }
 
+static void expect_bytes(srv_stream *st)
+{
+    srv_request *r = st->r;
+    if (st->window_ns == 0 || r->received - st->window_bytes >= LEAST_BYTES) {
+        st->window_ns = srv_now_ns();
+        st->window_bytes = r->received;
+    }
+    srv_conn_enter(r->conn, SRV_CONN_BODY, srv_deadline(st->window_ns, r->s->set->body_timeout, 0));
+}
+
 enum MHD_Result srv_stream_take(srv_stream *st, const char *bytes, size_t *n)
 {
     while (*n > 0) {
@@ -77,9 +90,12 @@ enum MHD_Result srv_stream_take(srv_stream *st, const char *bytes, size_t *n)
         bytes += took;
         *n -= took;
         st->r->received += took;
-        if (*n > 0 && sleep_unless_woken(st)) return MHD_YES;
+        if (*n > 0 && sleep_unless_woken(st)) {
+            st->window_ns = 0; // time that passes while the connection sleeps is not the client's
+            return MHD_YES;
+        }
     }
-    srv_conn_enter(st->r->conn, SRV_CONN_BODY, srv_deadline(srv_now_ns(), st->r->s->set->body_timeout, 0));
+    expect_bytes(st);
     return MHD_YES;
 }
 
@@ -147,6 +163,7 @@ srv_stream *srv_stream_open(srv_request *r)
         return NULL;
     }
     st->r = r;
+    st->window_ns = r->start_ns;
     pthread_mutex_init(&st->lock, NULL);
     enlist(st);
     api_batch_io io = {submit, wake, st, LINES_IN_FLIGHT};
