@@ -8,6 +8,9 @@ typedef int srv_command(int argc, char **argv);
 srv_command srv_cmd_serve;
 srv_command srv_cmd_import;
 srv_command srv_cmd_search;
+srv_command srv_cmd_embed;
+srv_command srv_cmd_model;
+srv_command srv_cmd_bench;
 srv_command srv_cmd_health;
 srv_command srv_cmd_key;
 

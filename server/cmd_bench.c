@@ -1,0 +1,174 @@
+/* cmd_bench.c: `likeness bench`: how fast a server answers searches from here, and how fast this machine embeds. */
+#include "client_opts.h"
+#include "commands.h"
+#include "cpus.h"
+#include "embed.h"
+#include "files.h"
+#include "http_client.h"
+#include "queue.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_CLIENTS = 256, MAX_SAMPLES = 1 << 20 };
+
+static const char *url, *key_file, *catalogue, *model_path;
+static uint64_t connections = 4, seconds = 10, threads;
+static bool as_json;
+
+static const srv_opt opts[] = {
+    {"connections", "N", SRV_OPT_COUNT, &connections, 1, MAX_CLIENTS, "search: connections, each with one request at a time (4)"},
+    {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_CLIENTS, "embed: threads (one for each processor)"},
+    {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10)"},
+    {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embed: the model (the built-in one)"},
+    {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
+    SRV_OPT_URL(url),
+    SRV_OPT_KEY_FILE(key_file),
+    SRV_OPT_CATALOGUE(catalogue),
+};
+
+static uint8_t *photo;
+static size_t photo_n;
+static char *path;
+static emb_model *model;
+static uint64_t end_ns;
+static float *samples; /* milliseconds */
+static _Atomic uint32_t n_samples, failures;
+static pthread_mutex_t why_lock = PTHREAD_MUTEX_INITIALIZER;
+static char why[320];
+
+static void failed(const char *text)
+{
+    failures++;
+    pthread_mutex_lock(&why_lock);
+    if (why[0] == '\0') snprintf(why, sizeof why, "%s", text);
+    pthread_mutex_unlock(&why_lock);
+}
+
+static void sample(uint64_t start_ns)
+{
+    uint32_t i = n_samples++;
+    if (i < MAX_SAMPLES) samples[i] = (float) ((double) (srv_now_ns() - start_ns) / 1e6);
+}
+
+static void *search_loop(void *arg)
+{
+    (void) arg;
+    char err[320];
+    srv_client *c = srv_client_new(url, key_file, err);
+    if (c == NULL) failed(err);
+    while (c != NULL && srv_now_ns() < end_ns) {
+        srv_answer a;
+        uint64_t start = srv_now_ns();
+        bool ok = srv_client_send(c, "POST", path, "application/octet-stream", photo, photo_n, &a, err);
+        if (ok && a.status == 200) {
+            sample(start);
+        } else {
+            if (ok) srv_answer_describe(&a, err, sizeof err);
+            failed(err);
+            if (!ok) break;
+        }
+        srv_answer_fini(&a);
+    }
+    srv_client_free(c);
+    return NULL;
+}
+
+static void *embed_loop(void *arg)
+{
+    (void) arg;
+    const emb_model_info *info = emb_model_get_info(model);
+    emb_workspace *ws = NULL;
+    emb_error e = {0};
+    float *v = malloc(info->dim * sizeof *v);
+    emb_status st = v == NULL ? EMB_ENOMEM : emb_workspace_new(model, &ws, &e);
+    while (st == EMB_OK && srv_now_ns() < end_ns) {
+        emb_image *im = NULL;
+        uint64_t start = srv_now_ns();
+        st = emb_image_decode(photo, photo_n, NULL, info->decode_side, &im, NULL, &e);
+        if (st == EMB_OK) st = emb_embed(model, ws, emb_image_view(im), NULL, v, &e);
+        emb_image_free(im);
+        if (st == EMB_OK) sample(start);
+    }
+    if (st != EMB_OK) failed(v == NULL ? "no memory" : e.text);
+    emb_workspace_free(ws);
+    free(v);
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *) a, y = *(const float *) b;
+    return (x > y) - (x < y);
+}
+
+static int report(const char *what, const char *unit, uint64_t n_threads, double took)
+{
+    uint32_t n = n_samples < MAX_SAMPLES ? n_samples : MAX_SAMPLES;
+    qsort(samples, n, sizeof *samples, by_value);
+    double p50 = n > 0 ? (double) samples[n / 2] : 0, p99 = n > 0 ? (double) samples[(size_t) ((double) n * 0.99)] : 0, rate = n_samples / took;
+    if (as_json)
+        printf("{\"bench\":\"%s\",\"%s\":%llu,\"seconds\":%.2f,\"done\":%u,\"failed\":%u,\"rate\":%.1f,\"p50_ms\":%.2f,\"p99_ms\":%.2f}\n", what, unit,
+               (unsigned long long) n_threads, took, n_samples, failures, rate, p50, p99);
+    else
+        printf("%s: %.1f/s with %llu %s, p50 %.2f ms, p99 %.2f ms, %u done, %u failed\n", what, rate, (unsigned long long) n_threads, unit, p50,
+               p99, n_samples, failures);
+    if (why[0] != '\0') fprintf(stderr, "likeness: bench: %s\n", why);
+    return failures == 0 && n > 0 ? 0 : 1;
+}
+
+static int measure(const char *what, const char *unit, void *(*loop)(void *), uint64_t n)
+{
+    pthread_t t[MAX_CLIENTS];
+    uint64_t started = 0, start = srv_now_ns();
+    samples = malloc(MAX_SAMPLES * sizeof *samples);
+    if (samples == NULL) return 1;
+    end_ns = start + seconds * 1000000000u;
+    while (started < n && pthread_create(&t[started], NULL, loop, NULL) == 0) started++;
+    for (uint64_t i = 0; i < started; i++) pthread_join(t[i], NULL);
+    int rc = report(what, unit, started, (double) (srv_now_ns() - start) / 1e9);
+    free(samples);
+    return rc;
+}
+
+static int run(const char *what)
+{
+    emb_error e = {0};
+    if (strcmp(what, "search") == 0) {
+        char *name = srv_percent_encode(catalogue);
+        srv_client_global();
+        int rc = name != NULL && asprintf(&path, "/v1/catalogues/%s/search", name) >= 0
+                     ? measure("search", "connections", search_loop, connections) : 1;
+        free(name);
+        free(path);
+        return rc;
+    }
+    emb_status st = model_path != NULL ? emb_model_open(model_path, &model, &e) : emb_model_open_builtin(&model, &e);
+    if (st != EMB_OK) fprintf(stderr, "likeness: bench: %s\n", e.text);
+    int rc = st == EMB_OK ? measure("embed", "threads", embed_loop, threads) : 1;
+    emb_model_close(model);
+    return rc;
+}
+
+int srv_cmd_bench(int argc, char **argv)
+{
+    srv_opts table = {"likeness bench search PHOTO [OPTIONS]\n       likeness bench embed PHOTO [OPTIONS]",
+                      "search  sends the photo again and again to a server: searches a second, median and 99th percentile\n"
+                      "embed   decodes and embeds it in this process, without a server: what a search costs at least", opts,
+                      sizeof opts / sizeof *opts, false};
+    char **args = calloc((size_t) argc, sizeof *args), err[320];
+    int n = 0, rc = 2;
+    threads = srv_cpus();
+    catalogue = srv_default_catalogue();
+    srv_opts_result what = args != NULL ? srv_opts_read(&table, argc, argv, args, &n) : SRV_OPTS_WRONG;
+    bool known = n == 2 && (strcmp(args[0], "search") == 0 || strcmp(args[0], "embed") == 0);
+    if (what == SRV_OPTS_HELP) rc = 0;
+    else if (what == SRV_OPTS_GO && !known) fputs("likeness: bench: say search PHOTO or embed PHOTO (see likeness bench --help)\n", stderr);
+    else if (what == SRV_OPTS_GO && !srv_file_read(args[1], 256u << 20, &photo, &photo_n, err)) fprintf(stderr, "likeness: bench: %s\n", err);
+    else if (what == SRV_OPTS_GO) rc = run(args[0]);
+    free(photo);
+    free(args);
+    return rc;
+}
