@@ -104,9 +104,11 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     if (st != IDX_OK) return st;
     c->refs = 1;
     loader l = {.c = c, .err = err};
+    idx_segment_reader *reader = idx_segments_read_start(c, &ix->env);
     st = idx_store_each_item(ix->store, row->id, load_item, &l, err);
     if (st == IDX_OK) st = idx_store_each_image(ix->store, row->id, load_image, &l, err);
-    if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, err);
+    if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, reader, err);
+    else idx_segments_read_free(reader);
     if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     if (st != IDX_OK) idx_cat_free(c);
     return st;

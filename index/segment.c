@@ -263,35 +263,98 @@ static idx_status load_rest(idx_cat *c, idx_store *s, idx_error *err)
     return st;
 }
 
-idx_status idx_segments_load(idx_cat *c, idx_store *s, const idx_segment_env *env, idx_error *err)
-{
+struct idx_segment_reader {
+    const idx_cat *c;
+    const idx_segment_env *env;
     uint64_t *numbers;
-    size_t n = list_files(c, env->dir, &numbers);
-    for (size_t i = 0; i < n; i++) {
+    size_t n;
+    struct {
         char path[4200];
-        idx_error why = {0};
-        idx_segment *seg = NULL;
-        snprintf(path, sizeof path, "%s/%" PRId64 "-%" PRIu64 ".seg", env->dir, c->row.id, numbers[i]);
-        uint32_t claimed = 0;
-        if (read_file(path, c, &seg, &why) == IDX_OK)
-            for (uint32_t r = 0; r < seg->rows; r++) {
-                uint32_t im = image_by_rowid(c, seg->ids[r]);
-                if (im != IDX_NONE && c->images[im].segment != NULL) im = IDX_NONE;
-                seg->image[r] = im;
-                if (im == IDX_NONE) {
-                    seg->dead++;
-                    continue;
-                }
-                claimed++;
-                c->images[im].segment = seg;
-                c->images[im].row = r;
-            }
-        else say(env, 1, "index file dropped, its vectors are read from the store: %s", why.text);
-        if (claimed > 0 && adopt(c, seg)) continue;
-        idx_segment_free(seg);
-        unlink(path);
+        idx_segment *seg; /* NULL: why says what is wrong with the file */
+        idx_error why;
+    } *files;
+    pthread_t thread;
+    bool threaded;
+};
+
+static void *read_files(void *arg)
+{
+    idx_segment_reader *r = arg;
+    for (size_t i = 0; i < r->n; i++) {
+        snprintf(r->files[i].path, sizeof r->files[i].path, "%s/%" PRId64 "-%" PRIu64 ".seg", r->env->dir, r->c->row.id, r->numbers[i]);
+        if (read_file(r->files[i].path, r->c, &r->files[i].seg, &r->files[i].why) != IDX_OK) r->files[i].seg = NULL;
     }
-    free(numbers);
+    return NULL;
+}
+
+static idx_segment_reader *reader_new(const idx_cat *c, const idx_segment_env *env)
+{
+    idx_segment_reader *r = calloc(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->c = c;
+    r->env = env;
+    r->n = list_files(c, env->dir, &r->numbers);
+    r->files = calloc(r->n + 1, sizeof *r->files);
+    if (r->files != NULL) return r;
+    idx_segments_read_free(r);
+    return NULL;
+}
+
+idx_segment_reader *idx_segments_read_start(const idx_cat *c, const idx_segment_env *env)
+{
+    idx_segment_reader *r = reader_new(c, env);
+    if (r == NULL || (r->threaded = pthread_create(&r->thread, NULL, read_files, r) == 0)) return r;
+    idx_segments_read_free(r);
+    return NULL;
+}
+
+void idx_segments_read_free(idx_segment_reader *r)
+{
+    if (r == NULL) return;
+    if (r->threaded) pthread_join(r->thread, NULL);
+    for (size_t i = 0; r->files != NULL && i < r->n; i++) idx_segment_free(r->files[i].seg);
+    free(r->files);
+    free(r->numbers);
+    free(r);
+}
+
+/* Gives the rows of a file to the images that have no vector yet; how many it got. */
+static uint32_t claim(idx_cat *c, idx_segment *seg)
+{
+    uint32_t claimed = 0;
+    for (uint32_t r = 0; r < seg->rows; r++) {
+        uint32_t im = image_by_rowid(c, seg->ids[r]);
+        if (im != IDX_NONE && c->images[im].segment != NULL) im = IDX_NONE;
+        seg->image[r] = im;
+        if (im == IDX_NONE) {
+            seg->dead++;
+            continue;
+        }
+        claimed++;
+        c->images[im].segment = seg;
+        c->images[im].row = r;
+    }
+    return claimed;
+}
+
+idx_status idx_segments_load(idx_cat *c, idx_store *s, const idx_segment_env *env, idx_segment_reader *reader_take, idx_error *err)
+{
+    idx_segment_reader *reader = reader_take;
+    if (reader != NULL) {
+        pthread_join(reader->thread, NULL);
+        reader->threaded = false;
+    } else if ((reader = reader_new(c, env)) == NULL) {
+        return idx_fail(err, IDX_ENOMEM, "no memory to read index files");
+    } else {
+        read_files(reader);
+    }
+    for (size_t i = 0; i < reader->n; i++) {
+        idx_segment *seg = reader->files[i].seg;
+        if (seg == NULL) say(env, 1, "index file dropped, its vectors are read from the store: %s", reader->files[i].why.text);
+        else if (claim(c, seg) > 0 && adopt(c, seg)) reader->files[i].seg = NULL; // the catalogue's now
+        if (seg == NULL || reader->files[i].seg != NULL) unlink(reader->files[i].path);
+    }
+    idx_segments_read_free(reader);
     return load_rest(c, s, err);
 }
 
