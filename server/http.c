@@ -71,13 +71,14 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **state, en
     srv_http *h = cls;
     srv_conn *c = *state;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
-        const union MHD_ConnectionInfo *peer = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
         c = calloc(1, sizeof *c);
         *state = c;
         if (c == NULL) return; // its requests are refused
         c->http = h;
+        const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
         c->fd = fd != NULL ? fd->connect_fd : -1;
+        // Only now: 1.0 answers every question in the same place.
+        const union MHD_ConnectionInfo *peer = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
         if (peer != NULL && peer->client_addr != NULL)
             srv_address_text(peer->client_addr,
                              peer->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
