@@ -95,6 +95,13 @@ THEIRS = {
     "chunk without its end": chunked(b"3\r\n{}\nX0\r\n\r\n"),
 }
 
+# Of OURS, what libmicrohttpd 1.0 refuses itself: one reply with a page of its own and the end, before we are asked.
+THEIRS_SINCE_1_0 = {
+    "length and coding", "coding and length", "unknown coding", "two codings", "coding behind a control byte", "identity",
+    "blank before the colon", "tab before the colon", "2^64 - 1", "folded length", "length with a second line", "folded coding",
+    "fold without a header", "no host", "blank in the target",
+}
+
 
 def status_lines(data):
     return re.findall(rb"HTTP/1\.[01] (\d{3}) ", data)
@@ -124,8 +131,11 @@ class Framing(TestCase):
                 self.assertTrue(c.closed, "the connection stays open")
                 self.assertLess(time.monotonic() - begin, 2 * SLOW)
                 self.assertEqual(len(status_lines(c.data)), 1, c.data)
-                self.is_problem(replies[0], status, code)
                 self.assertEqual(replies[0].header("Connection"), "close")
+                if name in THEIRS_SINCE_1_0 and replies[0].body.startswith(b"<html>"):
+                    self.assertIn(replies[0].status, (400, 413))
+                else:
+                    self.is_problem(replies[0], status, code)
 
     def test_refused_by_the_library(self):
         for name, data in THEIRS.items():
