@@ -171,6 +171,12 @@ static idx_status permitted(const search *s, const idx_segment *g, uint8_t **map
     return IDX_OK;
 }
 
+static void scan_permitted(search *s, const idx_segment *g, const uint8_t *map)
+{
+    for (uint32_t r = 0; r < g->rows; r++)
+        if (g->image[r] != IDX_NONE && (map == NULL || map[r / 8] >> r % 8 & 1)) consider(s, s->c->images[g->image[r]].item, true);
+}
+
 /* Asks the graph for more and more until what it has not shown cannot be better than what is kept. */
 static idx_status search_segment(search *s, const idx_segment *g, uint32_t ef)
 {
@@ -207,11 +213,12 @@ static idx_status search_segment(search *s, const idx_segment *g, uint32_t ef)
         s->distances += (uint64_t)wide;
         float last = got > 0 ? scores[got - 1] : -INFINITY;
         bool enough = s->n == s->want && last <= s->heap[0].score + 1e-6f;
-        if (k == count || got < k || enough || last < s->q->min_score) break;
+        if ((k == count && got == count) || (got == k && (enough || last < s->q->min_score))) break;
         if ((st = late(s)) != IDX_OK) break;
-        if (k > 4096) { /* so deep that reading everything is the better way */
-            for (uint32_t r = 0; r < g->rows; r++)
-                if (g->image[r] != IDX_NONE && (map == NULL || map[r / 8] >> r % 8 & 1)) consider(s, s->c->images[g->image[r]].item, true);
+        /* Fewer than asked for, though there are more: rows that no path leads to, as happens among many equal photos. Or so
+         * deep that reading everything is the better way. */
+        if (got < k || k > 4096) {
+            scan_permitted(s, g, map);
             break;
         }
     }
