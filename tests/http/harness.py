@@ -38,6 +38,7 @@ PATIENCE = 60 * SLOW
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+FORM = "multipart/form-data; boundary=BB"
 PROBLEM = "application/problem+json"
 CATALOGUE = "/v1/catalogues/default"
 SEARCH = CATALOGUE + "/search"

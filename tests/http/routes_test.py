@@ -9,11 +9,10 @@ import tempfile
 import zlib
 
 from contract import Contract
-from harness import (BATCH, CATALOGUE, HOSTILE, IMAGES, ITEMS, JSON, NDJSON, SEARCH, TREE, Server, TestCase, b64, item_path, main,
+from harness import (BATCH, CATALOGUE, FORM, HOSTILE, IMAGES, ITEMS, JSON, NDJSON, SEARCH, TREE, Server, TestCase, b64, item_path, main,
                      multipart, photo, put_line)
 
 BOOT, OTHER = photo("boot-1"), photo("kettle-2")
-FORM = "multipart/form-data; boundary=BB"
 
 
 def hierarchical_jpeg():
