@@ -1,5 +1,6 @@
-/* resample.c: windows, the scalar reference, and the streaming two-pass walk: rows are resized horizontally as they are
- * needed and kept in a ring as tall as one vertical window, so the picture is read once and nothing large is held. */
+/* resample.c: windows, the scalar reference, and the walk of two passes. The vertical pass comes first: it runs over whole
+ * rows of bytes, which vector code likes best, and leaves fewer rows for the horizontal one, whose windows are short. The
+ * picture is read once and nothing larger than a row is held. */
 #include "resample.h"
 #include "cpu.h"
 #include "image.h"
@@ -42,7 +43,7 @@ void emb_resample_col_ref(const uint8_t *const *rows, const int16_t *weight, uin
 static uint32_t axis_taps(double scale)
 {
     double support = scale > 1 ? scale : 1;
-    uint32_t taps = (uint32_t)ceil(support) * 2 + 1;
+    uint32_t taps = (uint32_t)floor(2 * support) + 1; /* whole samples that a window of 2 x support can touch */
     return (taps + EMB_RESAMPLE_PAD - 1) / EMB_RESAMPLE_PAD * EMB_RESAMPLE_PAD;
 }
 
@@ -86,12 +87,21 @@ static void axis_init(emb_axis *a, double *w, double from, double to, uint32_t i
 
 typedef struct {
     emb_axis x, y;
-    uint8_t *ring;        /* y.taps rows of w * 3 */
+    size_t column, width; /* first source column that is needed, and how many are */
+    uint8_t *wide;        /* one row of the source's columns, with EMB_IMAGE_SLACK readable bytes behind it */
+    uint8_t *line;        /* one row of the result */
     const uint8_t **rows; /* the window of one output row */
-    uint8_t *line;
-    uint8_t *tail; /* a row of the source with EMB_IMAGE_SLACK zeros behind it */
     double *weights;
 } plan;
+
+/* Only the columns that some window touches are worth a vertical pass. */
+static void narrow(plan *p, uint32_t w)
+{
+    const uint32_t last = w - 1;
+    p->column = p->x.first[0];
+    p->width = p->x.first[last] + p->x.count[last] - p->column;
+    for (uint32_t o = 0; o < w; o++) p->x.first[o] -= (uint32_t)p->column;
+}
 
 /* Carves the plan out of the scratch, which grows only when a larger picture than ever comes. */
 static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t w, uint32_t h, emb_scratch *s,
@@ -100,10 +110,9 @@ static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t
     p->x.taps = axis_taps((box[2] - box[0]) / w);
     p->y.taps = axis_taps((box[3] - box[1]) / h);
     size_t taps = p->x.taps > p->y.taps ? p->x.taps : p->y.taps;
-    size_t row = ((size_t)w * 3 + 63) / 64 * 64;
+    size_t line = (size_t)w * 3 + EMB_IMAGE_SLACK, wide = (size_t)src.width * 3 + EMB_IMAGE_SLACK;
     size_t need = taps * sizeof(double) + p->y.taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
-                  ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + (p->y.taps + 1) * row +
-                  (size_t)src.width * 3 + EMB_IMAGE_SLACK + 256;
+                  ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + line + wide;
     if (s->bytes < need) {
         void *mem = realloc(s->mem, need);
         if (mem == NULL) return emb_fail(err, EMB_ENOMEM, "no memory to resize a picture");
@@ -119,21 +128,13 @@ static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t
     p->y.count = (uint32_t *)(void *)at, at += h * sizeof(uint32_t);
     p->x.weight = (int16_t *)(void *)at, at += (size_t)w * p->x.taps * sizeof(int16_t);
     p->y.weight = (int16_t *)(void *)at, at += (size_t)h * p->y.taps * sizeof(int16_t);
-    p->ring = (uint8_t *)at, at += p->y.taps * row;
-    p->line = (uint8_t *)at, at += row;
-    p->tail = (uint8_t *)at;
-    memset(p->tail + (size_t)src.width * 3, 0, EMB_IMAGE_SLACK);
+    p->line = (uint8_t *)at, at += line;
+    p->wide = (uint8_t *)at;
     axis_init(&p->x, p->weights, box[0], box[2], src.width, w);
     axis_init(&p->y, p->weights, box[1], box[3], src.height, h);
+    narrow(p, w);
+    memset(p->wide + p->width * 3, 0, EMB_IMAGE_SLACK);
     return EMB_OK;
-}
-
-/* Row y as the kernels want it. The view's owner promises nothing behind the last row, so the rows there are copied. */
-static const uint8_t *source_row(const plan *p, emb_view src, uint32_t y)
-{
-    const uint8_t *row = src.px + src.stride_bytes * y;
-    if ((src.height - 1 - y) * src.stride_bytes >= EMB_IMAGE_SLACK) return row;
-    return memcpy(p->tail, row, (size_t)src.width * 3);
 }
 
 emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1, uint32_t w, uint32_t h,
@@ -150,15 +151,11 @@ emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1
     plan p;
     emb_status st = plan_init(&p, (double[4]){x0, y0, x1, y1}, src, w, h, scratch, err);
     if (st != EMB_OK) return st;
-    size_t row = ((size_t)w * 3 + 63) / 64 * 64;
-    uint32_t done = p.y.first[0]; /* source rows [.., done) have been resized */
     for (uint32_t o = 0; o < h; o++) {
-        uint32_t first = p.y.first[o], n = p.y.count[o];
-        if (done < first) done = first;
-        for (; done < first + n; done++)
-            row_fn(source_row(&p, src, done), &p.x, w, p.ring + row * (done % p.y.taps));
-        for (uint32_t t = 0; t < n; t++) p.rows[t] = p.ring + row * ((first + t) % p.y.taps);
-        col_fn(p.rows, p.y.weight + (size_t)o * p.y.taps, n, (size_t)w * 3, p.line);
+        const uint8_t *first = src.px + src.stride_bytes * p.y.first[o] + p.column * 3;
+        for (uint32_t t = 0; t < p.y.count[o]; t++) p.rows[t] = first + src.stride_bytes * t;
+        col_fn(p.rows, p.y.weight + (size_t)o * p.y.taps, p.y.count[o], p.width * 3, p.wide);
+        row_fn(p.wide, &p.x, w, p.line);
         sink(ctx, o, p.line);
     }
     return EMB_OK;

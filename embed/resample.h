@@ -1,6 +1,6 @@
 /* resample.h: the antialiased resize behind renditions and model inputs.
  *
- * Definition (the scalar code is the reference, variants are bit-exact): two passes, horizontal then vertical, each a
+ * Definition (the scalar code is the reference, variants are bit-exact): two passes, vertical then horizontal, each a
  * triangle filter whose support grows with the reduction, as Pillow's BILINEAR: weight of the sample at i for the output
  * at o is max(0, 1 - |i + 0.5 - c| / s), c = box0 + (o + 0.5) * scale, s = max(scale, 1). Weights are int16 that sum to
  * exactly 1 << 14; a pass rounds half up and clips to 8 bits. */
@@ -21,7 +21,8 @@ typedef struct { /* windows of one axis */
     int16_t *weight; /* [out][taps], zero behind count */
 } emb_axis;
 
-/* One 8-bit RGB row: out[o] = window o of `row`. The row has EMB_IMAGE_SLACK readable bytes behind it. */
+/* One 8-bit RGB row: out[o] = window o of `row`. The row has EMB_IMAGE_SLACK readable bytes behind it; one byte behind out
+ * may be overwritten. */
 typedef void emb_resample_row_fn(const uint8_t *row, const emb_axis *axis, uint32_t out_w, uint8_t *out);
 /* out[i] = sum over t of rows[t][i] * weight[t], n bytes. */
 typedef void emb_resample_col_fn(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n, uint8_t *out);

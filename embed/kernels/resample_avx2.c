@@ -4,27 +4,66 @@
 #include <immintrin.h>
 #include <string.h>
 
-/* Four pixels (12 bytes) to r0 r1 g0 g1 b0 b1 . . in one half and r2 r3 g2 g3 b2 b3 . . in the other. */
+/* Rounds and clips r g b . of one pixel, in 32 bits, to four bytes; the fourth is rubbish that the next pixel overwrites. */
+static inline void store_pixel(__m128i sum, uint8_t *out)
+{
+    const __m128i half = _mm_set1_epi32(1 << (EMB_RESAMPLE_BITS - 1));
+    __m128i s = _mm_srai_epi32(_mm_add_epi32(sum, half), EMB_RESAMPLE_BITS);
+    s = _mm_packus_epi16(_mm_packs_epi32(s, s), s);
+    uint32_t rgb = (uint32_t)_mm_cvtsi128_si32(s);
+    memcpy(out, &rgb, 4);
+}
+
+static inline __m128i load8(const void *p) { return _mm_loadl_epi64((const __m128i *)p); }
+static inline __m128i loadu16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+
+/* Windows of at most four samples, which is what enlarging and small reductions have: two outputs at a time, one in each
+ * half. Bytes become 16-bit pairs of neighbours (r0 r1 | g0 g1 | b0 b1 and r2 r3 | ...) in one shuffle. */
+static void row_of_four(const uint8_t *row, const emb_axis *axis, uint32_t out_w, uint8_t *out)
+{
+    const __m256i near = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, 0, -1, 3, -1, 1, -1, 4, -1,
+                                          2, -1, 5, -1, -1, -1, -1, -1);
+    const __m256i far = _mm256_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1, 6, -1, 9, -1, 7, -1, 10,
+                                         -1, 8, -1, 11, -1, -1, -1, -1, -1);
+    uint32_t o = 0;
+    for (; o + 2 <= out_w; o += 2) {
+        const int16_t *k = axis->weight + (size_t)o * 4;
+        __m256i px = _mm256_inserti128_si256(_mm256_castsi128_si256(loadu16(row + (size_t)axis->first[o] * 3)),
+                                             loadu16(row + (size_t)axis->first[o + 1] * 3), 1);
+        __m256i w = _mm256_inserti128_si256(_mm256_castsi128_si256(load8(k)), load8(k + 4), 1);
+        __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(_mm256_shuffle_epi8(px, near), _mm256_shuffle_epi32(w, 0x00)),
+                                       _mm256_madd_epi16(_mm256_shuffle_epi8(px, far), _mm256_shuffle_epi32(w, 0x55)));
+        store_pixel(_mm256_castsi256_si128(sum), out + (size_t)o * 3);
+        store_pixel(_mm256_extracti128_si256(sum, 1), out + (size_t)o * 3 + 3);
+    }
+    if (o < out_w) {
+        __m128i px = loadu16(row + (size_t)axis->first[o] * 3), w = load8(axis->weight + (size_t)o * 4);
+        __m128i sum = _mm_add_epi32(
+            _mm_madd_epi16(_mm_shuffle_epi8(px, _mm256_castsi256_si128(near)), _mm_shuffle_epi32(w, 0x00)),
+            _mm_madd_epi16(_mm_shuffle_epi8(px, _mm256_castsi256_si128(far)), _mm_shuffle_epi32(w, 0x55)));
+        store_pixel(sum, out + (size_t)o * 3);
+    }
+}
+
+/* Longer windows: four samples (12 bytes) at a time, r0 r1 g0 g1 b0 b1 . . in one half, r2 r3 ... in the other. */
 void emb_resample_row_avx2(const uint8_t *row, const emb_axis *axis, uint32_t out_w, uint8_t *out)
 {
     const __m128i pairs = _mm_setr_epi8(0, 3, 1, 4, 2, 5, -1, -1, 6, 9, 7, 10, 8, 11, -1, -1);
     const __m256i spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1); /* weights k0 k1 | k2 k3 to every lane of a half */
-    const __m128i half = _mm_set1_epi32(1 << (EMB_RESAMPLE_BITS - 1));
+    if (axis->taps == 4) {
+        row_of_four(row, axis, out_w, out);
+        return;
+    }
     for (uint32_t o = 0; o < out_w; o++) {
         const uint8_t *p = row + (size_t)axis->first[o] * 3;
         const int16_t *k = axis->weight + (size_t)o * axis->taps;
         __m256i sum = _mm256_setzero_si256();
         for (uint32_t t = 0; t < axis->count[o]; t += 4) { /* weights behind count are zero, bytes there are readable */
-            __m128i px = _mm_loadu_si128((const __m128i *)(const void *)(p + (size_t)t * 3));
-            __m256i wide = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(px, pairs));
-            __m256i kk = _mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)(const void *)(k + t)));
+            __m256i wide = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(loadu16(p + (size_t)t * 3), pairs));
+            __m256i kk = _mm256_castsi128_si256(load8(k + t));
             sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, _mm256_permutevar8x32_epi32(kk, spread)));
         }
-        __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        s = _mm_srai_epi32(_mm_add_epi32(s, half), EMB_RESAMPLE_BITS);
-        s = _mm_packus_epi16(_mm_packs_epi32(s, s), s);
-        uint32_t rgb = (uint32_t)_mm_cvtsi128_si32(s);
-        memcpy(out + (size_t)o * 3, &rgb, 3);
+        store_pixel(_mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1)), out + (size_t)o * 3);
     }
 }
 
