@@ -12,6 +12,11 @@ void emb_tensors_free(emb_tensor *t, size_t n)
 
 static emb_status check_inputs(const emb_graph *g, const emb_tensor *in, size_t n, emb_error *err)
 {
+    for (size_t k = 0; k < n; k++) { /* first: a wrong name explains the one that is missing */
+        size_t i = 0;
+        while (i < g->n_inputs && strcmp(in[k].name, g->values[g->inputs[i]].name) != 0) i++;
+        if (i == g->n_inputs) return emb_fail(err, EMB_EINVAL, "%s has no input %s", g->file, in[k].name);
+    }
     for (size_t i = 0; i < g->n_inputs; i++) {
         const emb_value *v = &g->values[g->inputs[i]];
         size_t k = 0;
@@ -20,11 +25,6 @@ static emb_status check_inputs(const emb_graph *g, const emb_tensor *in, size_t 
         if (in[k].bytes != emb_type_bytes(&v->type))
             return emb_fail(err, EMB_EINVAL, "%s: input %s has %zu bytes, its shape needs %zu", g->file, v->name, in[k].bytes,
                             emb_type_bytes(&v->type));
-    }
-    for (size_t k = 0; k < n; k++) {
-        size_t i = 0;
-        while (i < g->n_inputs && strcmp(in[k].name, g->values[g->inputs[i]].name) != 0) i++;
-        if (i == g->n_inputs) return emb_fail(err, EMB_EINVAL, "%s has no input %s", g->file, in[k].name);
     }
     return EMB_OK;
 }

@@ -87,6 +87,7 @@ static void read_paths(srv_record *r, const char *base, char *text)
     char *rest = NULL;
     for (char *path = strtok_r(text, "|", &rest); path != NULL; path = strtok_r(NULL, "|", &rest)) {
         while (*path == ' ') path++;
+        for (char *end = path + strlen(path); end > path && end[-1] == ' ';) *--end = '\0';
         if (*path != '\0') srv_record_image(r, base, path);
     }
 }
