@@ -13,7 +13,7 @@
 #include "embed.h"
 #include "index.h"
 
-typedef struct api_ctx api_ctx;       /* shared, immutable after api_ctx_new */
+typedef struct api_ctx api_ctx;       /* shared; nothing but a counter changes after api_ctx_new */
 typedef struct api_worker api_worker; /* one per compute thread: its emb_workspace */
 
 typedef struct { /* 0 = default */
@@ -125,6 +125,8 @@ void api_batch_get_stats(api_batch *b, api_batch_stats *out);
 /* The connection is gone or the answer is delivered: lines in flight finish (their writes stay), then memory goes.
  * io is not called after this returns: it waits for a wake() that is running, so hold no lock that wake takes. */
 void api_batch_close(api_batch *b);
+/* Batches that are open, or closed with lines whose writes are still to come: at 0 no write of a batch is on its way. */
+uint32_t api_batches_in_progress(api_ctx *cx);
 
 /* ---- documents ---------------------------------------------------------------------------------- */
 

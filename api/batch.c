@@ -13,6 +13,7 @@
 #include "route.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,7 @@ static api_batch *batch_new(api_ctx *cx, const char *catalogue, const api_batch_
         return NULL;
     }
     b->cx = cx;
+    atomic_fetch_add(&cx->batches, 1);
     b->io = *io;
     b->refs = 1;
     snprintf(b->catalogue, sizeof b->catalogue, "%s", catalogue);
@@ -129,6 +131,7 @@ static void unref_unlock(api_batch *b)
     bool last = --b->refs == 0;
     pthread_mutex_unlock(&b->mutex);
     if (!last) return;
+    atomic_fetch_sub(&b->cx->batches, 1);
     pthread_cond_destroy(&b->idle);
     pthread_mutex_destroy(&b->mutex);
     free(b->cur);
@@ -535,6 +538,8 @@ int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max)
     pthread_mutex_unlock(&b->mutex);
     return got;
 }
+
+uint32_t api_batches_in_progress(api_ctx *cx) { return atomic_load(&cx->batches); }
 
 void api_batch_get_stats(api_batch *b, api_batch_stats *out)
 {

@@ -14,6 +14,7 @@ struct api_ctx {
     const emb_model_info *info;
     idx *ix;
     api_limits limits;
+    _Atomic uint32_t batches; /* that still hold lines, or their owner holds them */
 };
 struct api_worker {
     emb_workspace *ws;

@@ -57,6 +57,7 @@ static void metrics(srv_service *s, uint32_t connections, api_reply *rp, const c
     srv_metrics_now now = {
         .ix = open ? s->ix : NULL,
         .pool = open ? s->pool : NULL,
+        .cx = open ? s->cx : NULL,
         .model = open ? s->model_name : "",
         .kernels = emb_cpu_kernels(),
         .blas_core = emb_blas_core(),

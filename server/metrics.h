@@ -22,6 +22,7 @@ void srv_metrics_cut(void);                       /* a connection ended by a dea
 typedef struct { /* what is looked up when somebody asks */
     idx *ix;         /* NULL before the index is open */
     srv_pool *pool;  /* likewise */
+    api_ctx *cx;     /* likewise */
     const char *model, *kernels, *blas_core;
     uint32_t connections;
     bool ready;

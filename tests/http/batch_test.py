@@ -218,7 +218,9 @@ class Batch(TestCase):
         head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
         for cut in (0, 10, len(body) // 3, len(body) // 2, len(body) - 10, len(body)):
             with self.subTest(cut=cut):
+                before = self.begun()
                 c = self.server.raw(head + body[:cut])
+                self.server.wait(lambda: self.begun() > before, 30 * SLOW, "the begin of the batch")
                 time.sleep(0.05)
                 c.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not a farewell
                 c.socket.close()
@@ -230,10 +232,15 @@ class Batch(TestCase):
         self.assertEqual([a["status"] for a in self.ok(self.server.batch(lines)).lines()][-1:], [200] if "i39" in items else [201])
 
     @staticmethod
-    def is_idle(server):
-        text = server.get("/metrics").body.decode()
-        return all(f"\nlikeness_{name} 0\n" in text for name in ('queue_length{class="bulk"}', "compute_threads_busy", "writer_queue_length")) \
-            and "\nlikeness_http_connections 1\n" in text
+    def gauge(server, name):
+        return int(server.get("/metrics").body.split(b"\nlikeness_%b " % name.encode())[1].split(b"\n")[0])
+
+    def begun(self):
+        return self.gauge(self.server, "batches_total") + self.gauge(self.server, "batches_in_progress")
+
+    def is_idle(self, server):
+        """No connection but the one that asks, and no batch: in this order, as only a connection can begin one."""
+        return self.gauge(server, "http_connections") == 1 and self.gauge(server, "batches_in_progress") == 0
 
     def test_many_leave_at_once(self):
         """libmicrohttpd does not see an end that arrives together with bytes: the deadline of the body does it then."""

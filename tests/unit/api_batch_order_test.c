@@ -137,6 +137,35 @@ static void test_bytes_in_flight(void)
     free(line);
 }
 
+/* The client has gone: the batch counts as in progress until its last write is there. */
+static void test_in_progress(void)
+{
+    enum { LINES = 12 };
+    static hand h;
+    char *b64 = fx_photo64(3);
+    text in = {NULL, 0};
+    for (int i = 0; i < LINES; i++) add(&in, "{\"id\":\"left-%d\",\"images\":[{\"data\":\"%s\"}]}\n", i, b64);
+    CHECK_INT(api_batches_in_progress(fx.cx), 0);
+    for (int round = 0; round < 3; round++) {
+        api_batch *b = open_hand(&h, LINES, BATCH);
+        CHECK_INT(api_batches_in_progress(fx.cx), 1);
+        CHECK_INT(api_batch_feed(b, (const uint8_t *)in.p, in.n), in.n);
+        api_batch_close(b);
+        while (h.n > 0) {
+            CHECK_INT(api_batches_in_progress(fx.cx), 1);
+            hand_run(&h, h.n - 1, fx.w);
+        }
+        for (int i = 0; i < 10000 && api_batches_in_progress(fx.cx) != 0; i++) usleep(1000);
+        for (int i = 0; i < LINES; i++) {
+            char path[64];
+            snprintf(path, sizeof path, ITEMS "/left-%d", i);
+            CHECK_INT(fx_status(API_DELETE, path, NULL, NULL, 0), 204);
+        }
+    }
+    free(in.p);
+    free(b64);
+}
+
 /* The catalogue goes while the stream runs. */
 static void test_catalogue_gone(void)
 {
@@ -287,6 +316,7 @@ int main(void)
     fx_start(&opts, &limits);
     test_any_order();
     test_bytes_in_flight();
+    test_in_progress();
     test_catalogue_gone();
     test_index_busy();
     test_brief_answers();
