@@ -200,6 +200,11 @@ static void test_errors(void)
 
 int main(int argc, char **argv)
 {
+    const char *cpu = getenv("EMB_CPU");
+    if (cpu != NULL && strcmp(cpu, emb_cpu_kernels()) != 0) {
+        printf("SKIP: this processor has no %s\n", cpu);
+        return TEST_SKIP;
+    }
     test_networks();
     test_builtin();
     test_errors();
