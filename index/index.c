@@ -120,6 +120,7 @@ static idx_status load_all(idx *ix, idx_error *err)
     size_t n;
     idx_status st = idx_store_catalogues(ix->store, &rows, &n, err);
     if (st != IDX_OK) return st;
+    idx_segments_clean(ix->segment_dir, rows, n);
     for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
     free(rows);
     return st;
@@ -215,7 +216,6 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     ix->env = (idx_segment_env){ix->segment_dir, ix->opts.segment_images, ix->opts.hnsw_m, ix->opts.ef_construction, ix->opts.log, ix->opts.log_ctx,
                                 &ix->stop};
     if (st == IDX_OK) st = idx_store_open(dir, &ix->store, err);
-    if (st == IDX_OK) idx_segments_clean(ix->segment_dir);
     if (st == IDX_OK) st = load_all(ix, err);
     if (st == IDX_OK) st = idx_writer_start(ix, err);
     if (st == IDX_OK && !ix->opts.no_background) {

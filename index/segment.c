@@ -148,13 +148,20 @@ void idx_segments_purge(const char *dir, int64_t catalogue)
     closedir(d);
 }
 
-void idx_segments_clean(const char *dir)
+void idx_segments_clean(const char *dir, const idx_catalogue_row *living, size_t n_living)
 {
     DIR *d = opendir(dir);
     if (d == NULL) return;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         size_t n = strlen(e->d_name);
-        if (n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0) unlinkat(dirfd(d), e->d_name, 0);
+        int64_t of;
+        uint64_t number;
+        bool stray = n > 4 && strcmp(e->d_name + n - 4, ".tmp") == 0;
+        if (parse_name(e->d_name, &of, &number)) {
+            stray = true;
+            for (size_t i = 0; i < n_living && stray; i++) stray = living[i].id != of;
+        }
+        if (stray) unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
 }

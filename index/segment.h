@@ -26,8 +26,8 @@ IDX_CHECK idx_status idx_segments_load(idx_cat *c, idx_store *s, const idx_segme
 IDX_CHECK idx_status idx_segments_maintain(idx_cat *c, const idx_segment_env *env, bool *worked, idx_error *err);
 /* Deletes every file of a catalogue that is gone. */
 void idx_segments_purge(const char *dir, int64_t catalogue);
-/* Removes what a crash left half-written. */
-void idx_segments_clean(const char *dir);
+/* Removes what a crash left: half-written files, and those of catalogues whose deletion was committed and no more. */
+void idx_segments_clean(const char *dir, const idx_catalogue_row *living, size_t n_living);
 uint64_t idx_segments_bytes(const char *dir);
 
 #endif

@@ -290,6 +290,29 @@ static int cut(const char *path, uint64_t r)
 
 static int erase(const char *path, uint64_t r) { return (void)r, unlink(path) == 0; }
 
+/* What a crash between the commit that removes a catalogue and the removal of its files leaves. */
+static void test_strays(void)
+{
+    static const char *const names[] = {"999-0.seg", "999-1.seg.tmp"};
+    char path[2][120];
+    idx *ix = reopen(NULL, 60);
+    REQUIRE(idx_maintain(ix, NULL) == IDX_OK);
+    idx_catalogue before, after;
+    REQUIRE(idx_catalogue_get(ix, "shop", &before, NULL) == IDX_OK);
+    CHECK(before.segments > 0);
+    idx_close(ix);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/segments/%s", dir, names[i]);
+        int fd = open(path[i], O_CREAT | O_WRONLY, 0600);
+        REQUIRE(fd >= 0 && write(fd, "x", 1) == 1 && close(fd) == 0);
+    }
+    ix = reopen(NULL, 60);
+    for (int i = 0; i < 2; i++) CHECK_INT(access(path[i], F_OK), -1);
+    REQUIRE(idx_catalogue_get(ix, "shop", &after, NULL) == IDX_OK);
+    CHECK_INT(after.segments, before.segments); /* those of the living stay */
+    idx_close(ix);
+}
+
 static void test_damage(long rounds)
 {
     for (long k = 0; k < rounds; k++) {
@@ -427,6 +450,7 @@ int main(int argc, char **argv)
 {
     snprintf(dir, sizeof dir, "/tmp/likeness-index-test-%d", (int)getpid());
     test_against_array(argc > 1 ? atol(argv[1]) : 1500);
+    test_strays();
     test_damage(6);
     test_errors();
     test_threads();
