@@ -14,17 +14,20 @@
 #include "metrics.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     SLOWEST_BYTES_PER_MS = 64, /* 64 kB/s: a deadline grows by what was really moved */
     SWEEP_MS = 100,
+    LAST_ACCEPT_MS = 20,
     CONNECTION_MEMORY = 48 * 1024, /* headers, and the block in which bodies arrive */
 };
 
@@ -36,7 +39,7 @@ struct srv_http {
     pthread_mutex_t lock;
     srv_conn *conns;
     uint32_t n_conns, n_requests;
-    bool draining, end_sweeper;
+    bool draining, closed, end_sweeper;
     pthread_t sweeper;
     bool has_sweeper;
 };
@@ -64,6 +67,16 @@ void srv_conn_enter(srv_conn *c, srv_conn_phase phase, uint64_t deadline_ns)
     c->phase = phase;
     c->deadline_ns = deadline_ns;
     pthread_mutex_unlock(&c->http->lock);
+}
+
+static enum MHD_Result on_accept(void *cls, const struct sockaddr *from, socklen_t n)
+{
+    (void) from, (void) n;
+    srv_http *h = cls;
+    pthread_mutex_lock(&h->lock);
+    bool draining = h->draining;
+    pthread_mutex_unlock(&h->lock);
+    return draining ? MHD_NO : MHD_YES;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *mc, void **state, enum MHD_ConnectionNotificationCode code)
@@ -177,7 +190,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
     srv_conn *c = conn_of(mc);
     if (c == NULL || c->target == NULL) return MHD_NO;
     r = calloc(1, sizeof *r);
-    if (r == NULL) return MHD_NO;
+    pthread_mutex_lock(&h->lock);
+    bool begins = r != NULL && !h->closed;
+    h->n_requests += begins;
+    pthread_mutex_unlock(&h->lock);
+    if (!begins) {
+        free(r);
+        return MHD_NO;
+    }
     *state = r;
     r->s = h->s;
     r->conn = c;
@@ -187,14 +207,18 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mc, const ch
     r->method_name = method;
     r->needs_host = strcmp(version, "HTTP/1.0") != 0;
     c->target = NULL;
-    pthread_mutex_lock(&h->lock);
-    c->request = r;
-    h->n_requests++;
-    pthread_mutex_unlock(&h->lock);
     return srv_intake_begin(r);
 }
 
-static void record(const srv_request *r, enum MHD_RequestTerminationCode how)
+static const char *who_ended(srv_request *r, enum MHD_RequestTerminationCode how)
+{
+    pthread_mutex_lock(&r->conn->http->lock);
+    const char *cut = r->conn->cut;
+    pthread_mutex_unlock(&r->conn->http->lock);
+    return cut != NULL ? cut : how == MHD_REQUEST_TERMINATED_CLIENT_ABORT ? "client" : "connection";
+}
+
+static void record(srv_request *r, enum MHD_RequestTerminationCode how)
 {
     uint64_t ns = srv_now_ns() - r->start_ns;
     bool whole = how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
@@ -218,7 +242,7 @@ static void record(const srv_request *r, enum MHD_RequestTerminationCode how)
         snprintf(name, sizeof name, "%s_ms", api_stage_name[i]);
         if (r->rp.stage_ns[i] != 0) srv_log_ms(&l, name, r->rp.stage_ns[i]);
     }
-    if (!whole) srv_log_text(&l, "ended", r->conn->cut != NULL ? r->conn->cut : how == MHD_REQUEST_TERMINATED_CLIENT_ABORT ? "client" : "connection");
+    if (!whole) srv_log_text(&l, "ended", who_ended(r, how));
     srv_log_end(&l);
 }
 
@@ -234,7 +258,6 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **state, enu
     record(r, how);
     srv_intake_release(r);
     pthread_mutex_lock(&h->lock);
-    c->request = NULL;
     h->n_requests--;
     pthread_mutex_unlock(&h->lock);
     srv_conn_enter(c, SRV_CONN_IDLE, srv_deadline(srv_now_ns(), h->s->set->idle_timeout, 0));
@@ -262,7 +285,7 @@ static bool start_daemon(srv_http *h, char err[320])
         {MHD_OPTION_THREAD_POOL_SIZE, o->http_threads > 1 ? (intptr_t) o->http_threads : 0, NULL},
         {MHD_OPTION_END, 0, NULL},
     };
-    h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
+    h->daemon = MHD_start_daemon(flags, 0, on_accept, h, on_request, h, MHD_OPTION_EXTERNAL_LOGGER, on_library_log, NULL,
                                  MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
                                  MHD_OPTION_URI_LOG_CALLBACK, on_target, h, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                                  (size_t) CONNECTION_MEMORY,
@@ -306,12 +329,30 @@ fail:
     return NULL;
 }
 
+/* MHD_quiesce_daemon aborts the process when one of its threads looks at its listening socket in the same moment. Here the
+ * socket's number comes to stand for something that never has an event: the socket closes, which takes it out of every
+ * thread's epoll set, and who wants to connect is refused by the system. The threads are told first not to accept, so that
+ * none of them reaches its connection limit now and wants to take out of its set what is no longer in it. */
+static void stop_listening(srv_http *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->draining = true;
+    pthread_mutex_unlock(&h->lock);
+    usleep(LAST_ACCEPT_MS * 1000);
+    int quiet = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (quiet >= 0 && dup3(quiet, h->listen_fd, O_CLOEXEC) < 0) srv_log(SRV_LOG_WARN, "cannot stop listening: %s", strerror(errno));
+    if (quiet >= 0) close(quiet);
+}
+
+/* From the moment when none is left none begins either: a kept connection could bring the next one, and suspend itself,
+ * right before MHD_stop_daemon. */
 static bool wait_for_requests(srv_http *h, uint64_t ms)
 {
     uint64_t end = srv_now_ns() + ms * 1000000u;
     for (;;) {
         pthread_mutex_lock(&h->lock);
         uint32_t n = h->n_requests;
+        h->closed = n == 0;
         pthread_mutex_unlock(&h->lock);
         if (n == 0) return true;
         if (srv_now_ns() >= end) return false;
@@ -331,11 +372,7 @@ void srv_http_stop(srv_http *h)
 {
     if (h == NULL) return;
     if (h->daemon != NULL) {
-        int fd = MHD_quiesce_daemon(h->daemon);
-        if (fd >= 0) close(fd);
-        pthread_mutex_lock(&h->lock);
-        h->draining = true;
-        pthread_mutex_unlock(&h->lock);
+        stop_listening(h);
         if (!wait_for_requests(h, h->s->set->drain_timeout)) {
             srv_log(SRV_LOG_WARN, "drain-timeout is over: what is still here is ended");
             if (h->s->pool != NULL) srv_pool_cancel(h->s->pool);

@@ -28,11 +28,10 @@ typedef struct srv_conn {
     struct srv_conn *prev, *next; /* srv_http's list, under its lock */
     srv_http *http;
     int fd;
-    srv_conn_phase phase;         /* these two under http's lock */
+    srv_conn_phase phase;         /* these three under http's lock */
     uint64_t deadline_ns;         /* 0 = none */
     const char *cut;              /* static: the deadline that ended it */
     char *target;                 /* raw request target of the request that begins; malloc */
-    struct srv_request *request;
     char remote[64];
 } srv_conn;
 
@@ -52,7 +51,6 @@ typedef struct srv_request {
     bool head_only_refusal; /* refused before the body was read: the connection must close */
     bool answered;          /* a reply was queued */
     bool ready;             /* rp is complete */
-    bool draining;
     uint64_t reserved;      /* bytes of the memory budget */
     uint8_t *body;
     size_t body_bytes, body_room;
