@@ -219,7 +219,9 @@ static bool disk_low(idx *ix)
     return left < floor_bytes;
 }
 
-static bool storage_failed(idx_status st) { return st == IDX_EIO || st == IDX_ECORRUPT || st == IDX_EFULL; }
+/* What may leave a write half done in the transaction, which must then go as a whole. SQLite has rolled it back already after
+ * some of these, and everything behind would commit by itself. */
+static bool storage_failed(idx_status st) { return st == IDX_EIO || st == IDX_ECORRUPT || st == IDX_EFULL || st == IDX_ENOMEM; }
 
 /* A failed transaction takes every operation of the batch with it. */
 static void fail_all(idx *ix, applied *a, size_t n, idx_status st, const idx_error *err)
