@@ -38,7 +38,7 @@ typedef struct {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t moved;
     size_t next, written; /* rows are written in order: a thread waits for its turn */
-    bool stop;
+    _Atomic bool stop;
     char why[400];
     _Atomic uint64_t done, bad;
 } work;

@@ -41,7 +41,7 @@ typedef struct {
     _Atomic uint64_t done, written, unchanged, failed, running;
 } import;
 
-static volatile sig_atomic_t interrupted;
+static _Atomic int interrupted; /* lock-free, so that a signal handler may set it */
 
 static void on_interrupt(int sig)
 {

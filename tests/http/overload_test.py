@@ -81,7 +81,7 @@ class Overload(TestCase):
         """A request that has waited too long is not worked on: its client has given up."""
         with Server("--threads", "1", "--max-queue", "64", "--max-queue-age", str(20 * SLOW)) as s:
             with Crowd(16, lambda: s.search(BOOT)) as crowd:
-                time.sleep(2)
+                time.sleep(2 * SLOW)
             self.assertEqual(crowd.errors, [])
             refused = [r for r in crowd.results if r.status == 503]
             self.assertGreater(len(refused), 5)
