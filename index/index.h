@@ -30,7 +30,7 @@ typedef enum {
     IDX_EEXISTS,       /* catalogue exists with other settings */
     IDX_EFILTER,       /* filter text does not parse or does not type-check; err names the column (1-based byte) */
     IDX_EMODEL,        /* the catalogue belongs to another model fingerprint or dimension */
-    IDX_EBUSY,         /* writer queue full: try later */
+    IDX_EBUSY,         /* writer queue full, or another program holds the store: try later */
     IDX_EFULL,         /* disk full or below the floor: writes refused, searches go on */
     IDX_EIO,           /* storage failed: the store is read-only from now on; restart the process */
     IDX_ECORRUPT,      /* the SQLite file itself is damaged */

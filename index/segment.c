@@ -362,7 +362,10 @@ idx_status idx_segments_load(idx_cat *c, idx_store *s, const idx_segment_env *en
         if (seg == NULL || reader->files[i].seg != NULL) unlink(reader->files[i].path);
     }
     idx_segments_read_free(reader);
-    return load_rest(c, s, err);
+    idx_status st = load_rest(c, s, err);
+    if (st == IDX_OK && c->fresh_rows >= env->segment_images)
+        say(env, 0, "catalogue %s: %" PRIu32 " images are in no index file and are read from the store; a graph is made of them", c->row.info.name, c->fresh_rows);
+    return st;
 }
 
 /* ---- background --------------------------------------------------------------------------------------------------- */

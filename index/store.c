@@ -64,6 +64,7 @@ idx_status idx_store_fail(sqlite3 *db, const char *what, idx_error *err)
     int code = sqlite3_extended_errcode(db);
     idx_status st = (code & 0xff) == SQLITE_FULL     ? IDX_EFULL
                     : (code & 0xff) == SQLITE_NOMEM  ? IDX_ENOMEM
+                    : (code & 0xff) == SQLITE_BUSY   ? IDX_EBUSY /* another program holds the file: no harm is done */
                     : (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB ? IDX_ECORRUPT
                                                                                          : IDX_EIO;
     return idx_fail(err, st, "the store cannot %s: %.160s (SQLite %d)", what, sqlite3_errmsg(db), code);

@@ -221,7 +221,10 @@ static bool disk_low(idx *ix)
 
 /* What may leave a write half done in the transaction, which must then go as a whole. SQLite has rolled it back already after
  * some of these, and everything behind would commit by itself. */
-static bool storage_failed(idx_status st) { return st == IDX_EIO || st == IDX_ECORRUPT || st == IDX_EFULL || st == IDX_ENOMEM; }
+static bool storage_failed(idx_status st)
+{
+    return st == IDX_EIO || st == IDX_ECORRUPT || st == IDX_EFULL || st == IDX_ENOMEM || st == IDX_EBUSY;
+}
 
 /* A failed transaction takes every operation of the batch with it. */
 static void fail_all(idx *ix, applied *a, size_t n, idx_status st, const idx_error *err)

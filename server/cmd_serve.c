@@ -105,6 +105,7 @@ static void harden(void)
         (void) setrlimit(RLIMIT_NOFILE, &files);
     }
     umask(027);
+    (void) signal(SIGXFSZ, SIG_IGN); // a limit of file size fails the write, and the index says so
 }
 
 /* The key is printed once, on stdout, and never logged. */
