@@ -218,6 +218,15 @@ static const char *who_ended(srv_request *r, enum MHD_RequestTerminationCode how
     return cut != NULL ? cut : how == MHD_REQUEST_TERMINATED_CLIENT_ABORT ? "client" : "connection";
 }
 
+/* Query strings are not logged: people put keys there. A refused request may not have been split yet. */
+static const char *path_to_log(const srv_request *r)
+{
+    if (r->path != NULL) return r->path;
+    if (r->target[0] != '/') return "-"; // no path at all, or one behind a host and perhaps a password
+    r->target[strcspn(r->target, "?")] = '\0';
+    return r->target;
+}
+
 static void record(srv_request *r, enum MHD_RequestTerminationCode how)
 {
     uint64_t ns = srv_now_ns() - r->start_ns;
@@ -229,7 +238,7 @@ static void record(srv_request *r, enum MHD_RequestTerminationCode how)
     srv_log_begin(&l, status >= 500 && status != 503 ? SRV_LOG_ERROR : SRV_LOG_INFO, "request");
     srv_log_text(&l, "id", r->id);
     srv_log_text(&l, "method", r->method_name);
-    srv_log_text(&l, "path", r->path != NULL ? r->path : r->target);
+    srv_log_text(&l, "path", path_to_log(r));
     srv_log_text(&l, "route", r->route);
     srv_log_int(&l, "status", status);
     srv_log_text(&l, "code", r->rp.problem_code);

@@ -198,7 +198,7 @@ static const struct {
     {"index_sealed_images", "gauge", "Images in HNSW segments.", offsetof(idx_catalogue, sealed_images), true},
     {"index_deleted_images", "gauge", "Deleted images that wait for compaction.", offsetof(idx_catalogue, deleted_images), true},
     {"index_segments", "gauge", "Sealed segments.", offsetof(idx_catalogue, segments), false},
-    {"catalogue_generation", "counter", "Committed writes.", offsetof(idx_catalogue, generation), true},
+    {"catalogue_generation", "gauge", "Grows with every committed write.", offsetof(idx_catalogue, generation), true},
 };
 
 static void print_index(FILE *f, idx *ix)

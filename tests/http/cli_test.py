@@ -2,25 +2,16 @@
 import array
 import json
 import math
-import os
-import pathlib
 import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import time
-import unittest
 
 import harness
-from harness import DEMO, PATIENCE, PROGRAM, Server, TestCase
+from harness import DEMO, PATIENCE, PROGRAM, Server, run
 
 ONNX = harness.TREE / "tests/data/onnx"
-
-
-def run(*args, cwd=None, env=None, feed=None, timeout=PATIENCE):
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("LIKENESS_")} | (env or {})
-    return subprocess.run([str(PROGRAM), *map(str, args)], cwd=cwd, env=clean, input=feed, capture_output=True, text=True, timeout=timeout)
 
 
 def metric(server, name):
@@ -30,11 +21,7 @@ def metric(server, name):
     raise AssertionError(f"no metric {name}")
 
 
-class Folder(TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="likeness-cli-"))
-        self.addCleanup(shutil.rmtree, self.folder, True)
-
+class Folder(harness.Folder):
     def copy(self, name, to):
         path = self.folder / to
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -356,6 +356,13 @@ class Server:
         return [line["id"] for line in lines]
 
 
+def run(*args, env=None, feed=None, program=PROGRAM, timeout=PATIENCE, **how):
+    """A command of the program, to its end."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("LIKENESS_")} | (env or {})
+    return subprocess.run([str(program), *map(str, args)], env=clean, input=feed, capture_output=True, text=True,
+                          timeout=timeout, **how)
+
+
 class TestCase(unittest.TestCase):
     maxDiff = 4000
 
@@ -376,6 +383,15 @@ class TestCase(unittest.TestCase):
     def ok(self, reply, *statuses):
         self.assertIn(reply.status, statuses or (200,), repr(reply))
         return reply
+
+
+class Folder(TestCase):
+    """Tests with a folder of their own."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="likeness-http-"))
+        self.folder.chmod(0o755)  # another user tries to start there
+        self.addCleanup(shutil.rmtree, self.folder, True)
 
 
 def main(file):
