@@ -5,7 +5,7 @@ import statistics
 import threading
 import time
 
-from harness import CATALOGUE, SLOW, Server, TestCase, item_path, main, ndjson, photo, photos, put_line
+from harness import CATALOGUE, PATIENCE, SLOW, Server, TestCase, item_path, main, ndjson, photo, photos, put_line
 
 BOOT = photo("boot-1")
 ROUNDS = 4 // SLOW  # of the demo catalogue, in a large import
@@ -104,6 +104,7 @@ class Overload(TestCase):
                 c.receive(20 * SLOW)
                 self.assertTrue(c.closed)
                 c.socket.close()
+            s.wait(lambda: b"\nlikeness_http_connections 1\n" in s.get("/metrics").body, PATIENCE, "the end of the slow ones")
             with s.raw(head.encode() + BOOT + bytes(1400000 - len(BOOT))) as c:
                 self.assertEqual(c.replies(1)[0].status, 201)
 
