@@ -12,7 +12,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
-enum { MAX_LIST_BYTES = 1 << 30, MAX_DEPTH = 32 };
+enum { MAX_LIST_BYTES = 1 << 30, MAX_DEPTH = 128 };
 
 srv_record *srv_source_add(srv_source *s, uint32_t line)
 {
@@ -91,9 +91,47 @@ static bool add_photo(srv_source *s, const char *root, const char *rel)
     return true;
 }
 
-static bool walk(srv_source *s, const char *root, const char *rel, int depth, char err[320])
+typedef struct folder { /* one that is being read, and those that it is in */
+    const struct folder *in;
+    int depth;
+    dev_t device;
+    ino_t inode;
+} folder;
+
+/* Links are followed, but not back to where they are: there they would never end. */
+static bool is_being_read(const folder *f, const struct stat *st)
+{
+    while (f != NULL && (f->device != st->st_dev || f->inode != st->st_ino)) f = f->in;
+    return f != NULL;
+}
+
+static bool walk(srv_source *s, const char *root, const char *rel, const folder *f, char err[320]);
+
+static bool walk_entry(srv_source *s, const char *root, const char *rel, const folder *f, const char *name, char err[320])
 {
     char path[4096], below[4096];
+    struct stat st;
+    int len = snprintf(below, sizeof below, "%s%s%s", rel, rel[0] != '\0' ? "/" : "", name);
+    if (len >= (int) sizeof below || snprintf(path, sizeof path, "%s/%s", root, below) >= (int) sizeof path) {
+        snprintf(err, 320, "the path %.200s... is too long", below);
+        return false;
+    }
+    bool there = stat(path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode)) {
+        if (is_being_read(f, &st)) return true;
+        if (f->depth < MAX_DEPTH) return walk(s, root, below, &(folder){f, f->depth + 1, st.st_dev, st.st_ino}, err);
+        snprintf(err, 320, "the folder %.200s is more than %d folders deep", path, MAX_DEPTH);
+        return false;
+    }
+    if (!is_photo_name(name) || (there && !S_ISREG(st.st_mode))) return true;
+    if (add_photo(s, root, below)) return true; // one that is not there (a link to nothing) is said to be that when it is read
+    snprintf(err, 320, "no memory for the records of %.200s", root);
+    return false;
+}
+
+static bool walk(srv_source *s, const char *root, const char *rel, const folder *f, char err[320])
+{
+    char path[4096];
     struct dirent **entries = NULL;
     snprintf(path, sizeof path, "%s%s%s", root, rel[0] != '\0' ? "/" : "", rel);
     int n = scandir(path, &entries, NULL, alphasort);
@@ -104,13 +142,7 @@ static bool walk(srv_source *s, const char *root, const char *rel, int depth, ch
     bool ok = true;
     for (int i = 0; i < n; i++) {
         const char *name = entries[i]->d_name;
-        struct stat st;
-        int len = snprintf(below, sizeof below, "%s%s%s", rel, rel[0] != '\0' ? "/" : "", name);
-        bool fits = len < (int) sizeof below && snprintf(path, sizeof path, "%s/%s", root, below) < (int) sizeof path;
-        if (ok && name[0] != '.' && fits && stat(path, &st) == 0) {
-            if (S_ISDIR(st.st_mode) && depth < MAX_DEPTH) ok = walk(s, root, below, depth + 1, err);
-            else if (S_ISREG(st.st_mode) && is_photo_name(name) && !add_photo(s, root, below)) ok = false;
-        }
+        ok = ok && (name[0] == '.' || walk_entry(s, root, rel, f, name, err));
         free(entries[i]);
     }
     free(entries);
@@ -160,7 +192,9 @@ static bool read_ndjson(const char *path, const char *base, srv_source *s, char 
     if (!srv_file_read(path, MAX_LIST_BYTES, &text, &n, err)) return false;
     uint32_t line = 0;
     bool ok = true;
-    for (char *at = (char *) text, *end = at + n; ok && at < end;) {
+    char *begin = (char *) text, *end = begin + n;
+    if (n >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) begin += 3;
+    for (char *at = begin; ok && at < end;) {
         char *stop = memchr(at, '\n', (size_t) (end - at));
         size_t len = stop != NULL ? (size_t) (stop - at) : (size_t) (end - at);
         line++;
@@ -186,8 +220,7 @@ bool srv_source_read(const char *path, bool strings, srv_source *out, char err[3
         char root[4096];
         snprintf(root, sizeof root, "%s", path);
         for (size_t k = strlen(root); k > 1 && root[k - 1] == '/'; k--) root[k - 1] = '\0';
-        snprintf(err, 320, "no memory for the records of %.200s", path);
-        ok = walk(out, root, "", 0, err);
+        ok = walk(out, root, "", &(folder){NULL, 0, st.st_dev, st.st_ino}, err);
     } else if (n > 4 && strcasecmp(path + n - 4, ".csv") == 0) {
         ok = srv_source_read_csv(path, strings, out, err);
     } else if ((n > 7 && strcasecmp(path + n - 7, ".ndjson") == 0) || (n > 6 && strcasecmp(path + n - 6, ".jsonl") == 0)) {

@@ -61,6 +61,33 @@ class Import(Folder):
         self.assertEqual(sorted(items), ["lamp-1", "shoes/boot-1"])
         self.assertEqual(items["shoes/boot-1"]["attributes"], {"file": "shoes/boot-1.jpg", "folder": "shoes"})
 
+    def test_links(self):
+        """Links to folders are followed, but not in circles; a link to nothing is said to be one."""
+        self.copy("boot-1", "real/a.jpg")
+        self.copy("boot-2", "other/deep/b.jpg")
+        (self.folder / "real/up").symlink_to("..")
+        (self.folder / "real/here").symlink_to(".")
+        (self.folder / "real/again").symlink_to("here")
+        (self.folder / "real/linked").symlink_to(self.folder / "other")
+        (self.folder / "real/gone.jpg").symlink_to("nowhere.jpg")
+        done = self.load("real", "--catalogue", "links", timeout=30 * harness.SLOW)
+        self.assertIn("3 written, 0 unchanged, 1 refused", done.stdout, done.stderr)
+        self.assertEqual(sorted(self.items("links")), ["a", "linked/deep/b", "up/other/deep/b"])
+        self.assertIn("gone.jpg", self.rejects()[0]["error"]["detail"])
+
+    def test_deep_folders(self):
+        self.copy("boot-1", "/".join(["d"] * 100) + "/a.jpg")
+        self.assertIn("1 written", self.load("d", "--catalogue", "deep").stdout)
+        self.copy("boot-1", "/".join(["d"] * 140) + "/a.jpg")
+        done = self.load("d", "--catalogue", "deep")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("128 folders deep", done.stderr)
+
+    def test_a_mark_before_ndjson(self):
+        self.copy("boot-1", "a.jpg")
+        (self.folder / "t.ndjson").write_text('\ufeff{"id":"a","images":["a.jpg"]}\n{"id":"b","images":["a.jpg"]}\n')
+        self.assertIn("2 written", self.load("t.ndjson", "--catalogue", "mark").stdout)
+
     def test_a_table(self):
         self.copy("boot-1", "p/a.jpg")
         self.copy("boot-2", "p/b.jpg")
