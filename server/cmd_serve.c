@@ -137,15 +137,40 @@ static void log_ready(const srv_service *s)
     srv_log_end(&l);
 }
 
+typedef struct {
+    srv_service *s;
+    const sigset_t *signals;
+    int got;
+    pthread_t thread;
+} signal_wait;
+
+/* A thread of its own, for the loading of a large index takes minutes. Until the server is ready it has promised nobody
+ * anything, and what is on disk is whole at every moment: it may simply end. */
+static void *wait_for_signal(void *arg)
+{
+    signal_wait *w = arg;
+    while (sigwait(w->signals, &w->got) != 0) continue;
+    srv_log(SRV_LOG_INFO, "stopping: %s", w->got == SIGINT ? "SIGINT" : "SIGTERM");
+    if (atomic_load(&w->s->state) == SRV_STARTING) _exit(0);
+    return NULL;
+}
+
 static int run(srv_service *s, const sigset_t *signals)
 {
     char err[320] = "";
-    int got = 0;
-    srv_http *http = srv_http_start(s, err);
+    signal_wait w = {.s = s, .signals = signals};
+    int rc = pthread_create(&w.thread, NULL, wait_for_signal, &w);
+    srv_http *http = NULL;
+    if (rc != 0) snprintf(err, sizeof err, "cannot start a thread: %s", strerror(rc));
+    else http = srv_http_start(s, err);
     if (http == NULL || !srv_service_open(s, err)) {
         srv_log(SRV_LOG_ERROR, "%s", err);
         if (http != NULL) srv_http_stop(http);
         srv_service_close(s);
+        if (rc == 0) {
+            pthread_cancel(w.thread);
+            pthread_join(w.thread, NULL);
+        }
         return 1;
     }
     s->ready_ns = srv_now_ns();
@@ -154,8 +179,7 @@ static int run(srv_service *s, const sigset_t *signals)
     fflush(stdout);
     log_ready(s);
     if (s->keys == NULL) srv_log(SRV_LOG_WARN, "no-keys: everybody who can connect may read and change everything");
-    while (sigwait(signals, &got) != 0) continue;
-    srv_log(SRV_LOG_INFO, "stopping: %s", got == SIGINT ? "SIGINT" : "SIGTERM");
+    pthread_join(w.thread, NULL);
     atomic_store(&s->state, SRV_DRAINING);
     srv_http_stop(http);
     srv_service_close(s);

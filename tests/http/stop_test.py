@@ -2,7 +2,9 @@
 has answered is there at the next start."""
 
 import errno
+import os
 import socket
+import tempfile
 import threading
 import time
 
@@ -65,6 +67,22 @@ class Stop(TestCase):
                 self.assertEqual(len(statuses), 20)
                 self.assertLessEqual(set(statuses), {(200, None), (503, "shutting_down")})
                 self.assertEqual((503, "shutting_down") in statuses, drain == 0)
+
+    def test_before_it_is_ready(self):
+        """A start that takes long (here a model that never comes) can be stopped."""
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkfifo(f"{folder}/model.onnx")
+            s = Server("--model", f"{folder}/model.onnx", data=f"{folder}/data")
+            for pause in (0, 0.1, 0.5):
+                s.start(wait=False)
+                s.wait(lambda: self.owner(s) == str(s.process.pid), 10 * SLOW, "the data folder")
+                time.sleep(pause)
+                self.assertLess(s.stop(), 5 * SLOW)
+
+    @staticmethod
+    def owner(server):
+        lock = server.data / "lock"
+        return lock.read_text().strip() if lock.exists() else None
 
     def test_new_connections(self):
         """While the last ones are served nobody else can connect: a proxy in front takes another server then."""
