@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -283,13 +284,27 @@ static void on_library_log(void *cls, const char *fmt, va_list ap)
     srv_log(SRV_LOG_WARN, "http: %s", text);
 }
 
+/* At the end of its files libmicrohttpd tries to accept again and again, with a line in the log each time; and the store could
+ * not open its readers. */
+static uint64_t connections_that_fit(const srv_settings *o)
+{
+    uint64_t ours = 32 + 4 * (o->threads + o->http_threads); // readers of the store, epoll sets, segments
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY || files.rlim_cur >= ours + o->max_connections)
+        return o->max_connections;
+    uint64_t least = 2 * o->http_threads, n = files.rlim_cur > ours + least ? files.rlim_cur - ours : least;
+    srv_log(SRV_LOG_WARN, "max-connections is %llu instead of %llu: the process may open %llu files", (unsigned long long) n,
+            (unsigned long long) o->max_connections, (unsigned long long) files.rlim_cur);
+    return n;
+}
+
 static bool start_daemon(srv_http *h, char err[320])
 {
     const srv_settings *o = h->s->set;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem more[] = {
         {MHD_OPTION_LISTEN_SOCKET, h->listen_fd, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t) o->max_connections, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t) connections_that_fit(o), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, CONNECTION_MEMORY / 4, NULL}, // the most that 1.0 takes
         {MHD_OPTION_THREAD_POOL_SIZE, o->http_threads > 1 ? (intptr_t) o->http_threads : 0, NULL},
         {MHD_OPTION_END, 0, NULL},

@@ -161,6 +161,21 @@ class Overload(TestCase):
                 c.socket.close()
             self.is_well(s)
 
+    def test_more_connections_than_files(self):
+        """The process may open 90 files: connections get what the store does not need, and the log is not flooded."""
+        server = Server("--threads", "1", "--idle-timeout", "500", "--header-timeout", "500")
+        command = server.command
+        server.command = lambda: ["sh", "-c", 'ulimit -n 90 && exec "$@"', "sh", *command()]
+        with server as s:
+            self.assertIn("max-connections is 46 instead of 1024", "".join(s.err))
+            held = [s.raw() for _ in range(150)]
+            self.assertEqual(s.put("a", BOOT).status, 201)
+            for c in held:
+                c.socket.close()
+            self.is_well(s)
+            self.assertEqual(s.get(item_path("a")).status, 200)
+            self.assertLess(len(s.err), 100)
+
 
 if __name__ == "__main__":
     main(__file__)
