@@ -1,5 +1,5 @@
 /* plan.c: graph -> steps. One function for each kind of node that kernels know; everything else goes to the general
- * executor, so every graph that loads also runs. Then one arena: buffers that are not alive together share memory. */
+ * executor, so every graph that loads also runs. */
 #include "plan.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 
 const char *emb_step_name(emb_step_kind k)
 {
-    static const char *const name[] = {"conv", "depthwise", "max_pool", "avg_pool", "global_mean", "add", "mul",
+    static const char *const name[] = {"conv", "winograd", "depthwise", "max_pool", "avg_pool", "global_mean", "add", "mul",
                                        "affine", "gate", "act", "concat", "to_nchw", "to_nhwc", "general"};
     return name[k];
 }
@@ -32,7 +32,7 @@ emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n)
         p->cap_steps = cap;
     }
     emb_step *s = &p->steps[p->n_steps++];
-    *s = (emb_step){.kind = kind, .node = n, .out = -1, .residual = -1, .scratch = -1, .lo = -INFINITY, .hi = INFINITY};
+    *s = (emb_step){.kind = kind, .node = n, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
     return s;
 }
 
@@ -62,7 +62,7 @@ static bool set_inputs(emb_step *s, const int32_t *in, int32_t n)
 static void picture(emb_step *s, const emb_type *in, const emb_type *out)
 {
     s->ic = (uint32_t)in->dims[1], s->ih = (uint32_t)in->dims[2], s->iw = (uint32_t)in->dims[3];
-    s->oc = (uint32_t)out->dims[1], s->oh = (uint32_t)out->dims[2], s->ow = (uint32_t)out->dims[3];
+    s->oc = s->y_pixel = (uint32_t)out->dims[1], s->oh = (uint32_t)out->dims[2], s->ow = (uint32_t)out->dims[3];
 }
 
 /* A step with image or row inputs and one output buffer. NULL = no memory. */
@@ -315,6 +315,24 @@ static emb_status plan_binary(emb_planner *pl, const emb_node *n, bool *handled)
     return EMB_OK;
 }
 
+/* A convolution whose result nobody else reads writes it where the concat wants it. */
+static bool write_in_place(emb_planner *pl, int32_t v, int32_t out, uint32_t channels, uint32_t offset)
+{
+    emb_step *maker = NULL;
+    size_t names = 0; /* a reshape or a change of layout may have given the same bytes another */
+    for (size_t i = 0; i < pl->g->n_values; i++) names += pl->nhwc[i] == pl->nhwc[v] || pl->dense[i] == pl->nhwc[v];
+    for (size_t i = 0; i < pl->p->n_steps; i++)
+        if (pl->p->steps[i].out == pl->nhwc[v]) maker = &pl->p->steps[i];
+    if (maker == NULL || names != 1 || pl->g->values[v].uses != 1 || (maker->kind != EMB_STEP_CONV && maker->kind != EMB_STEP_WINOGRAD) ||
+        maker->residual >= 0 || maker->act != EMB_ACT_NONE || maker->y_pixel != maker->oc)
+        return false;
+    pl->p->buffers[maker->out].bytes = 0;
+    maker->out = out;
+    maker->y_pixel = channels;
+    maker->y_offset = offset;
+    return true;
+}
+
 static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
 {
     const emb_type *y = type_of(pl, n->out[0]);
@@ -322,21 +340,31 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
     *handled = emb_is_image(y) && (axis == 1 || axis == -3) && n->n_in <= 64;
     for (uint32_t i = 0; *handled && i < n->n_in; i++) *handled = emb_plan_ready(pl, n->in[i]) && emb_is_image(type_of(pl, n->in[i]));
     if (!*handled) return EMB_OK;
-    int32_t in[64];
+    int32_t in[64], out = emb_plan_buffer(pl, emb_type_bytes(y));
     emb_arg *args = calloc(n->n_in, sizeof *args);
-    bool ok = args != NULL;
+    bool ok = args != NULL && out >= 0;
+    uint32_t offset = 0, left = 0;
     for (uint32_t i = 0; ok && i < n->n_in; i++) {
         args[i].type = *type_of(pl, n->in[i]);
         ok = (in[i] = emb_plan_nhwc(pl, n->in[i])) >= 0;
+        if (ok && write_in_place(pl, n->in[i], out, (uint32_t)y->dims[1], offset)) in[i] = -1;
+        left += ok && in[i] >= 0;
+        offset += (uint32_t)args[i].type.dims[1];
     }
-    emb_step *s = ok ? new_step(pl, EMB_STEP_CONCAT, n, in, (int32_t)n->n_in, y) : NULL;
-    if (s == NULL) {
+    if (ok && left == 0) {
+        free(args);
+        bind(pl, n->out[0], out, true);
+        return EMB_OK;
+    }
+    emb_step *s = ok ? emb_plan_step(pl, EMB_STEP_CONCAT, n) : NULL;
+    if (s == NULL || !set_inputs(s, in, (int32_t)n->n_in)) {
         free(args);
         return no_memory(pl);
     }
     picture(s, y, y);
+    s->out = out;
     s->args = args; /* for the channels of each */
-    bind(pl, n->out[0], s->out, true);
+    bind(pl, n->out[0], out, true);
     return EMB_OK;
 }
 
@@ -425,59 +453,6 @@ static emb_status plan_node(emb_planner *pl, const emb_node *n)
     return plan_general(pl, n);
 }
 
-/* ---- arena ------------------------------------------------------------------------------------------- */
-
-static void touch(emb_plan *p, int32_t b, int32_t step)
-{
-    if (b < 0) return;
-    if (step < p->buffers[b].first) p->buffers[b].first = step;
-    if (step > p->buffers[b].last) p->buffers[b].last = step;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const emb_buffer *const *x = a, *const *y = b;
-    if ((*x)->bytes != (*y)->bytes) return (*x)->bytes < (*y)->bytes ? 1 : -1;
-    return (*x)->first < (*y)->first ? -1 : (*x)->first > (*y)->first;
-}
-
-/* Largest first, each at the lowest offset where it overlaps no buffer that is alive with it. */
-static emb_status layout(emb_planner *pl)
-{
-    emb_plan *p = pl->p;
-    int32_t n = (int32_t)p->n_steps;
-    for (int32_t i = 0; i < n; i++) {
-        const emb_step *s = &p->steps[i];
-        for (int32_t k = 0; k < s->n_in; k++) touch(p, s->in[k], i);
-        touch(p, s->out, i);
-        touch(p, s->residual, i);
-        touch(p, s->scratch, i);
-        for (uint32_t k = 0; s->kind == EMB_STEP_GENERAL && k < s->node->n_out; k++) touch(p, s->out_bufs[k], i);
-    }
-    touch(p, p->input, -1);
-    touch(p, p->output, n);
-    emb_buffer **order = malloc((p->n_buffers + 1) * sizeof(emb_buffer *));
-    if (order == NULL) return no_memory(pl);
-    for (size_t i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];
-    qsort(order, p->n_buffers, sizeof *order, by_size);
-    for (size_t i = 0; i < p->n_buffers; i++) {
-        emb_buffer *b = order[i];
-        bool moved = true;
-        while (moved) {
-            moved = false;
-            for (size_t j = 0; j < i; j++) {
-                const emb_buffer *o = order[j];
-                if (o->last < b->first || b->last < o->first || o->offset + o->bytes <= b->offset || b->offset + b->bytes <= o->offset) continue;
-                b->offset = o->offset + o->bytes;
-                moved = true;
-            }
-        }
-        if (b->offset + b->bytes > p->arena_bytes) p->arena_bytes = b->offset + b->bytes;
-    }
-    free(order);
-    return EMB_OK;
-}
-
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
 static emb_status bind_input(emb_planner *pl)
@@ -523,14 +498,14 @@ static emb_status build(emb_planner *pl)
         p->macs += s->macs;
         if (s->ic > row) row = s->ic;
         size_t taps = (size_t)(s->w.kh * s->w.kw), need = 0;
-        if (s->kind == EMB_STEP_CONV) need = EMB_TILES_AT_ONCE * taps * p->k->mr;
-        if (s->kind == EMB_STEP_DEPTHWISE) need = taps * s->ow;
+        if (s->kind == EMB_STEP_CONV) need = taps * s->block;
         if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL) need = taps;
         if (need > p->pointers) p->pointers = need;
     }
     p->row = (uint32_t)row;
     p->zeros = calloc(row + 64, sizeof(float));
-    return p->zeros == NULL ? no_memory(pl) : layout(pl);
+    emb_plan_chains(p);
+    return p->zeros == NULL ? no_memory(pl) : emb_plan_layout(pl);
 }
 
 emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err)

@@ -10,6 +10,7 @@
 
 typedef enum {
     EMB_STEP_CONV,      /* also Gemm and MatMul with constant weights: 1 x 1 over rows */
+    EMB_STEP_WINOGRAD,  /* 3 x 3 of stride 1 by F(4 x 4, 3 x 3) */
     EMB_STEP_DEPTHWISE,
     EMB_STEP_MAX_POOL,
     EMB_STEP_AVG_POOL,
@@ -30,12 +31,19 @@ typedef struct {
     const emb_node *node;
     char *fused;            /* what was taken in, for people */
     int32_t *in, n_in;      /* buffers; GENERAL: -1 where the argument is a constant */
-    int32_t out, residual, scratch; /* buffers, -1 none; scratch: the padded input of a merged convolution */
+    int32_t out, residual, scratch; /* buffers, -1 none; scratch: the padded input of a merged convolution,
+                             * Winograd's planes, gated weights */
     emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
     int32_t *out_bufs;
     uint32_t ih, iw, ic, oh, ow, oc; /* NHWC; rows without picture are oh = 1, ow = rows */
+    uint32_t y_pixel, y_offset; /* floats from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
+    int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
     bool merged;            /* taps of a row are one run of kw * ic floats over a padded copy */
+    bool dense;             /* CONV: pixel p of the result is made of pixel p of the picture */
+    uint32_t chain, strip;  /* steps that run together from this one on, 1 = alone; rows that this one makes at a time */
+    uint32_t block;         /* CONV: pixels, WINOGRAD: tiles that are worked on together, for each panel of weights */
+    uint32_t part_taps, part_k; /* CONV: how much of a panel's taps and channels is summed at a time */
     float lo, hi;
     emb_act act;
     float act_a, act_b;
@@ -70,8 +78,8 @@ void emb_plan_free(emb_plan *p);
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
  * that are added to. */
 EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err);
+double emb_now(void); /* seconds */
 const char *emb_step_name(emb_step_kind k);
-#define EMB_TILES_AT_ONCE 8 /* tiles whose pointers are made together, so that a panel of weights serves them all */
 
 /* ---- between the planning files ------------------------------------------------------------------- */
 
@@ -98,6 +106,16 @@ bool emb_plan_by_channel(const emb_planner *pl, int32_t v, const emb_type *t, fl
 bool emb_plan_activation(const emb_planner *pl, const emb_node *n, emb_step *s);
 /* n's output becomes the last value of the step. *handled false: leave the node to the general executor. */
 EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
+/* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? */
+bool emb_winograd_pays(const emb_step *s);
+/* Sets block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][nr]. NULL = no memory. */
+float *emb_winograd_pack(emb_step *s, const float *w, uint32_t nr, size_t *scratch_bytes);
+/* Floats between two of the 36 planes of `channels` for a block of tiles. */
+size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
+#define EMB_CHAIN_MAX 16
+void emb_plan_chains(emb_plan *p); /* finds them; before buffers get their places */
+EMB_CHECK emb_status emb_plan_layout(emb_planner *pl); /* offsets of all buffers, arena_bytes; when all steps are there */
+float *emb_plan_floats(size_t n); /* 64-aligned, with EMB_KERNEL_SLACK behind; free() */
 EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);
 
 #endif

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 typedef struct { /* a convolution on its way into a step; weights as ONNX has them, scaled in place */
     emb_step step;
@@ -103,7 +104,17 @@ static bool take_next(emb_planner *pl, draft *d, float *tmp)
 
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
-static float *aligned_floats(size_t n) { return aligned_alloc(64, (n * sizeof(float) + EMB_KERNEL_SLACK + 63) / 64 * 64); }
+/* Weights are read from end to end in every run: large pages spare the address translation most of its misses. */
+float *emb_plan_floats(size_t n)
+{
+    enum { LARGE = 2 << 20 };
+    size_t bytes = n * sizeof(float) + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
+    float *p = aligned_alloc(align, (bytes + align - 1) / align * align);
+#ifdef MADV_HUGEPAGE
+    if (p != NULL && align == LARGE) (void)madvise(p, (bytes + align - 1) / align * align, MADV_HUGEPAGE);
+#endif
+    return p;
+}
 
 /* [group][panel][tap][k][nr] and biases to match; a merged convolution has kh taps of kw * ic. */
 static bool pack(draft *d, uint32_t nr)
@@ -112,8 +123,8 @@ static bool pack(draft *d, uint32_t nr)
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups;
     uint32_t panels = (oc + nr - 1) / nr, taps = (uint32_t)(s->w.kh * s->w.kw);
     size_t panel = (size_t)taps * ic * nr;
-    s->weights = aligned_floats(panel * panels * groups);
-    s->bias = aligned_floats((size_t)nr * panels * groups);
+    s->weights = emb_plan_floats(panel * panels * groups);
+    s->bias = emb_plan_floats((size_t)nr * panels * groups);
     if (s->weights == NULL || s->bias == NULL) return false;
     for (uint32_t g = 0; g < groups; g++)
         for (uint32_t p = 0; p < panels; p++) {
@@ -134,8 +145,8 @@ static bool pack_depthwise(draft *d)
 {
     emb_step *s = &d->step;
     uint32_t taps = (uint32_t)(s->w.kh * s->w.kw);
-    s->weights = aligned_floats((size_t)taps * s->oc);
-    s->bias = aligned_floats(s->oc);
+    s->weights = emb_plan_floats((size_t)taps * s->oc);
+    s->bias = emb_plan_floats(s->oc);
     if (s->weights == NULL || s->bias == NULL) return false;
     for (uint32_t c = 0; c < s->oc; c++) {
         s->bias[c] = d->b[c];
@@ -144,18 +155,74 @@ static bool pack_depthwise(draft *d)
     return true;
 }
 
+static bool pack_winograd(draft *d, uint32_t nr, size_t *scratch_bytes)
+{
+    d->step.weights = emb_winograd_pack(&d->step, d->w, nr, scratch_bytes);
+    d->step.bias = emb_plan_floats(d->step.oc);
+    if (d->step.weights == NULL || d->step.bias == NULL) return false;
+    memcpy(d->step.bias, d->b, d->step.oc * sizeof(float));
+    return true;
+}
+
+/* Blocks of at most 16 tiles, evenly: their rows and results stay in the second cache. Of a panel, 24 KiB at a time stay in
+ * the first while all tiles of the block use them; a single tile would only pay for the interruptions. */
+static void block(emb_step *s, const emb_kernels *k)
+{
+    uint32_t pixels = s->oh * s->ow, blocks = (pixels + 16 * k->mr - 1) / (16 * k->mr);
+    uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), run = s->ic / (uint32_t)s->w.group;
+    if (s->merged) run *= (uint32_t)s->w.kw;
+    s->block = (pixels + blocks - 1) / blocks;
+    s->part_taps = taps;
+    s->part_k = run;
+    uint32_t rows = 24 * 1024 / (k->nr * (uint32_t)sizeof(float));
+    if (s->block <= k->mr || (size_t)taps * run <= rows + rows / 2) return;
+    if (run >= rows) {
+        uint32_t parts = (run + rows - 1) / rows;
+        s->part_taps = 1;
+        s->part_k = (run + parts - 1) / parts;
+    } else {
+        uint32_t most = rows / run, parts = (taps + most - 1) / most;
+        s->part_taps = (taps + parts - 1) / parts;
+    }
+}
+
+/* A gate in front of a convolution of few channels over many pixels: the factors go into its weights instead. */
+static int32_t take_gate(emb_planner *pl, emb_step *s, int32_t in, int32_t value)
+{
+    emb_plan *p = pl->p;
+    emb_step *gate = p->n_steps > 0 ? &p->steps[p->n_steps - 1] : NULL;
+    if (gate == NULL || gate->kind != EMB_STEP_GATE || gate->out != in || pl->g->values[value].uses != 1 || s->kind != EMB_STEP_CONV ||
+        !s->dense || s->w.group != 1 || s->oh * s->ow < 8 * s->oc)
+        return in;
+    s->gate = gate->in[1];
+    in = gate->in[0];
+    p->buffers[gate->out].bytes = 0;
+    free(gate->in);
+    p->n_steps--;
+    return in;
+}
+
 /* ---- steps ------------------------------------------------------------------------------------------ */
 
 static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t in, bool image)
 {
     emb_step *s = &d->step;
-    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d) : pack(d, pl->p->k->nr);
+    const emb_window *v = &s->w;
+    s->y_pixel = s->oc;
+    s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
+    if (s->kind == EMB_STEP_CONV) block(s, pl->p->k);
+    size_t scratch = 0, panels = (s->oc + pl->p->k->nr - 1) / pl->p->k->nr;
+    if (image) in = take_gate(pl, s, in, n->in[0]);
+    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d)
+              : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, pl->p->k->nr, &scratch) : pack(d, pl->p->k->nr);
     int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_dense(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
     if (ok && s->merged) {
         size_t h = (size_t)(s->ih + s->w.top + s->w.bottom), w = (size_t)(s->iw + s->w.left + s->w.right);
-        ok = (s->scratch = emb_plan_buffer(pl, (h * w * s->ic + (size_t)s->w.kw * s->ic) * sizeof(float))) >= 0;
+        scratch = (h * w * s->ic + (size_t)s->w.kw * s->ic) * sizeof(float);
     }
+    if (s->gate >= 0) scratch = panels * pl->p->k->nr * s->ic * sizeof(float);
+    if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * sizeof(float)) : -1;
     emb_step *step = out >= 0 ? emb_plan_step(pl, s->kind, n) : NULL;
     int32_t *ins = step != NULL ? malloc(sizeof *ins) : NULL;
@@ -191,7 +258,7 @@ static emb_status finish(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     return commit(pl, n, d, in, image);
 }
 
-static const emb_step blank = {.out = -1, .residual = -1, .scratch = -1, .lo = -INFINITY, .hi = INFINITY};
+static const emb_step blank = {.out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
 {
@@ -209,6 +276,7 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     s->oc = (uint32_t)y->type.dims[1], s->oh = (uint32_t)y->type.dims[2], s->ow = (uint32_t)y->type.dims[3];
     s->kind = s->w.group == s->ic && s->oc == s->ic && s->ic > 1 ? EMB_STEP_DEPTHWISE : EMB_STEP_CONV;
     s->merged = s->kind == EMB_STEP_CONV && s->w.group == 1 && s->w.dw == 1 && s->w.kw > 1 && s->ic <= 8;
+    if (emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
     d.w = malloc((size_t)s->oc * d.per_channel * sizeof(float));

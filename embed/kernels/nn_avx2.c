@@ -6,6 +6,7 @@
 #define VW 8u
 #define MR 6
 #define NV 2u
+#define DP 4u
 #define KERNEL_TABLE emb_kernels_avx2
 #define KERNEL_NAME  "avx2"
 
@@ -13,8 +14,9 @@
 #define vstore(p, v)  _mm256_storeu_ps(p, v)
 #define vset1(x)      _mm256_set1_ps(x)
 #define vadd(a, b)    _mm256_add_ps(a, b)
+#define vsub(a, b)    _mm256_sub_ps(a, b)
 #define vmul(a, b)    _mm256_mul_ps(a, b)
-#define vdiv(a, b)    _mm256_div_ps(a, b)
+#define vrecip(v)     _mm256_div_ps(_mm256_set1_ps(1), v)
 #define vmin(a, b)    _mm256_min_ps(a, b)
 #define vmax(a, b)    _mm256_max_ps(a, b)
 #define vfma(a, b, c) _mm256_fmadd_ps(a, b, c)

@@ -7,6 +7,7 @@
 #define VW 4u
 #define MR 8
 #define NV 2u
+#define DP 7u
 #define KERNEL_TABLE emb_kernels_neon
 #define KERNEL_NAME  "neon"
 
@@ -14,8 +15,9 @@
 #define vstore(p, v)  vst1q_f32(p, v)
 #define vset1(x)      vdupq_n_f32(x)
 #define vadd(a, b)    vaddq_f32(a, b)
+#define vsub(a, b)    vsubq_f32(a, b)
 #define vmul(a, b)    vmulq_f32(a, b)
-#define vdiv(a, b)    vdivq_f32(a, b)
+#define vrecip(v)     vdivq_f32(vdupq_n_f32(1), v)
 #define vmin(a, b)    vminq_f32(a, b)
 #define vmax(a, b)    vmaxq_f32(a, b)
 #define vfma(a, b, c) vfmaq_f32(c, a, b)

@@ -42,7 +42,7 @@ def compare(build, name, folder):
 
 
 def main():
-    build, names = sys.argv[1], sys.argv[2:] or ["resnet18", "mobilenet_v2"]
+    build, names = sys.argv[1], sys.argv[2:] or ["resnet18", "mobilenet_v2", "mobilenet_v3_large", "squeezenet1_1", "efficientnet_b0"]
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

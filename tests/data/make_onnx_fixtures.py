@@ -124,7 +124,65 @@ class Attention(nn.Module): # a patch transformer's block: LayerNorm, MatMul, So
         return F.normalize(x.mean(1), dim=1)
 
 
+class Chain(nn.Module):
+    """Pictures between the steps that are too large to keep: 40 x 36 x 256 floats, and windows of every kind over them."""
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a = cbr(3, 12, 3), nn.Sequential(cbr(12, 256, 1), cbr(256, 256, 3, g=256), cbr(256, 256, 3, g=256, p=2, dilation=2), cbr(256, 12, 1, act=None))
+        self.b = nn.Sequential(cbr(12, 260, 1, act=nn.SiLU), nn.MaxPool2d(3, 1, 1), cbr(260, 260, 5, 3, g=260, p=1, act=nn.SiLU), cbr(260, 20, 1))
+        self.c = nn.Sequential(cbr(12, 250, 3, p=0), nn.AvgPool2d(2, 2, 1), cbr(250, 20, 1, 2))
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(x + self.a(x))
+        return torch.cat([self.b(x).mean((2, 3)), self.c(x).mean((2, 3))], 1)
+
+
+class Blocks(nn.Module):
+    """3 x 3 of stride 1 with channels enough for Winograd's tiles, which the picture does not fill."""
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = cbr(3, 18, 3, 2), cbr(18, 37), cbr(37, 37, act=None), cbr(37, 35, act=nn.SiLU, p=0)
+
+    def forward(self, x):
+        x = self.b(self.a(x))
+        x = self.d(F.relu(x + self.c(x)))
+        return x[:, :, 1:4, 2:5].flatten(1)
+
+
+class Inception(nn.Module):
+    """Parts that can be written where the concat wants them, and parts that cannot: read twice, pooled, or concatenated again."""
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b, self.c = cbr(3, 20, 3, 2), cbr(20, 17, 1), nn.Sequential(cbr(20, 16, 1), cbr(16, 33)), cbr(20, 9, 5)
+        self.d, self.e = cbr(79, 21, 1), cbr(79, 18, 3, 2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        c = self.c(x)
+        y = torch.cat([self.a(x), self.b(x), x, c], 1)
+        z = torch.cat([self.d(y), y, c], 1)
+        return torch.cat([z.mean((2, 3)), self.e(y).mean((2, 3))], 1)
+
+
+class Gated(nn.Module):
+    """Squeeze and excite over many pixels, before a convolution of few channels."""
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = cbr(3, 34, 3, act=nn.SiLU), cbr(34, 34, 3, g=34, act=nn.SiLU)
+        self.down, self.up, self.out = nn.Conv2d(34, 5, 1), nn.Conv2d(5, 34, 1), cbr(34, 7, 1, act=None)
+
+    def forward(self, x):
+        x = self.b(self.a(x))
+        x = x * torch.sigmoid(self.up(F.silu(self.down(F.adaptive_avg_pool2d(x, 1)))))
+        return self.out(x)[:, :, 5:8, 30:33].flatten(1)
+
+
 export("residual", Res(), (40, 36))
+export("chain", Chain(), (40, 36))
+export("blocks", Blocks(), (43, 38))
+export("inception", Inception(), (31, 26))
+export("gated", Gated(), (24, 36))
 export("residual_unfolded", Res(), (40, 36), opset=11, fold=False)
 export("inverted", Inverted(), (33, 31))
 export("inverted_swish", Inverted(nn.SiLU), (32, 32), opset=12)

@@ -80,7 +80,7 @@ class Overload(TestCase):
     def test_old_in_the_queue(self):
         """A request that has waited too long is not worked on: its client has given up."""
         with Server("--threads", "1", "--max-queue", "64", "--max-queue-age", str(20 * SLOW)) as s:
-            with Crowd(16, lambda: s.search(BOOT)) as crowd:
+            with Crowd(60, lambda: s.search(BOOT)) as crowd:  # each waits for the others: a search takes a millisecond or more
                 time.sleep(2 * SLOW)
             self.assertEqual(crowd.errors, [])
             refused = [r for r in crowd.results if r.status == 503]

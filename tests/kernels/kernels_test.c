@@ -51,29 +51,56 @@ static void same(const char *what, const float *got, const float *want, size_t n
         }
 }
 
-/* The reference packs panels of its own width: the same weights in both. */
-static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool residual, float lo, float hi)
+static double sum_of(const float **a, uint32_t m, uint32_t i, uint32_t j, uint32_t taps, uint32_t kk, const float *w, double *size)
+{
+    double sum = 0;
+    for (uint32_t tap = 0; tap < taps; tap++)
+        for (uint32_t x = 0; x < kk; x++) {
+            double v = (double)a[tap * m + i][x] * (double)w[((size_t)tap * kk + x) * k->nr + j];
+            sum += v;
+            *size += fabs(v);
+        }
+    return sum;
+}
+
+/* In one go, or in two halves of the channels, the second of which resumes (weights are packed for each then). */
+static void run_tile(emb_tile t, uint32_t m, uint32_t split)
+{
+    if (split == 0) {
+        k->tile(&t, m);
+        return;
+    }
+    const float *whole = t.b;
+    uint32_t kk = t.k, nr = k->nr;
+    for (int half = 0; half < 2; half++) {
+        t.x0 = half ? split : 0;
+        t.k = half ? kk - split : split;
+        float *b = guarded((size_t)t.taps * t.k * nr);
+        for (uint32_t tap = 0; tap < t.taps; tap++)
+            memcpy(b + (size_t)tap * t.k * nr, whole + ((size_t)tap * kk + t.x0) * nr, (size_t)t.k * nr * sizeof *b);
+        t.b = b;
+        t.resume = half == 1;
+        t.more = half == 0;
+        k->tile(&t, m);
+    }
+}
+
+static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool residual, float lo, float hi, uint32_t split)
 {
     const float *a[EMB_MAX_MR * 16];
     for (uint32_t i = 0; i < taps * m; i++) a[i] = guarded(kk);
     size_t ldc = n + 3;
     float *w = guarded((size_t)taps * kk * k->nr), *bias = guarded(k->nr), *res = guarded(m * ldc), *c = guarded(m * ldc);
     for (size_t i = 0; i < m * ldc; i++) c[i] = 777;
-    emb_tile t = {a, taps, kk, w, bias, residual ? res : NULL, c, ldc, n, lo, hi};
-    k->tile(&t, m);
+    run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .b = w, .bias = bias, .residual = residual ? res : NULL, .c = c, .ldc = ldc, .n = n,
+                        .lo = lo, .hi = hi}, m, split);
     for (uint32_t i = 0; i < m; i++)
         for (uint32_t j = 0; j < ldc; j++) {
             if (j >= n) {
                 CHECK(c[i * ldc + j] == 777.0f); /* beyond the columns nothing is written */
                 continue;
             }
-            double sum = (double)bias[j], size = fabs((double)bias[j]);
-            for (uint32_t tap = 0; tap < taps; tap++)
-                for (uint32_t x = 0; x < kk; x++) {
-                    double v = (double)a[tap * m + i][x] * (double)w[((size_t)tap * kk + x) * k->nr + j];
-                    sum += v;
-                    size += fabs(v);
-                }
+            double size = fabs((double)bias[j]), sum = (double)bias[j] + sum_of(a, m, i, j, taps, kk, w, &size);
             if (residual) sum += (double)res[i * ldc + j];
             sum = fmin(fmax(sum, (double)lo), (double)hi);
             CHECK_NEAR((double)c[i * ldc + j], sum, FLT_EPSILON * (size + 1) * (4 + sqrt((double)taps * kk)));
@@ -81,23 +108,54 @@ static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool r
     release();
 }
 
-static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t taps)
+static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint32_t kw, uint32_t stride, uint32_t dilation)
 {
-    const float *a[9 * 49];
-    for (uint32_t i = 0; i < pixels * taps; i++) a[i] = i < 40 ? guarded(channels) : a[i % 40];
-    float *w = guarded((size_t)taps * channels), *bias = guarded(channels);
+    uint32_t wide = (pixels - 1) * stride + (kw - 1) * dilation + 1;
+    float *x = guarded((size_t)kh * wide * channels), *w = guarded((size_t)kh * kw * channels), *bias = guarded(channels);
     float *got = guarded((size_t)pixels * channels), *want = guarded((size_t)pixels * channels);
-    k->depthwise(a, taps, w, bias, channels, pixels, got, -0.5f, 2);
-    ref->depthwise(a, taps, w, bias, channels, pixels, want, -0.5f, 2);
+    emb_depthwise d = {.x = x, .w = w, .bias = bias, .out = got, .x_row = (size_t)wide * channels, .x_pixel = (size_t)stride * channels,
+                       .x_tap = (size_t)dilation * channels, .w_row = (size_t)kw * channels, .kh = kh, .kw = kw, .pixels = pixels,
+                       .channels = channels, .lo = -0.5f, .hi = 2};
+    k->depthwise(&d);
+    d.out = want;
+    ref->depthwise(&d);
     same("depthwise", got, want, (size_t)pixels * channels, 1e-5);
-    if (taps > 0) {
-        k->max_pool(a, taps, channels, got);
-        ref->max_pool(a, taps, channels, want);
-        same("max_pool", got, want, channels, 0);
-        k->sum_pool(a, taps, 0.25f, channels, got);
-        ref->sum_pool(a, taps, 0.25f, channels, want);
-        same("sum_pool", got, want, channels, 1e-5);
-    }
+    release();
+}
+
+static void test_pools(uint32_t channels, uint32_t taps)
+{
+    const float *a[49];
+    for (uint32_t i = 0; i < taps; i++) a[i] = i < 40 ? guarded(channels) : a[i % 40];
+    float *got = guarded(channels), *want = guarded(channels);
+    k->max_pool(a, taps, channels, got);
+    ref->max_pool(a, taps, channels, want);
+    same("max_pool", got, want, channels, 0);
+    k->sum_pool(a, taps, 0.25f, channels, got);
+    ref->sum_pool(a, taps, 0.25f, channels, want);
+    same("sum_pool", got, want, channels, 1e-5);
+    release();
+}
+
+/* Against the scalar transforms, and both together with a product of one channel against the sum of nine. */
+static void test_winograd(uint32_t channels, uint32_t rows, uint32_t columns, bool residual)
+{
+    enum { PLANE = 131 };
+    const float *px[36];
+    for (int i = 0; i < 36; i++) px[i] = i < 20 ? guarded(channels) : px[i % 20];
+    float *got = guarded(36 * PLANE), *want = guarded(36 * PLANE);
+    for (size_t i = 0; i < 36 * PLANE; i++) got[i] = want[i] = 777;
+    k->winograd_in(px, channels, got, PLANE);
+    ref->winograd_in(px, channels, want, PLANE);
+    same("winograd_in", got, want, 36 * PLANE, 2e-5);
+    size_t pixel = channels + 2, row = 4 * pixel + 1, n = 3 * row + 4 * pixel;
+    float *m = guarded(36 * PLANE), *bias = guarded(channels), *res = guarded(n), *out = guarded(n), *out_want = guarded(n);
+    for (size_t i = 0; i < n; i++) out[i] = out_want[i] = 777;
+    emb_patch to = {out, residual ? res : NULL, bias, row, pixel, rows, columns, residual ? -20 : -INFINITY, residual ? 30 : INFINITY};
+    k->winograd_out(m, PLANE, channels, &to);
+    to.out = out_want;
+    ref->winograd_out(m, PLANE, channels, &to);
+    same("winograd_out", out, out_want, n, 2e-4);
     release();
 }
 
@@ -142,10 +200,15 @@ int main(void)
     }
 #endif
     for (uint32_t m = 1; m <= k->mr; m++)
-        for (uint32_t n = 1; n <= k->nr; n++) test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6);
-    for (uint32_t kk = 1; kk < 70; kk++) test_tile(k->mr, k->nr, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY);
+        for (uint32_t n = 1; n <= k->nr; n++) test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6, 0);
+    for (uint32_t kk = 1; kk < 70; kk++) test_tile(k->mr, k->nr, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
+    for (uint32_t n = 1; n <= k->nr; n++) test_tile(1 + n % k->mr, n, 1 + n % 3, 9, n % 2 == 0, -0.5f, n % 3 ? 1 : INFINITY, 1 + n % 8);
     for (uint32_t c = 1; c <= 70; c++) {
-        test_depthwise(c, 1 + c % 9, c % 2 ? 9 : 25);
+        test_depthwise(c, 1 + c % 9, 3, 3, 1, 1);
+        test_depthwise(c, 1 + c % 17, 5, 5, 1 + c % 2, 1);
+        test_depthwise(c, 1 + c % 10, c % 4, 1 + c % 7, 1 + c % 3, 1 + c % 2);
+        test_pools(c, c % 2 ? 9 : 25);
+        test_winograd(c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
         test_rows(c, 1 + c % 11);
     }
     return test_end();

@@ -1,0 +1,56 @@
+/* plan_arena.c: one arena for all buffers of a plan; those that are not alive together share memory. */
+#include "plan.h"
+
+#include <stdlib.h>
+
+static void touch(emb_plan *p, int32_t b, int32_t step)
+{
+    if (b < 0) return;
+    if (step < p->buffers[b].first) p->buffers[b].first = step;
+    if (step > p->buffers[b].last) p->buffers[b].last = step;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const emb_buffer *const *x = a, *const *y = b;
+    if ((*x)->bytes != (*y)->bytes) return (*x)->bytes < (*y)->bytes ? 1 : -1;
+    return (*x)->first < (*y)->first ? -1 : (*x)->first > (*y)->first;
+}
+
+/* Largest first, each at the lowest offset where it overlaps no buffer that is alive with it. */
+emb_status emb_plan_layout(emb_planner *pl)
+{
+    emb_plan *p = pl->p;
+    int32_t n = (int32_t)p->n_steps;
+    for (int32_t i = 0, from = 0, to = 0; i < n; i++) {
+        const emb_step *s = &p->steps[i];
+        if (i > to || i == 0) from = i, to = i + (int32_t)s->chain - 1; /* of a chain all is alive from end to end */
+        for (int32_t k = 0; k < s->n_in; k++) touch(p, s->in[k], from), touch(p, s->in[k], to);
+        touch(p, s->out, from), touch(p, s->out, to);
+        touch(p, s->residual, to), touch(p, s->gate, to);
+        touch(p, s->scratch, from), touch(p, s->scratch, to);
+        for (uint32_t k = 0; s->kind == EMB_STEP_GENERAL && k < s->node->n_out; k++) touch(p, s->out_bufs[k], i);
+    }
+    touch(p, p->input, -1);
+    touch(p, p->output, n);
+    emb_buffer **order = malloc((p->n_buffers + 1) * sizeof(emb_buffer *));
+    if (order == NULL) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
+    for (size_t i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];
+    qsort(order, p->n_buffers, sizeof *order, by_size);
+    for (size_t i = 0; i < p->n_buffers; i++) {
+        emb_buffer *b = order[i];
+        bool moved = true;
+        while (moved) {
+            moved = false;
+            for (size_t j = 0; j < i; j++) {
+                const emb_buffer *o = order[j];
+                if (o->last < b->first || b->last < o->first || o->offset + o->bytes <= b->offset || b->offset + b->bytes <= o->offset) continue;
+                b->offset = o->offset + o->bytes;
+                moved = true;
+            }
+        }
+        if (b->offset + b->bytes > p->arena_bytes) p->arena_bytes = b->offset + b->bytes;
+    }
+    free(order);
+    return EMB_OK;
+}

@@ -1,0 +1,40 @@
+/* run.h: what the files that walk a plan share. */
+#ifndef LK_RUN_H
+#define LK_RUN_H
+
+#include "plan.h"
+
+typedef struct {
+    const emb_plan *p;
+    char *arena;
+    const float **ptr;
+} emb_walk;
+
+static inline float *emb_at(const emb_walk *w, int32_t buffer) { return (float *)(void *)(w->arena + w->p->buffers[buffer].offset); }
+
+/* The rows of a result that are wanted, and where they and the picture lie. */
+typedef struct {
+    const float *x;        /* row x_first of the picture and those behind it, as many as the window touches */
+    const float *residual; /* row oy0, or NULL */
+    float *y;              /* row oy0 */
+    uint32_t x_first, oy0, oy1;
+} emb_rows;
+
+static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
+{
+    return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_at(w, s->out) + s->y_offset, 0, 0, s->oh};
+}
+
+void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */
+void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
+void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r);
+void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r); /* one of them */
+void emb_run_winograd(const emb_walk *w, const emb_step *s);
+
+/* Of k taps that start at x0, dilation d, those inside 0..n: [*from, *to). */
+void emb_taps_inside(int64_t x0, int64_t k, int64_t d, int64_t n, int64_t *from, int64_t *to);
+
+/* chain.c: steps that work on each other's rows while these are still in the second cache. */
+void emb_run_chain(const emb_walk *w, const emb_step *first, double *timings);
+
+#endif
