@@ -20,6 +20,8 @@ static void fill_limits(api_limits *to, const api_limits *from)
     if (to->max_body_bytes == 0) to->max_body_bytes = 64u << 20;
     if (to->max_line_bytes == 0) to->max_line_bytes = 32u << 20;
     if (to->max_lines == 0) to->max_lines = 1000000;
+    if (to->max_memory_bytes == 0) to->max_memory_bytes = 512u << 20;
+    if (to->max_memory_bytes < 2 * to->max_line_bytes) to->max_memory_bytes = 2 * to->max_line_bytes;
     if (to->rendition_side == 0) to->rendition_side = 320;
     if (to->rendition_quality == 0) to->rendition_quality = 80;
     if (to->max_limit == 0) to->max_limit = 100;

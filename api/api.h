@@ -13,7 +13,7 @@
 #include "embed.h"
 #include "index.h"
 
-typedef struct api_ctx api_ctx;       /* shared; nothing but a counter changes after api_ctx_new */
+typedef struct api_ctx api_ctx;       /* shared; nothing but counters changes after api_ctx_new */
 typedef struct api_worker api_worker; /* one per compute thread: its emb_workspace */
 
 typedef struct { /* 0 = default */
@@ -23,6 +23,7 @@ typedef struct { /* 0 = default */
     size_t max_body_bytes;       /* 64 MiB, one request that is not a stream */
     size_t max_line_bytes;       /* 32 MiB, one line of items:batch */
     uint32_t max_lines;          /* 1,000,000 lines of items:batch */
+    size_t max_memory_bytes;     /* 512 MiB, bodies and batches together; at least 2 * max_line_bytes */
     uint32_t rendition_side;     /* 320 */
     int rendition_quality;       /* 80 */
     uint32_t max_limit;          /* 100 results a page */
@@ -96,6 +97,12 @@ api_state api_handle(api_ctx *cx, api_worker *w, const api_request *rq, api_repl
 void api_problem(api_reply *rp, const char *code, const char *request_id, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The budget of max_memory_bytes: the server takes what a body will need before it collects it, and gives it back. Batches
+ * take part in it by themselves. */
+bool api_memory_take(api_ctx *cx, size_t n);
+void api_memory_give(api_ctx *cx, size_t n);
+uint64_t api_memory_used(api_ctx *cx);
+
 /* ---- items:batch -------------------------------------------------------------------------------- */
 
 /* A stream of NDJSON lines in, one NDJSON answer line for each, in the same order. The server feeds body bytes as they
@@ -118,7 +125,8 @@ api_batch *api_batch_open(api_ctx *cx, const api_request *rq, const api_batch_io
  * feeds, ends and closes; answers that feed() or end() make ready themselves are not announced by wake. */
 size_t api_batch_feed(api_batch *b, const uint8_t *bytes, size_t n);
 void api_batch_end(api_batch *b);   /* the body is complete */
-/* Copies ready answer bytes, in order. 0 = none ready yet; -1 = all answers delivered. */
+/* Copies ready answer bytes, in order. 0 = none ready yet; -1 = all answers delivered; -2 = there was no memory for an answer:
+ * neither it nor those behind it will come. */
 int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max);
 typedef struct { uint64_t lines, ok, failed, images; uint64_t stage_ns[API_STAGE_COUNT]; } api_batch_stats;
 void api_batch_get_stats(api_batch *b, api_batch_stats *out);

@@ -9,57 +9,12 @@
  * A line that fails goes from QUEUED to ANSWERED. `head` is the first line not yet in `out`, `cursor` the first not yet
  * past READY. Each line holds a reference to the batch until it is answered; the last reference frees it, so that
  * api_batch_close() need not wait for the pool or the writer. */
-#include "internal.h"
+#include "batch.h"
 #include "route.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef enum { QUEUED, READY, SUBMITTED, ANSWERED } line_state;
-
-typedef struct line {
-    api_task task; /* first: the server hands it back */
-    api_batch *b;
-    struct line *next;
-    uint64_t number;
-    char *text; /* until the task has run */
-    size_t text_bytes;
-    line_state state;
-    idx_op *op; /* while READY */
-    uint64_t submitted_ns;
-    api_buf answer;
-} line;
-
-struct api_batch {
-    pthread_mutex_t mutex;
-    pthread_cond_t idle; /* no wake() is running */
-    api_ctx *cx;
-    char catalogue[IDX_MAX_CATALOGUE_BYTES + 1];
-    api_batch_io io;
-    /* Only the server's thread that feeds touches these: */
-    char *cur; /* the line that is arriving */
-    size_t cur_n, cur_cap;
-    bool skipping; /* the rest of a line that was too long, or */
-    bool unheld;   /* for which there was no memory */
-    bool full;     /* max_lines passed: the rest is dropped */
-    bool ended;
-    uint64_t lines_seen;
-    /* Under the mutex: */
-    line *head, *tail, *cursor;
-    uint32_t inflight;
-    size_t inflight_bytes;
-    bool starved;    /* feed() stopped for want of room */
-    bool submitting; /* a thread is moving the cursor */
-    bool closed;
-    unsigned waking;
-    size_t refs; /* the owner, and each line in flight */
-    api_buf out;
-    size_t out_at;
-    api_batch_stats stats;
-};
 
 enum { FULL_ANSWERS_BYTES = 32 << 20, DETAIL_BYTES = 240 };
 
@@ -129,6 +84,7 @@ static void line_free(line *l)
 static void unref_unlock(api_batch *b)
 {
     bool last = --b->refs == 0;
+    if (last) api_hold_less(b->cx, &b->hold, b->hold.held);
     pthread_mutex_unlock(&b->mutex);
     if (!last) return;
     atomic_fetch_sub(&b->cx->batches, 1);
@@ -214,9 +170,7 @@ static bool flush(api_batch *b, size_t *released)
     return moved;
 }
 
-/* Locked on entry, unlocked on return; b and l may be gone afterwards. The line's answer is written. wake: not for the
- * server's own thread inside feed(). */
-static void answered(api_batch *b, line *l, bool wake)
+void api_batch_answered(api_batch *b, line *l, bool wake)
 {
     size_t released = 0;
     l->state = ANSWERED;
@@ -233,7 +187,7 @@ static void answered(api_batch *b, line *l, bool wake)
 
 /* ---- writes, in line order ---------------------------------------------------------------------- */
 
-static void fail_line(api_batch *b, line *l, const char *id, const api_fault *f)
+void api_batch_fail_line(api_batch *b, line *l, const char *id, const api_fault *f)
 {
     write_answer(b, &l->answer, l->number, id, api_problem_find(f->code)->status, f, NULL);
 }
@@ -250,8 +204,8 @@ static void committed(idx_op *op, void *ctx)
     if (ok)
         write_answer(b, &l->answer, l->number, op->item, op->kind == IDX_DELETE ? 204 : op->created ? 201 : 200, NULL, op);
     else
-        fail_line(b, l, op->item, &f);
-    answered(b, l, true);
+        api_batch_fail_line(b, l, op->item, &f);
+    api_batch_answered(b, l, true);
 }
 
 /* Locked on entry and return, and the caller holds a reference. Hands over every write whose turn has come. One thread
@@ -280,8 +234,8 @@ static void advance(api_batch *b)
         bool ok = st == IDX_OK || api_write_fail(b->cx->ix, b->catalogue, kind, st, &err, &f);
         pthread_mutex_lock(&b->mutex);
         if (!ok) {
-            fail_line(b, l, id, &f);
-            answered(b, l, true);
+            api_batch_fail_line(b, l, id, &f);
+            api_batch_answered(b, l, true);
             pthread_mutex_lock(&b->mutex);
         }
     }
@@ -325,8 +279,7 @@ static bool line_op(line *l, api_worker *w, uint64_t *stage_ns, char id[IDX_MAX_
     return ok;
 }
 
-/* On a compute thread, or with w NULL to cancel. */
-static void run_line(api_task *t, api_worker *w)
+void api_batch_run_line(api_task *t, api_worker *w)
 {
     line *l = (line *)t;
     api_batch *b = l->b;
@@ -342,14 +295,15 @@ static void run_line(api_task *t, api_worker *w)
     pthread_mutex_lock(&b->mutex);
     b->refs++; /* this function's own */
     b->inflight_bytes -= l->text_bytes;
+    api_hold_less(b->cx, &b->hold, l->text_room);
     for (int i = 0; i < API_STAGE_COUNT; i++) b->stats.stage_ns[i] += stage_ns[i];
     if (ok) {
         b->stats.images += op->n_images;
         l->op = op;
         l->state = READY;
     } else {
-        fail_line(b, l, id[0] != '\0' ? id : NULL, &f);
-        answered(b, l, true);
+        api_batch_fail_line(b, l, id[0] != '\0' ? id : NULL, &f);
+        api_batch_answered(b, l, true);
         pthread_mutex_lock(&b->mutex);
     }
     advance(b);
@@ -360,158 +314,7 @@ static void run_line(api_task *t, api_worker *w)
     unref_unlock(b);
 }
 
-/* ---- feeding ------------------------------------------------------------------------------------ */
-
-/* Appends a line to the order; false without memory. Locked. */
-static line *line_add(api_batch *b)
-{
-    line *l = calloc(1, sizeof *l);
-    if (l == NULL) return NULL;
-    l->b = b;
-    l->number = b->lines_seen;
-    l->task.run = run_line;
-    if (b->tail != NULL)
-        b->tail->next = l;
-    else
-        b->head = l;
-    b->tail = l;
-    if (b->cursor == NULL) b->cursor = l;
-    b->inflight++;
-    b->refs++;
-    b->stats.lines++;
-    return l;
-}
-
-/* An answer without work. */
-static void refuse_line(api_batch *b, const api_fault *f)
-{
-    pthread_mutex_lock(&b->mutex);
-    line *l = line_add(b);
-    if (l == NULL) {
-        b->out.failed = true; /* the order of answers can no longer be kept: api_batch_read() ends the stream */
-        pthread_mutex_unlock(&b->mutex);
-        return;
-    }
-    fail_line(b, l, NULL, f);
-    answered(b, l, false);
-}
-
-static void queue_line(api_batch *b)
-{
-    pthread_mutex_lock(&b->mutex);
-    line *l = line_add(b);
-    if (l != NULL) {
-        l->text = b->cur;
-        l->text_bytes = b->cur_n;
-        b->inflight_bytes += b->cur_n;
-        b->cur = NULL;
-        b->cur_cap = 0;
-    } else {
-        b->out.failed = true;
-    }
-    pthread_mutex_unlock(&b->mutex);
-    b->cur_n = 0;
-    if (l != NULL) b->io.submit(b->io.ctx, &l->task);
-}
-
-static bool blank(const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r') return false;
-    return true;
-}
-
-/* The line in `cur` is complete. */
-static void end_line(api_batch *b)
-{
-    api_fault f = {0};
-    if (!b->skipping && blank(b->cur, b->cur_n)) {
-        b->lines_seen++;
-        b->cur_n = 0;
-        return;
-    }
-    b->lines_seen++;
-    if (b->lines_seen > b->cx->limits.max_lines) {
-        b->full = true;
-        api_fail_limit(&f, "too_many_lines", NULL, b->cx->limits.max_lines, "the batch has more than %u lines, the rest is not read",
-                       b->cx->limits.max_lines);
-    } else if (b->unheld) {
-        api_fail_memory(&f);
-    } else if (b->skipping) {
-        api_fail_limit(&f, "line_too_long", NULL, b->cx->limits.max_line_bytes, "the line has more than %zu bytes",
-                       b->cx->limits.max_line_bytes);
-    }
-    b->skipping = b->unheld = false;
-    if (f.code == NULL) {
-        queue_line(b);
-        return;
-    }
-    b->cur_n = 0;
-    refuse_line(b, &f);
-}
-
-static bool room(api_batch *b)
-{
-    if (b->skipping || blank(b->cur, b->cur_n)) return true;
-    pthread_mutex_lock(&b->mutex);
-    bool ok = b->inflight == 0 || (b->inflight < b->io.max_inflight &&
-                                   b->inflight_bytes + b->cur_n <= 2 * b->cx->limits.max_line_bytes);
-    if (!ok) b->starved = true;
-    pthread_mutex_unlock(&b->mutex);
-    return ok;
-}
-
-/* Adds n bytes without a line end to the line that is arriving. */
-static void append(api_batch *b, const uint8_t *bytes, size_t n)
-{
-    if (b->skipping) return;
-    if (n > b->cx->limits.max_line_bytes - b->cur_n) {
-        b->skipping = true;
-        free(b->cur);
-        b->cur = NULL;
-        b->cur_n = b->cur_cap = 0;
-        return;
-    }
-    if (b->cur_cap - b->cur_n < n) {
-        size_t cap = b->cur_cap != 0 ? b->cur_cap : 4096;
-        while (cap - b->cur_n < n) cap *= 2;
-        char *p = realloc(b->cur, cap);
-        if (p == NULL) {
-            b->skipping = b->unheld = true;
-            b->cur_n = 0;
-            return;
-        }
-        b->cur = p;
-        b->cur_cap = cap;
-    }
-    if (n > 0) memcpy(b->cur + b->cur_n, bytes, n);
-    b->cur_n += n;
-}
-
-size_t api_batch_feed(api_batch *b, const uint8_t *bytes, size_t n)
-{
-    size_t at = 0;
-    while (at < n && !b->full) {
-        const uint8_t *nl = memchr(bytes + at, '\n', n - at);
-        size_t len = nl != NULL ? (size_t)(nl - bytes) - at : n - at;
-        append(b, bytes + at, len);
-        at += len;
-        if (nl == NULL) break;
-        if (!room(b)) return at; /* the line end comes again */
-        end_line(b);
-        at++;
-    }
-    return b->full ? n : at;
-}
-
-void api_batch_end(api_batch *b)
-{
-    if (b->ended) return;
-    if (!b->full && (b->skipping || b->cur_n > 0)) end_line(b);
-    pthread_mutex_lock(&b->mutex);
-    b->ended = true;
-    pthread_mutex_unlock(&b->mutex);
-}
+/* ---- reading ------------------------------------------------------------------------------------ */
 
 int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max)
 {
@@ -533,7 +336,7 @@ int64_t api_batch_read(api_batch *b, uint8_t *buf, size_t max)
     } else if (b->out_at < b->out.n) { /* max is 0 */
         got = 0;
     } else {
-        got = b->out.failed || (b->ended && b->head == NULL) ? -1 : 0;
+        got = b->out.failed ? -2 : b->ended && b->head == NULL ? -1 : 0;
     }
     pthread_mutex_unlock(&b->mutex);
     return got;

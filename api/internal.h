@@ -9,12 +9,15 @@
 #include "problem.h"
 #include "text.h"
 
+#include <stdatomic.h>
+
 struct api_ctx {
     const emb_model *model;
     const emb_model_info *info;
     idx *ix;
     api_limits limits;
     _Atomic uint32_t batches; /* that still hold lines, or their owner holds them */
+    _Atomic uint64_t memory, batch_memory; /* bytes taken: all, and of those the batches' */
 };
 struct api_worker {
     emb_workspace *ws;
@@ -89,6 +92,14 @@ typedef struct {
  * into it as well (embedding pointing to malloc'd memory like the rest). Adds to stage_ns. */
 bool api_photo_embed(api_ctx *cx, api_worker *w, const api_photo *ph, float *out, idx_image *rendition,
                      uint64_t *stage_ns, api_fault *f);
+
+/* ---- memory of batches --------------------------------------------------------------------------- */
+
+typedef struct { /* what one batch holds; its mutex guards it */
+    size_t held;
+} api_hold;
+bool api_hold_more(api_ctx *cx, api_hold *h, size_t n); /* false: not now */
+void api_hold_less(api_ctx *cx, api_hold *h, size_t n);
 
 /* ---- writes ------------------------------------------------------------------------------------- */
 

@@ -63,7 +63,7 @@ static const srv_opt opts[] = {
     {"body-timeout", "MS", SRV_OPT_MILLIS, &set.body_timeout, 10, 3600000, "for a body, plus its size at 64 kB/s (30s)"},
     {"idle-timeout", "MS", SRV_OPT_MILLIS, &set.idle_timeout, 10, 3600000, "of a connection between requests (75s)"},
     {"drain-timeout", "MS", SRV_OPT_MILLIS, &set.drain_timeout, 0, 3600000, "at SIGTERM, for the requests that run (8s)"},
-    {"max-body-memory", "BYTES", SRV_OPT_BYTES, &set.max_body_memory, 1 << 20, 0, "of all request bodies together (512M)"},
+    {"max-body-memory", "BYTES", SRV_OPT_BYTES, &set.max_body_memory, 1 << 20, 0, "of all bodies together; batches take half of it at most (512M)"},
     {"max-body-bytes", "BYTES", SRV_OPT_BYTES, &set.max_body_bytes, 1024, 1u << 30, "of one request; items:batch is a stream (64M)"},
     {"max-image-bytes", "BYTES", SRV_OPT_BYTES, &set.max_image_bytes, 1024, 1u << 30, "of one photo (20M)"},
     {"max-pixels", "N", SRV_OPT_COUNT, &set.max_pixels, 1, 1000000000, "of one photo, width x height (24000000)"},
@@ -84,6 +84,7 @@ static bool check_settings(void)
     const char *why = NULL;
     if (set.no_keys && set.admin_key_file != NULL) why = "no-keys and admin-key-file exclude each other";
     if (set.max_line_bytes < set.max_image_bytes) why = "max-line-bytes must not be smaller than max-image-bytes";
+    if (set.max_body_memory / 2 < set.max_line_bytes) why = "max-body-memory must be at least twice max-line-bytes";
     if (set.max_body_memory < set.max_body_bytes) why = "max-body-memory must not be smaller than max-body-bytes";
     if (strcmp(set.log_level, "info") == 0) srv_log_set_level(SRV_LOG_INFO);
     else if (strcmp(set.log_level, "warn") == 0) srv_log_set_level(SRV_LOG_WARN);

@@ -9,8 +9,6 @@
 
 uint32_t srv_http_connections(srv_http *h);
 
-static _Atomic uint64_t body_memory; /* bytes that admitted bodies may take, all together */
-
 /* The client's id is kept when it is harmless: so that one id follows a request through a shop's own logs. */
 static void name_request(srv_request *r)
 {
@@ -55,7 +53,6 @@ static enum MHD_Result refuse_with(srv_request *r, const char *code, const char 
 static bool admit_body(srv_request *r)
 {
     const srv_headers *h = &r->headers;
-    const srv_settings *o = r->s->set;
     size_t max = r->info.max_body_bytes;
     if (max == 0 && has_body(r)) {
         api_problem(&r->rp, "body_unexpected", r->id, "%s %s takes no body", srv_method_name(r->method), r->route);
@@ -71,8 +68,7 @@ static bool admit_body(srv_request *r)
                     (unsigned long long) h->length, max);
         return false;
     }
-    if (atomic_fetch_add(&body_memory, h->length) + h->length > o->max_body_memory) {
-        atomic_fetch_sub(&body_memory, h->length);
+    if (!api_memory_take(r->s->cx, h->length)) {
         api_problem(&r->rp, "overloaded", r->id, "the bodies of other requests take all of max-body-memory");
         return false;
     }
@@ -234,7 +230,7 @@ enum MHD_Result srv_intake_complete(srv_request *r)
 
 void srv_intake_release(srv_request *r)
 {
-    atomic_fetch_sub(&body_memory, r->reserved);
+    if (r->reserved > 0) api_memory_give(r->s->cx, r->reserved);
     api_reply_fini(&r->rp);
     free(r->body);
     free(r->target);

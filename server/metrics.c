@@ -254,9 +254,11 @@ char *srv_metrics_text(const srv_metrics_now *now, size_t *n)
     number(f, "start_seconds", "gauge", "From the start to ready.", (double) now->start_to_ready_ns / 1e9);
     number(f, "http_connections", "gauge", "Open connections.", now->connections);
     print_requests(f);
-    if (now->cx != NULL)
+    if (now->cx != NULL) {
         number(f, "batches_in_progress", "gauge", "items:batch requests whose last line is not written yet, their client gone or not.",
                api_batches_in_progress(now->cx));
+        number(f, "body_memory_bytes", "gauge", "Taken of max-body-memory by bodies and by batches.", (double) api_memory_used(now->cx));
+    }
     if (now->pool != NULL) print_pool(f, now->pool);
     if (now->ix != NULL) print_index(f, now->ix);
     print_process(f);

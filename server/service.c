@@ -70,6 +70,7 @@ bool srv_service_open(srv_service *s, char err[320])
         .max_body_bytes = o->max_body_bytes,
         .max_line_bytes = o->max_line_bytes,
         .max_lines = (uint32_t) o->max_lines,
+        .max_memory_bytes = o->max_body_memory,
         .rendition_side = (uint32_t) o->rendition_side,
         .rendition_quality = (int) o->rendition_quality,
     };

@@ -107,7 +107,7 @@ static ssize_t read_answers(void *ctx, uint64_t pos, char *buf, size_t max)
         if (is_aborted(st)) return MHD_CONTENT_READER_END_WITH_ERROR;
         clear_wake(st);
         int64_t n = api_batch_read(st->batch, (uint8_t *) buf, max);
-        if (n < 0) return MHD_CONTENT_READER_END_OF_STREAM;
+        if (n < 0) return n == -1 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
         if (n > 0) {
             st->r->sent += (uint64_t) n;
             srv_conn_enter(st->r->conn, SRV_CONN_REPLY, srv_deadline(srv_now_ns(), st->r->s->set->body_timeout, (uint64_t) n));

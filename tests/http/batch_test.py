@@ -229,18 +229,15 @@ class Batch(TestCase):
                 items = self.all_items()
                 self.assertLessEqual(set(items), {f"i{n}" for n in range(whole)})
                 self.assertEqual(self.server.get(CATALOGUE).json()["items"], len(items))
+                self.assertEqual(self.server.gauge("body_memory_bytes"), 0)
         self.assertEqual([a["status"] for a in self.ok(self.server.batch(lines)).lines()][-1:], [200] if "i39" in items else [201])
 
-    @staticmethod
-    def gauge(server, name):
-        return int(server.get("/metrics").body.split(b"\nlikeness_%b " % name.encode())[1].split(b"\n")[0])
-
     def begun(self):
-        return self.gauge(self.server, "batches_total") + self.gauge(self.server, "batches_in_progress")
+        return self.server.gauge("batches_total") + self.server.gauge("batches_in_progress")
 
     def is_idle(self, server):
         """No connection but the one that asks, and no batch: in this order, as only a connection can begin one."""
-        return self.gauge(server, "http_connections") == 1 and self.gauge(server, "batches_in_progress") == 0
+        return server.gauge("http_connections") == 1 and server.gauge("batches_in_progress") == 0
 
     def test_many_leave_at_once(self):
         """libmicrohttpd does not see an end that arrives together with bytes: the deadline of the body does it then."""

@@ -330,6 +330,10 @@ class Server:
     def get(self, path, **how):
         return self.request("GET", path, **how)
 
+    def gauge(self, name):
+        """A whole number of /metrics."""
+        return int(self.get("/metrics").body.split(b"\nlikeness_%b " % name.encode())[1].split(b"\n")[0])
+
     def put(self, item, data=None, attributes=None, catalogue="default", **how):
         """An item: the raw photo, or JSON where there are attributes."""
         path = item_path(item, catalogue)

@@ -1,11 +1,12 @@
 """overload_test.py: more work than the machine can do. What does not fit is refused at once with 503 and Retry-After, what
 does not compute is answered as ever, and afterwards nothing is left of it."""
 
+import re
 import statistics
 import threading
 import time
 
-from harness import CATALOGUE, PATIENCE, SLOW, Server, TestCase, item_path, main, ndjson, photo, photos, put_line
+from harness import BATCH, CATALOGUE, NDJSON, PATIENCE, SLOW, Server, TestCase, item_path, main, ndjson, photo, photos, put_line
 
 BOOT = photo("boot-1")
 ROUNDS = 4 // SLOW  # of the demo catalogue, in a large import
@@ -93,7 +94,8 @@ class Overload(TestCase):
 
     def test_bodies_that_never_come(self):
         """The memory of all bodies is bounded: who only announces takes his share until his deadline."""
-        with Server("--max-body-memory", "4M", "--max-body-bytes", "4M", "--body-timeout", "3s") as s:
+        with Server("--max-body-memory", "4M", "--max-body-bytes", "4M", "--max-line-bytes", "2M", "--max-image-bytes", "2M",
+                    "--body-timeout", "3s") as s:
             head = f"PUT {item_path('x')} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1400000\r\n\r\n"
             held = [s.raw(head.encode()) for _ in range(2)]
             time.sleep(0.2)
@@ -107,6 +109,31 @@ class Overload(TestCase):
             s.wait(lambda: b"\nlikeness_http_connections 1\n" in s.get("/metrics").body, PATIENCE, "the end of the slow ones")
             with s.raw(head.encode() + BOOT + bytes(1400000 - len(BOOT))) as c:
                 self.assertEqual(c.replies(1)[0].status, 201)
+
+    def test_batches_with_large_lines(self):
+        """Lines that arrive slowly on many connections: together they take no more than batches may, a line too many is refused,
+        and there is room for others all the time."""
+        with Server("--max-body-memory", "8M", "--max-body-bytes", "4M", "--max-line-bytes", "2M", "--max-image-bytes", "1M") as s:
+            line = ndjson([put_line("large", BOOT + bytes(900_000))])
+            head = f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {NDJSON}\r\n" \
+                   f"Content-Length: {2 * len(line)}\r\n\r\n".encode()
+            open_ones = [s.raw(head + line[:-10]) for _ in range(12)]
+            s.wait(lambda: s.gauge("body_memory_bytes") > 3e6, 10 * SLOW, "the lines")
+            self.ok(s.search(BOOT))
+            self.assertLessEqual(s.gauge("body_memory_bytes"), 4 << 20)
+            codes = []
+            for c in open_ones:
+                c.send(line[-10:] + line)
+            for c in open_ones:
+                c.receive(60 * SLOW)
+                codes += [re.findall(rb'"status":(\d+)', c.data)]
+                c.socket.close()
+            self.assertEqual([len(c) for c in codes], [2] * 12)
+            self.assertLessEqual({status for c in codes for status in c}, {b"200", b"201", b"503"})
+            self.assertIn(b"503", {c[0] for c in codes})
+            self.assertTrue({b"200", b"201"} & {c[0] for c in codes})
+            s.wait(lambda: s.gauge("batches_in_progress") == 0, 10 * SLOW, "the end of the batches")
+            self.assertEqual(s.gauge("body_memory_bytes"), 0)
 
     def test_import_and_shoppers(self):
         """A batch does not starve searches: they go first."""

@@ -1,5 +1,6 @@
 /* items:batch with the pool in one hand: lines in any order, cancelled, more than there is room for. */
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "api_batch.h"
 
@@ -295,8 +296,44 @@ static void test_no_memory(void)
     json_decref(a);
     free(line);
 }
+
+static size_t count_only;
+static void count_submit(void *ctx, api_task *t)
+{
+    (void)ctx, (void)t;
+    count_only++;
+}
+
+/* Not even for a short answer: the stream ends with an error, not as if all had been answered. In a child, whose tasks never
+ * run. */
+static void test_no_memory_for_an_answer(void)
+{
+    static const char line[] = "{\"id\":\"n\",\"op\":\"delete\"}\n";
+    fflush(NULL);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        struct rlimit low;
+        unsigned long pages = 0;
+        api_reply rp = {0};
+        api_request rq = {.method = API_POST, .raw_path = BATCH, .content_type = "application/jsonl", .request_id = "b"};
+        api_batch_io io = {count_submit, hand_wake, NULL, 10000000};
+        api_batch *b = api_batch_open(fx.cx, &rq, &io, &rp);
+        FILE *f = fopen("/proc/self/statm", "r");
+        if (b == NULL || f == NULL || fscanf(f, "%lu", &pages) != 1) _exit(2);
+        low.rlim_cur = low.rlim_max = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (4u << 20);
+        if (setrlimit(RLIMIT_AS, &low) != 0) _exit(3);
+        uint8_t byte;
+        for (int i = 0; i < 1000000 && api_batch_read(b, &byte, 1) == 0; i++) (void)api_batch_feed(b, (const uint8_t *)line, sizeof line - 1);
+        _exit(api_batch_read(b, &byte, 1) == -2 && count_only > 100 ? 0 : 4);
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK_INT(status, 0);
+}
 #else
 static void test_no_memory(void) {}
+static void test_no_memory_for_an_answer(void) {}
 #endif
 
 /* The codes that only a stream can answer; api_handle_test counts on them. */
@@ -321,6 +358,7 @@ int main(void)
     test_index_busy();
     test_brief_answers();
     test_no_memory();
+    test_no_memory_for_an_answer();
     test_codes();
     fx_stop();
     fx_end();
