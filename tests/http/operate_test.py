@@ -233,7 +233,7 @@ class Start(Folder):
         try:
             s.port = port
             end = time.monotonic() + PATIENCE
-            while time.monotonic() < end and 200 not in seen["/v1/catalogues"]:
+            while time.monotonic() < end and not all(200 in statuses for statuses in seen.values()):
                 for path, statuses in seen.items():
                     try:
                         reply = s.get(path)
