@@ -191,6 +191,10 @@ void srv_pool_cancel(srv_pool *p)
 {
     pthread_mutex_lock(&p->lock);
     p->cancel = true;
+    // Here and now: a compute thread may have much to do before it could tell those who wait. What comes meanwhile is left to
+    // it: a client may send for ever.
+    for (uint32_t k = p->n; k > 0 && p->n > 0; k--) run_job(p, NULL);
+    for (uint32_t k = p->n_bulk; k > 0 && p->n_bulk > 0; k--) run_task(p, NULL);
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
 }

@@ -6,14 +6,12 @@ import pathlib
 import resource
 import shutil
 import sqlite3
-import struct
 import subprocess
 import tempfile
 import threading
 import time
-import zlib
 
-from harness import CATALOGUE, PATIENCE, SANITIZED, Server, TestCase, item_path, main, photo, photos, put_line
+from harness import CATALOGUE, PATIENCE, SANITIZED, Server, TestCase, huge_png, item_path, main, photo, photos, put_line
 
 BOOT = photo("boot-1")
 QUERIES = [data for _, data in photos()[::15]]
@@ -160,21 +158,6 @@ class Segments(TestCase):
         with Server(*self.flags, data=data) as s:
             self.assertEqual(self.answers(s), want)
             self.assertEqual(s.get(CATALOGUE).json()["items"], len(photos()) - 30)
-
-
-def huge_png(w=6000, h=4000):
-    """24 million pixels of one grey in some kilobytes; interlaced, so that all of them are in memory at once."""
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-    rows = zlib.compressobj(9)
-    data = b""
-    for x, y, dx, dy in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):
-        row = b"\0" + b"\x80" * (3 * ((w - x + dx - 1) // dx))
-        for _ in range((h - y + dy - 1) // dy):
-            data += rows.compress(row)
-    data += rows.flush()
-    head = struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 1)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 class Store(TestCase):

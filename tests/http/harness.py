@@ -15,6 +15,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import threading
 import time
 import unittest
 import urllib.parse
+import zlib
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 IMAGES = TREE / "tests/data/images"
@@ -56,6 +58,21 @@ def photo(name="boot-1"):
 def photos():
     """All packshots, (id, bytes), by name."""
     return [(p.stem, p.read_bytes()) for p in sorted(DEMO.glob("*.jpg"))]
+
+
+def huge_png(w=6000, h=4000):
+    """24 million pixels of one grey in some kilobytes; interlaced, so that all of them are in memory at once."""
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    rows = zlib.compressobj(9)
+    data = b""
+    for x, y, dx, dy in ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)):
+        row = b"\0" + b"\x80" * (3 * ((w - x + dx - 1) // dx))
+        for _ in range((h - y + dy - 1) // dy):
+            data += rows.compress(row)
+    data += rows.flush()
+    head = struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def b64(data):

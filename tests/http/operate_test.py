@@ -11,8 +11,8 @@ import subprocess
 import threading
 import time
 
-from harness import (BATCH, CATALOGUE, ITEMS, NDJSON, PATIENCE, PROGRAM, SEARCH, SLOW, Folder, Server, TestCase, b64, item_path,
-                     main, ndjson, photo, photos, put_line, run)
+from harness import (BATCH, CATALOGUE, ITEMS, NDJSON, PATIENCE, PROGRAM, SEARCH, SLOW, Folder, Server, TestCase, b64, huge_png,
+                     item_path, main, ndjson, photo, photos, put_line, run)
 
 BOOT = photo("boot-1")
 NOBODY = 65534
@@ -380,8 +380,8 @@ class End(TestCase):
     def test_queued_work_is_told(self):
         """What still waits for a thread when the time is over gets its answer: 503, to be sent to another server."""
         with Server("--drain-timeout", "0", "--threads", "1", "--max-queue-age", "60s") as s:
-            sixteen = {"images": [{"data": b64(data)} for _, data in photos()[:16]]}
-            work = [lambda i=i: s.request("PUT", item_path(f"i{i}"), sixteen) for i in range(20)]
+            large = {"images": [{"data": b64(huge_png())}] * 12}  # the one that runs takes longer than they can wait
+            work = [lambda i=i: s.request("PUT", item_path(f"i{i}"), large) for i in range(20)]
             results, threads = self.in_flight(s, work)
             s.wait(lambda: self.queue(s, "interactive") >= 10, PATIENCE, "a queue of 10")
             s.terminate()
