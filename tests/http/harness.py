@@ -35,7 +35,7 @@ CODES = BUILD / "tests/http/codes"  # one file for each test file: the problem c
 
 _cache = BUILD / "CMakeCache.txt"
 SANITIZED = _cache.exists() and re.search(r"^LK_SANITIZE:\w+=.+$", _cache.read_text(), re.M) is not None
-SLOW = 4 if SANITIZED else 1  # what "soon" is multiplied with
+SLOW = 4 if SANITIZED else int(os.environ.get("TEST_SLOW", 1))  # what "soon" is multiplied with; more under an emulator
 PATIENCE = 60 * SLOW
 
 JSON = "application/json"

@@ -1,4 +1,5 @@
 /* items:batch with the pool in one hand: lines in any order, cancelled, more than there is room for. */
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -284,6 +285,9 @@ static void test_no_memory(void)
     low = (struct rlimit){pages * (rlim_t)sysconf(_SC_PAGESIZE) + (16u << 20), old.rlim_max};
     api_batch *b = open_hand(&h, 4, BATCH);
     REQUIRE(setrlimit(RLIMIT_AS, &low) == 0);
+    void *probe = mmap(NULL, n, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool limited = probe == MAP_FAILED; /* QEMU's user mode says yes to a limit and sets none */
+    if (!limited) munmap(probe, n);
     CHECK_INT(api_batch_feed(b, (const uint8_t *)line, n), n);
     REQUIRE(setrlimit(RLIMIT_AS, &old) == 0);
     static const char rest[] = "xx\n{\"id\":\"n\",\"op\":\"delete\"}\n";
@@ -291,7 +295,7 @@ static void test_no_memory(void)
     while (h.n > 0) hand_run(&h, 0, fx.w);
     json_t *a = read_all(b);
     CHECK_INT(json_array_size(a), 2);
-    CHECK_STR(fx_str(json_array_get(a, 0), "code"), "out_of_memory");
+    CHECK_STR(fx_str(json_array_get(a, 0), "code"), limited ? "out_of_memory" : "json_too_large");
     CHECK_STR(fx_str(json_array_get(a, 1), "code"), "item_not_found");
     json_decref(a);
     free(line);
