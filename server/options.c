@@ -116,6 +116,21 @@ static const srv_opt *find(const srv_opts *o, const char *name, size_t len)
     return NULL;
 }
 
+/* Settings live as long as the program; the list knows those that another one has taken the place of, too. */
+static const char *keep(const char *text)
+{
+    static struct kept {
+        struct kept *next;
+        char text[];
+    } *all;
+    struct kept *k = malloc(sizeof *k + strlen(text) + 1);
+    if (k == NULL) return NULL;
+    memcpy(k->text, text, strlen(text) + 1);
+    k->next = all;
+    all = k;
+    return k->text;
+}
+
 static bool read_line(const srv_opts *o, const char *path, unsigned line, char *text)
 {
     char where[512];
@@ -133,7 +148,7 @@ static bool read_line(const srv_opts *o, const char *path, unsigned line, char *
     *name_end = '\0';
     const srv_opt *opt = find(o, text, strlen(text));
     if (opt == NULL) return wrong(where, "unknown setting \"%s\"%s", text, "");
-    char *kept = strdup(value); // settings live as long as the program
+    const char *kept = keep(value);
     return kept != NULL && set(opt, where, kept, true);
 }
 
