@@ -46,20 +46,64 @@ static bool empty_body(api_call *c)
     return ok;
 }
 
+typedef struct { /* what the index's callback needs to finish the reply */
+    api_ctx *cx;
+    const api_request *rq;
+    api_reply *rp;
+    uint64_t submitted_ns;
+    bool put;
+    char catalogue[IDX_MAX_CATALOGUE_BYTES + 1];
+} waiting;
+
+static waiting *waiting_new(api_call *c, bool put)
+{
+    waiting *wt = malloc(sizeof *wt);
+    if (wt == NULL) {
+        api_fail_memory(&c->fault);
+        return NULL;
+    }
+    *wt = (waiting){.cx = c->cx, .rq = c->rq, .rp = c->rp, .submitted_ns = api_now_ns(), .put = put};
+    memcpy(wt->catalogue, c->catalogue, sizeof wt->catalogue);
+    return wt;
+}
+
+/* In the writer thread, after the commit. */
+static void committed(idx_op *op, void *ctx)
+{
+    waiting *wt = ctx;
+    const api_request *rq = wt->rq;
+    api_reply *rp = wt->rp;
+    api_call c = {.cx = wt->cx, .rq = rq, .rp = rp};
+    memcpy(c.catalogue, wt->catalogue, sizeof c.catalogue);
+    rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - wt->submitted_ns;
+    bool ok = op->status == IDX_OK || api_fail_idx(&c.fault, op->status, &op->error, "catalogue_not_found");
+    if (ok && wt->put) ok = reply_catalogue(&c, op->created ? 201 : 200);
+    if (ok && !wt->put) rp->status = 204;
+    if (!ok) api_fault_reply(rp, &c.fault, rq->request_id);
+    else if (rp->status == 201) snprintf(rp->location, sizeof rp->location, "/v1/catalogues/%s", c.catalogue);
+    free(wt);
+    rq->done(rq->ctx);
+}
+
+/* st: of handing over, after *pending was set, for rq and rp may have been finished by then. */
+static bool handed_over(api_call *c, idx_status st, const idx_error *err, waiting *wt, bool *pending)
+{
+    if (st == IDX_OK) return true;
+    *pending = false;
+    free(wt);
+    return api_fail_idx(&c->fault, st, err, "catalogue_not_found");
+}
+
 bool api_catalogue_put(api_call *c, bool *pending)
 {
-    (void)pending;
     if (!api_call_params(c, no_params) || !empty_body(c)) return false;
     const emb_model_info *m = c->cx->info;
-    bool created = false;
     idx_error err = {0};
-    uint64_t t = api_now_ns();
-    idx_status st = idx_catalogue_put(c->cx->ix, c->catalogue, m->name, m->fingerprint, m->dim, &created, &err);
-    c->rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - t;
-    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
-    if (!reply_catalogue(c, created ? 201 : 200)) return false;
-    if (created) snprintf(c->rp->location, sizeof c->rp->location, "/v1/catalogues/%s", c->catalogue);
-    return true;
+    waiting *wt = waiting_new(c, true);
+    if (wt == NULL) return false;
+    *pending = true;
+    idx_status st = idx_catalogue_put_submit(c->cx->ix, c->catalogue, m->name, m->fingerprint, m->dim, committed, wt, &err);
+    return handed_over(c, st, &err, wt, pending);
 }
 
 bool api_catalogue_get(api_call *c, bool *pending)
@@ -90,13 +134,11 @@ bool api_catalogue_list(api_call *c, bool *pending)
 
 bool api_catalogue_delete(api_call *c, bool *pending)
 {
-    (void)pending;
     if (!api_call_params(c, no_params)) return false;
     idx_error err = {0};
-    uint64_t t = api_now_ns();
-    idx_status st = idx_catalogue_delete(c->cx->ix, c->catalogue, &err);
-    c->rp->stage_ns[API_STAGE_COMMIT] += api_now_ns() - t;
-    if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
-    c->rp->status = 204;
-    return true;
+    waiting *wt = waiting_new(c, false);
+    if (wt == NULL) return false;
+    *pending = true;
+    idx_status st = idx_catalogue_delete_submit(c->cx->ix, c->catalogue, committed, wt, &err);
+    return handed_over(c, st, &err, wt, pending);
 }

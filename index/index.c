@@ -30,7 +30,9 @@ void idx_give_cat(idx *ix, idx_cat *c)
     pthread_mutex_lock(&ix->table);
     bool last = --c->refs == 0;
     pthread_mutex_unlock(&ix->table);
-    if (last) idx_cat_free(c);
+    if (!last) return;
+    if (c->removed) idx_segments_purge(ix->segment_dir, c->row.id); /* only now can nobody write one any more */
+    idx_cat_free(c);
 }
 
 bool idx_table_add(idx *ix, idx_cat *c)
@@ -55,12 +57,9 @@ void idx_table_remove(idx *ix, idx_cat *c)
             break;
         }
     pthread_mutex_unlock(&ix->table);
-    pthread_mutex_lock(&ix->maintain_lock); /* no file of it is being written */
     pthread_rwlock_wrlock(&c->lock);
-    c->removed = true;
+    c->removed = true; /* its files go with the last reference: the keeper may hold one for as long as it builds a graph */
     pthread_rwlock_unlock(&c->lock);
-    idx_segments_purge(ix->segment_dir, c->row.id);
-    pthread_mutex_unlock(&ix->maintain_lock);
 }
 
 /* ---- start ---------------------------------------------------------------------------------------------------------- */
@@ -264,7 +263,7 @@ static bool name_ok(const char *s)
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
-idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, bool *created, idx_error *err)
+static idx_status catalogue_op(const char *name, const char *model, const char *fingerprint, uint32_t dim, idx_op **out, idx_error *err)
 {
     if (!name_ok(name))
         return idx_fail(err, IDX_EINVAL, "catalogue name %.80s: 1 to %d of a-z, 0-9, _ and -, starting with a letter or digit", name, IDX_MAX_CATALOGUE_BYTES);
@@ -279,7 +278,30 @@ idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const
         idx_op_free(op);
         return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     }
-    return idx_write_take(ix, op, created, err);
+    *out = op;
+    return IDX_OK;
+}
+
+idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, bool *created, idx_error *err)
+{
+    idx_op *op = NULL;
+    idx_status st = catalogue_op(name, model, fingerprint, dim, &op, err);
+    return st == IDX_OK ? idx_write_take(ix, op, created, err) : st;
+}
+
+static idx_status submit(idx *ix, idx_op *op, idx_done *done, void *ctx, idx_error *err)
+{
+    op->done = done;
+    op->ctx = ctx;
+    return idx_submit_take(ix, op, err);
+}
+
+idx_status idx_catalogue_put_submit(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, idx_done *done, void *ctx,
+                                    idx_error *err)
+{
+    idx_op *op = NULL;
+    idx_status st = catalogue_op(name, model, fingerprint, dim, &op, err);
+    return st == IDX_OK ? submit(ix, op, done, ctx, err) : st;
 }
 
 idx_status idx_catalogue_delete(idx *ix, const char *name, idx_error *err)
@@ -287,6 +309,12 @@ idx_status idx_catalogue_delete(idx *ix, const char *name, idx_error *err)
     idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_DELETE, name, "");
     if (op == NULL) return idx_fail(err, IDX_ENOMEM, "no memory");
     return idx_write_take(ix, op, NULL, err);
+}
+
+idx_status idx_catalogue_delete_submit(idx *ix, const char *name, idx_done *done, void *ctx, idx_error *err)
+{
+    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_DELETE, name, "");
+    return op != NULL ? submit(ix, op, done, ctx, err) : idx_fail(err, IDX_ENOMEM, "no memory");
 }
 
 static void describe(idx_cat *c, idx_catalogue *out)

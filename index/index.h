@@ -82,6 +82,12 @@ IDX_CHECK idx_status idx_catalogue_put(idx *ix, const char *name, const char *mo
 IDX_CHECK idx_status idx_catalogue_get(idx *ix, const char *name, idx_catalogue *out, idx_error *err);
 IDX_CHECK idx_status idx_catalogue_list(idx *ix, idx_catalogue **out, size_t *n, idx_error *err); /* free(*out) */
 IDX_CHECK idx_status idx_catalogue_delete(idx *ix, const char *name, idx_error *err);
+/* The same two without waiting: as idx_submit_take() below. To remove a large catalogue takes seconds. */
+struct idx_op;
+typedef void idx_done(struct idx_op *op, void *ctx);
+IDX_CHECK idx_status idx_catalogue_put_submit(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim,
+                                              idx_done *done, void *ctx, idx_error *err);
+IDX_CHECK idx_status idx_catalogue_delete_submit(idx *ix, const char *name, idx_done *done, void *ctx, idx_error *err);
 
 /* ---- writes ------------------------------------------------------------------------------------- */
 
@@ -116,7 +122,7 @@ typedef struct idx_op {
 
     /* Called exactly once from the writer thread, after commit and after the in-memory index is updated (or after
      * failure). Must not block. The op is freed by the index after it returns. */
-    void (*done)(struct idx_op *op, void *ctx);
+    idx_done *done;
     void *ctx;
     struct idx_op *next; /* the index's own */
 } idx_op;

@@ -476,6 +476,29 @@ static void test_deadline(void)
     api_reply_fini(&rp);
 }
 
+/* Writes give their compute thread back: the writer may be busy for seconds. */
+static void test_pending(void)
+{
+    static const struct {
+        api_method m;
+        const char *path;
+        int status;
+    } writes[] = {{API_PUT, "/v1/catalogues/soon", 201}, {API_PUT, "/v1/catalogues/soon", 200}, {API_DELETE, "/v1/catalogues/soon", 204},
+                  {API_DELETE, "/v1/catalogues/soon", 404}, {API_DELETE, ITEM "-nobody", 404}};
+    for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) {
+        fx_wait w = {.m = PTHREAD_MUTEX_INITIALIZER, .c = PTHREAD_COND_INITIALIZER};
+        api_request rq = {.method = writes[i].m, .raw_path = writes[i].path, .request_id = "p", .done = fx_done, .ctx = &w};
+        api_reply rp = {0};
+        api_state state = api_handle(fx.cx, fx.w, &rq, &rp);
+        CHECK_INT(state, API_PENDING);
+        fx_finish(&w, state);
+        CHECK_INT(rp.status, writes[i].status);
+        fx_saw(rp.problem_code);
+        contract_reply(fx.cx, writes[i].m, writes[i].path, &rp);
+        api_reply_fini(&rp);
+    }
+}
+
 static void *no_malloc(size_t n)
 {
     (void)n;
@@ -552,6 +575,7 @@ int main(void)
     test_fields();
     test_limits();
     test_deadline();
+    test_pending();
     test_memory();
     test_index_states();
     test_every_code();
