@@ -338,6 +338,18 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
     return EMB_OK;
 }
 
+/* Whole numbers that are given are shapes, axes and indices more often than data: they count as constants of this graph. */
+static emb_status take_constant(const emb_graph *g, emb_value *v, const emb_tensor *given, size_t n_given, emb_error *err)
+{
+    size_t bytes = emb_type_bytes(&v->type), k = 0;
+    while (k < n_given && strcmp(given[k].name, v->name) != 0) k++;
+    if (k == n_given || given[k].data == NULL || given[k].bytes != bytes || (v->type.dtype != EMB_I64 && v->type.dtype != EMB_I32)) return EMB_OK;
+    v->data = malloc(bytes + 64);
+    if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for input %s", g->file, v->name);
+    memcpy(v->data, given[k].data, bytes);
+    return EMB_OK;
+}
+
 static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, size_t n_given, emb_error *err)
 {
     const Onnx__Graph *p = g->proto->graph;
@@ -354,6 +366,7 @@ static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, s
         int32_t v = name_add(nm, g, p->input[i]->name);
         g->inputs[g->n_inputs++] = v;
         st = input_type(g, p->input[i], &g->values[v], given, n_given, err);
+        if (st == EMB_OK) st = take_constant(g, &g->values[v], given, n_given, err);
     }
     return st;
 }

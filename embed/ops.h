@@ -7,7 +7,7 @@
 #define EMB_OP_LIST(X)                                                                                                  \
     X(affine) X(average_pool) X(binary) X(cast) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape)     \
     X(conv) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
-    X(max_pool) X(pad) X(prelu) X(reduce) X(reshape) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
+    X(max_pool) X(not) X(pad) X(prelu) X(range) X(reduce) X(reshape) X(scatter_nd) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
     X(unary) X(unsqueeze) X(where)
 
 #define EMB_OP_DECLARE(n) emb_status emb_op_##n##_infer(emb_call *c); emb_status emb_op_##n##_run(emb_call *c);
@@ -20,5 +20,12 @@ EMB_CHECK emb_status emb_want_float(emb_call *c, uint32_t in);
 EMB_CHECK emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out);
 /* Integers of a constant I64 or I32 input; at most max. */
 EMB_CHECK emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, uint32_t *n);
+
+/* Multidirectional broadcasting. The shape that n inputs from `first` on have together. */
+EMB_CHECK emb_status emb_broadcast_type(emb_call *c, uint32_t first, uint32_t n, emb_type *out);
+/* Steps of an input when the output is walked row-major; 0 where it is repeated. */
+void emb_broadcast_steps(const emb_type *t, const emb_type *out, int64_t step[EMB_MAX_RANK]);
+/* Advances the index of the output, and with it n offsets. */
+void emb_broadcast_advance(const emb_type *out, int64_t index[EMB_MAX_RANK], int64_t (*steps)[EMB_MAX_RANK], int64_t *offset, int n);
 
 #endif

@@ -1,4 +1,4 @@
-/* ops_math.c: element-wise operators, products, norms and reductions over dense tensors. These loops are the definition;
+/* ops_math.c: functions of one input, products, norms and reductions over dense tensors. These loops are the definition;
  * the plan replaces the frequent ones. Sources: the ONNX operator reference, opsets 9 to 17. */
 #include "ops.h"
 
@@ -81,203 +81,6 @@ emb_status emb_op_clip_run(emb_call *c)
     return EMB_OK;
 }
 
-/* ---- two inputs, multidirectional broadcasting ---------------------------------------------------- */
-
-static emb_status broadcast_type(emb_call *c, uint32_t first, uint32_t n, emb_type *out)
-{
-    out->rank = 0;
-    for (uint32_t k = first; k < first + n; k++)
-        if (c->in[k].type.rank > out->rank) out->rank = c->in[k].type.rank;
-    for (uint32_t d = 0; d < out->rank; d++) {
-        out->dims[d] = 1;
-        for (uint32_t k = first; k < first + n; k++) {
-            const emb_type *t = &c->in[k].type;
-            if (d + t->rank < out->rank) continue;
-            int64_t v = t->dims[d + t->rank - out->rank];
-            if (v == 1) continue;
-            if (out->dims[d] != 1 && out->dims[d] != v) return emb_call_fail(c, EMB_EFORMAT, "the inputs' shapes do not broadcast");
-            out->dims[d] = v;
-        }
-    }
-    return EMB_OK;
-}
-
-/* Steps of an input when the output is walked row-major; 0 where it is repeated. */
-static void broadcast_steps(const emb_type *t, const emb_type *out, int64_t step[EMB_MAX_RANK])
-{
-    int64_t s = 1;
-    memset(step, 0, EMB_MAX_RANK * sizeof *step);
-    for (uint32_t d = t->rank; d-- > 0;) {
-        step[d + out->rank - t->rank] = t->dims[d] == 1 ? 0 : s;
-        s *= t->dims[d];
-    }
-}
-
-/* Advances the index of the output and with it up to three offsets. */
-static void advance(const emb_type *out, int64_t index[EMB_MAX_RANK], int64_t (*steps)[EMB_MAX_RANK], int64_t *offset, int n)
-{
-    for (uint32_t d = out->rank; d-- > 0;) {
-        index[d]++;
-        for (int k = 0; k < n; k++) offset[k] += steps[k][d];
-        if (index[d] < out->dims[d]) return;
-        for (int k = 0; k < n; k++) offset[k] -= steps[k][d] * out->dims[d];
-        index[d] = 0;
-    }
-}
-
-static float f_binary(char op, float a, float b)
-{
-    switch (op) {
-    case '+': return a + b;
-    case '-': return a - b;
-    case '*': return a * b;
-    case '/': return a / b;
-    case '^': return powf(a, b);
-    case '>': return a > b || isnan(a) ? a : b;
-    default: return a < b || isnan(a) ? a : b;
-    }
-}
-
-static int64_t i_binary(char op, int64_t a, int64_t b)
-{
-    switch (op) { /* unsigned, so that hostile constants wrap instead of being undefined */
-    case '+': return (int64_t)((uint64_t)a + (uint64_t)b);
-    case '-': return (int64_t)((uint64_t)a - (uint64_t)b);
-    case '*': return (int64_t)((uint64_t)a * (uint64_t)b);
-    case '/': return b == 0 || (a == INT64_MIN && b == -1) ? 0 : a / b;
-    case '^': return b < 0 || b > 62 ? 0 : (int64_t)pow((double)a, (double)b);
-    case '>': return a > b ? a : b;
-    default: return a < b ? a : b;
-    }
-}
-
-static char binary_char(const char *op)
-{
-    static const char *const name[] = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"};
-    for (size_t i = 0; i < 7; i++)
-        if (strcmp(name[i], op) == 0) return "+-*/^><"[i];
-    return 0;
-}
-
-emb_status emb_op_binary_infer(emb_call *c)
-{
-    emb_dtype a = c->in[0].type.dtype, b = c->in[1].type.dtype;
-    c->out[0].type.dtype = a;
-    if (a != b || (a != EMB_F32 && a != EMB_I64))
-        return emb_call_fail(c, EMB_EUNSUPPORTED, "data types %d and %d; both must be float or both int64", (int)a, (int)b);
-    return broadcast_type(c, 0, 2, &c->out[0].type);
-}
-
-emb_status emb_op_binary_run(emb_call *c)
-{
-    int64_t steps[2][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[2] = {0, 0};
-    const emb_type *t = &c->out[0].type;
-    for (int k = 0; k < 2; k++) broadcast_steps(&c->in[k].type, t, steps[k]);
-    char op = binary_char(c->node->op->name);
-    for (int64_t i = 0, n = emb_elements(t); i < n; i++, advance(t, index, steps, at, 2)) {
-        if (t->dtype == EMB_F32)
-            ((float *)c->out[0].data)[i] = f_binary(op, ((const float *)c->in[0].data)[at[0]], ((const float *)c->in[1].data)[at[1]]);
-        else
-            ((int64_t *)c->out[0].data)[i] = i_binary(op, ((const int64_t *)c->in[0].data)[at[0]], ((const int64_t *)c->in[1].data)[at[1]]);
-    }
-    return EMB_OK;
-}
-
-emb_status emb_op_compare_infer(emb_call *c)
-{
-    emb_status st = emb_op_binary_infer(c);
-    c->out[0].type.dtype = EMB_BOOL;
-    return st;
-}
-
-emb_status emb_op_compare_run(emb_call *c)
-{
-    int64_t steps[2][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[2] = {0, 0};
-    const emb_type *t = &c->out[0].type;
-    for (int k = 0; k < 2; k++) broadcast_steps(&c->in[k].type, t, steps[k]);
-    char op = c->node->op->name[0];
-    bool f = c->in[0].type.dtype == EMB_F32;
-    for (int64_t i = 0, n = emb_elements(t); i < n; i++, advance(t, index, steps, at, 2)) {
-        int order; /* NaN compares false */
-        if (f) {
-            float a = ((const float *)c->in[0].data)[at[0]], b = ((const float *)c->in[1].data)[at[1]];
-            order = a < b ? -1 : a > b ? 1 : a == b ? 0 : 2;
-        } else {
-            int64_t a = ((const int64_t *)c->in[0].data)[at[0]], b = ((const int64_t *)c->in[1].data)[at[1]];
-            order = a < b ? -1 : a > b;
-        }
-        ((uint8_t *)c->out[0].data)[i] = op == 'E' ? order == 0 : op == 'G' ? order == 1 : order == -1;
-    }
-    return EMB_OK;
-}
-
-emb_status emb_op_where_infer(emb_call *c)
-{
-    c->out[0].type.dtype = c->in[1].type.dtype;
-    if (c->in[0].type.dtype != EMB_BOOL || c->in[1].type.dtype != c->in[2].type.dtype)
-        return emb_call_fail(c, EMB_EFORMAT, "needs a boolean and two tensors of one type");
-    return broadcast_type(c, 0, 3, &c->out[0].type);
-}
-
-emb_status emb_op_where_run(emb_call *c)
-{
-    int64_t steps[3][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[3] = {0, 0, 0};
-    const emb_type *t = &c->out[0].type;
-    size_t size = emb_dtype_size(t->dtype);
-    for (int k = 0; k < 3; k++) broadcast_steps(&c->in[k].type, t, steps[k]);
-    for (int64_t i = 0, n = emb_elements(t); i < n; i++, advance(t, index, steps, at, 3)) {
-        int from = ((const uint8_t *)c->in[0].data)[at[0]] ? 1 : 2;
-        memcpy((char *)c->out[0].data + (size_t)i * size, (const char *)c->in[from].data + (size_t)at[from] * size, size);
-    }
-    return EMB_OK;
-}
-
-emb_status emb_op_prelu_infer(emb_call *c)
-{
-    c->out[0].type.dtype = EMB_F32;
-    emb_status st = emb_want_float(c, 0);
-    if (st == EMB_OK) st = emb_want_float(c, 1);
-    return st == EMB_OK ? broadcast_type(c, 0, 2, &c->out[0].type) : st;
-}
-
-emb_status emb_op_prelu_run(emb_call *c)
-{
-    int64_t steps[2][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[2] = {0, 0};
-    const emb_type *t = &c->out[0].type;
-    for (int k = 0; k < 2; k++) broadcast_steps(&c->in[k].type, t, steps[k]);
-    for (int64_t i = 0, n = emb_elements(t); i < n; i++, advance(t, index, steps, at, 2)) {
-        float x = ((const float *)c->in[0].data)[at[0]];
-        ((float *)c->out[0].data)[i] = x < 0 ? x * ((const float *)c->in[1].data)[at[1]] : x;
-    }
-    return EMB_OK;
-}
-
-emb_status emb_op_expand_infer(emb_call *c)
-{
-    int64_t dims[EMB_MAX_RANK];
-    uint32_t n;
-    emb_status st = emb_const_ints(c, 1, dims, EMB_MAX_RANK, &n);
-    if (st != EMB_OK) return st;
-    emb_type t = c->in[0].type, want = {.dtype = t.dtype, .rank = n};
-    memcpy(want.dims, dims, sizeof dims);
-    emb_arg in[2] = {{t, NULL}, {want, NULL}};
-    emb_call both = *c;
-    both.in = in;
-    c->out[0].type.dtype = t.dtype;
-    return broadcast_type(&both, 0, 2, &c->out[0].type);
-}
-
-emb_status emb_op_expand_run(emb_call *c)
-{
-    int64_t steps[1][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at = 0;
-    const emb_type *t = &c->out[0].type;
-    size_t size = emb_dtype_size(t->dtype);
-    broadcast_steps(&c->in[0].type, t, steps[0]);
-    for (int64_t i = 0, n = emb_elements(t); i < n; i++, advance(t, index, steps, &at, 1))
-        memcpy((char *)c->out[0].data + (size_t)i * size, (const char *)c->in[0].data + (size_t)at * size, size);
-    return EMB_OK;
-}
-
 /* ---- products ------------------------------------------------------------------------------------ */
 
 emb_status emb_op_gemm_infer(emb_call *c)
@@ -311,7 +114,7 @@ emb_status emb_op_gemm_run(emb_call *c)
     memset(y, 0, emb_type_bytes(t));
     if (emb_has(c, 2)) {
         int64_t step[EMB_MAX_RANK];
-        broadcast_steps(&c->in[2].type, t, step);
+        emb_broadcast_steps(&c->in[2].type, t, step);
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < n; j++) y[i * n + j] = beta * ((const float *)c->in[2].data)[i * step[0] + j * step[1]];
     }
@@ -336,7 +139,7 @@ emb_status emb_op_matmul_infer(emb_call *c)
     both.in = in;
     emb_type *t = &c->out[0].type;
     t->dtype = EMB_F32;
-    st = broadcast_type(&both, 0, 2, t);
+    st = emb_broadcast_type(&both, 0, 2, t);
     if (st != EMB_OK) return st;
     t->dims[t->rank - 2] = m;
     t->dims[t->rank - 1] = n;
@@ -351,9 +154,9 @@ emb_status emb_op_matmul_run(emb_call *c)
     if (m == 0 || n == 0) return EMB_OK;
     t.rank -= 2, ta.rank -= 2, tb.rank -= 2; /* what is left walks the batch */
     int64_t steps[2][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[2] = {0, 0};
-    broadcast_steps(&ta, &t, steps[0]);
-    broadcast_steps(&tb, &t, steps[1]);
-    for (int64_t i = 0, batch = emb_elements(&t); i < batch; i++, advance(&t, index, steps, at, 2)) {
+    emb_broadcast_steps(&ta, &t, steps[0]);
+    emb_broadcast_steps(&tb, &t, steps[1]);
+    for (int64_t i = 0, batch = emb_elements(&t); i < batch; i++, emb_broadcast_advance(&t, index, steps, at, 2)) {
         float *y = (float *)c->out[0].data + i * m * n;
         memset(y, 0, (size_t)(m * n) * sizeof *y);
         if (k > 0)
@@ -442,13 +245,15 @@ emb_status emb_op_layer_norm_infer(emb_call *c)
     emb_status st = emb_want_float(c, 0);
     if (st == EMB_OK) st = emb_axis_of(c, emb_attr_i(c->node->proto, "axis", -1), c->in[0].type.rank, &axis);
     if (st != EMB_OK) return st;
-    if (c->n_out > 1) return emb_call_fail(c, EMB_EUNSUPPORTED, "only the first output");
     int64_t outer, n, inner;
     around(&c->in[0].type, axis, &outer, &n, &inner);
     for (uint32_t i = 1; i < c->n_in; i++)
         if (emb_has(c, i) && (c->in[i].type.dtype != EMB_F32 || emb_elements(&c->in[i].type) != n * inner))
             return emb_call_fail(c, EMB_EUNSUPPORTED, "scale and bias must have the normalised shape");
-    c->out[0].type = c->in[0].type;
+    for (uint32_t i = 0; i < c->n_out; i++) { /* the second and third are the mean and 1 / deviation */
+        c->out[i].type = c->in[0].type;
+        for (uint32_t d = axis; i > 0 && d < c->in[0].type.rank; d++) c->out[i].type.dims[d] = 1;
+    }
     return EMB_OK;
 }
 
@@ -471,6 +276,8 @@ emb_status emb_op_layer_norm_run(emb_call *c)
         for (int64_t i = 0; i < n; i++) var += ((double)x[i] - mean) * ((double)x[i] - mean);
         float k = (float)(1 / sqrt(var / (double)n + (double)eps));
         for (int64_t i = 0; i < n; i++) y[i] = (x[i] - (float)mean) * k * s[i] + (b != NULL ? b[i] : 0);
+        if (c->n_out > 1) ((float *)c->out[1].data)[o] = (float)mean;
+        if (c->n_out > 2) ((float *)c->out[2].data)[o] = k;
     }
     return EMB_OK;
 }
@@ -593,7 +400,7 @@ emb_status emb_op_reduce_run(emb_call *c)
     double *sum = malloc((outs + 1) * sizeof *sum);
     if (sum == NULL) return emb_call_fail(c, EMB_ENOMEM, "no memory");
     for (size_t i = 0; i < outs; i++) sum[i] = most ? -INFINITY : least ? INFINITY : 0;
-    for (int64_t i = 0; i < n; i++, advance(x, index, steps, &at, 1)) {
+    for (int64_t i = 0; i < n; i++, emb_broadcast_advance(x, index, steps, &at, 1)) {
         double v = (double)((const float *)c->in[0].data)[i];
         if (most) sum[at] = fmax(sum[at], v);
         else if (least) sum[at] = fmin(sum[at], v);

@@ -37,6 +37,8 @@ static emb_status read_axes(emb_call *c, uint32_t rank, bool set[EMB_MAX_RANK], 
 
 emb_status emb_op_identity_infer(emb_call *c)
 {
+    if (emb_has(c, 2) && (c->in[2].data == NULL || *(const uint8_t *)c->in[2].data != 0))
+        return emb_call_fail(c, EMB_EUNSUPPORTED, "training mode"); /* Dropout's third input */
     c->out[0].type = c->in[0].type;
     for (uint32_t i = 1; i < c->n_out; i++) {
         c->out[i].type = c->in[0].type;
@@ -133,17 +135,69 @@ emb_status emb_op_constant_of_shape_run(emb_call *c)
     return EMB_OK;
 }
 
+/* Opset 11: start, start + delta, ... before limit; the number of them must be known when the graph is loaded. */
+static emb_status range_numbers(emb_call *c, double v[3])
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        const emb_arg *a = &c->in[i];
+        if (a->data == NULL) return emb_call_fail(c, EMB_EUNSUPPORTED, "input %u depends on the picture; it must be a constant", i);
+        if (emb_elements(&a->type) != 1 || a->type.dtype != c->in[0].type.dtype) return emb_call_fail(c, EMB_EFORMAT, "input %u is not one number", i);
+        if (a->type.dtype == EMB_F32) v[i] = (double)*(const float *)a->data;
+        else if (a->type.dtype == EMB_I64) v[i] = (double)*(const int64_t *)a->data;
+        else if (a->type.dtype == EMB_I32) v[i] = *(const int32_t *)a->data;
+        else return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d", (int)a->type.dtype);
+    }
+    return EMB_OK;
+}
+
+emb_status emb_op_range_infer(emb_call *c)
+{
+    double v[3];
+    emb_status st = range_numbers(c, v);
+    if (st != EMB_OK) return st;
+    double n = ceil((v[1] - v[0]) / v[2]);
+    if (!(n <= (double)EMB_MAX_ELEMENTS)) return emb_call_fail(c, EMB_EFORMAT, "from %g to %g by %g has no end", v[0], v[1], v[2]);
+    c->out[0].type = (emb_type){c->in[0].type.dtype, 1, {n > 0 ? (int64_t)n : 0}};
+    return EMB_OK;
+}
+
+emb_status emb_op_range_run(emb_call *c)
+{
+    double v[3];
+    emb_status st = range_numbers(c, v);
+    for (int64_t i = 0; st == EMB_OK && i < c->out[0].type.dims[0]; i++) {
+        if (c->in[0].type.dtype == EMB_F32) ((float *)c->out[0].data)[i] = (float)(v[0] + (double)i * v[2]);
+        else if (c->in[0].type.dtype == EMB_I64) ((int64_t *)c->out[0].data)[i] = *(const int64_t *)c->in[0].data + i * *(const int64_t *)c->in[2].data;
+        else ((int32_t *)c->out[0].data)[i] = (int32_t)(v[0] + (double)i * v[2]);
+    }
+    return st;
+}
+
+/* Opset 15: start and end count from the back when negative, and are cut to the rank. */
+static void shape_range(const emb_call *c, int64_t *from, int64_t *to)
+{
+    int64_t rank = c->in[0].type.rank;
+    *from = emb_attr_i(c->node->proto, "start", 0);
+    *to = emb_attr_i(c->node->proto, "end", rank);
+    if (*from < 0) *from = *from < -rank ? 0 : *from + rank;
+    if (*to < 0) *to = *to < -rank ? 0 : *to + rank;
+    if (*to > rank) *to = rank;
+    if (*from > *to) *from = *to;
+}
+
 emb_status emb_op_shape_infer(emb_call *c)
 {
-    c->out[0].type = (emb_type){EMB_I64, 1, {c->in[0].type.rank}};
-    if (emb_attr(c->node->proto, "start") != NULL || emb_attr(c->node->proto, "end") != NULL)
-        return emb_call_fail(c, EMB_EUNSUPPORTED, "start and end");
+    int64_t from, to;
+    shape_range(c, &from, &to);
+    c->out[0].type = (emb_type){EMB_I64, 1, {to - from}};
     return EMB_OK;
 }
 
 emb_status emb_op_shape_run(emb_call *c)
 {
-    memcpy(c->out[0].data, c->in[0].type.dims, c->in[0].type.rank * sizeof(int64_t));
+    int64_t from, to;
+    shape_range(c, &from, &to);
+    memcpy(c->out[0].data, c->in[0].type.dims + from, (size_t)(to - from) * sizeof(int64_t));
     return EMB_OK;
 }
 

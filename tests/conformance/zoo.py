@@ -32,6 +32,8 @@ def export(name, folder=FOLDER):
             m.running_var.uniform_(0.5, 1.5)
             m.weight.data.uniform_(0.5, 1.5)
             m.bias.data.normal_(0, 0.1)
+        elif isinstance(m, torch.nn.Linear) and not m.weight.any():
+            m.weight.data.normal_(0, 0.02)  # heads that start as zeros would compare nothing
     side = 299 if name == "inception_v3" else 224
     torch.onnx.export(model, (torch.randn(1, 3, side, side),), path + ".part", opset_version=17, input_names=["image"],
                       output_names=["out"], dynamo=False)

@@ -1,0 +1,202 @@
+/* onnx_node_test.c: the ONNX project's own tests of single operators (Debian: libonnx-testdata), every one whose operators are
+ * claimed in emb_ops. A case passes when the outputs are equal (floats within 1e-3 relative and 1e-5 absolute), or when the
+ * graph is refused as unsupported for a reason that is listed below; a refusal that is not listed is a failure, and so is a
+ * reason that no case needs. Skips (77) where the data is not installed.
+ *   onnx_node_test [FOLDER [NAME...]] */
+#include "../../embed/graph.h"
+#include "../../embed/model.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+    const char *part, *why; /* of the error's text */
+    unsigned seen;
+} limits[] = {
+    {"two spatial dimensions are supported", "pictures have two", 0},
+    {"supported are 9 to 17", "an opset of before 2018", 0},
+    {"training mode", "no training here", 0},
+    {"indices are not supported", "only MaxUnpool would need them", 0},
+    {"only float is supported here", "Clip, Pad and MaxPool of whole numbers", 0},
+    {"a reduction", "ScatterND that adds or multiplies", 0},
+    {"it must be a constant", "a Range of floats that come with the picture", 0},
+    {"from data type 1 to 16", "bfloat16", 0},
+    {"from data type 1 to 8", "text", 0},
+    {"value must be one float or int64", "ConstantOfShape of int32", 0},
+};
+
+static struct {
+    unsigned passed, refused, failed, other;
+} count;
+
+static void *slurp(const char *path, size_t *n)
+{
+    void *b = NULL;
+    emb_error e = {0};
+    return emb_file_read(path, 1 << 26, &b, n, &e) == EMB_OK ? b : NULL;
+}
+
+static double number(const emb_tensor *t, size_t i)
+{
+    switch (t->dtype) {
+    case EMB_F32: return (double)((const float *)t->data)[i];
+    case EMB_F64: return ((const double *)t->data)[i];
+    case EMB_I64: return (double)((const int64_t *)t->data)[i];
+    case EMB_I32: return ((const int32_t *)t->data)[i];
+    case EMB_I8: return ((const int8_t *)t->data)[i];
+    default: return ((const uint8_t *)t->data)[i];
+    }
+}
+
+static void fill(emb_tensor *to, const Onnx__Tensor *t, size_t elements, size_t size)
+{
+    if (t->has_raw_data) {
+        if (t->raw_data.len == to->bytes) memcpy(to->data, t->raw_data.data, to->bytes);
+        return;
+    }
+    for (size_t i = 0; i < elements; i++) {
+        if (i < t->n_float_data) ((float *)to->data)[i] = t->float_data[i];
+        else if (i < t->n_int64_data) ((int64_t *)to->data)[i] = t->int64_data[i];
+        else if (i < t->n_double_data) ((double *)to->data)[i] = t->double_data[i];
+        else if (i < t->n_int32_data && size == 4) ((int32_t *)to->data)[i] = t->int32_data[i];
+        else if (i < t->n_int32_data) ((uint8_t *)to->data)[i] = (uint8_t)t->int32_data[i];
+    }
+}
+
+/* A tensor file of the test data; false when its type is none that is handled. */
+static bool read_tensor(const char *path, const char *name, emb_tensor *to)
+{
+    size_t n;
+    void *b = slurp(path, &n);
+    Onnx__Tensor *t = b != NULL ? onnx__tensor__unpack(NULL, n, b) : NULL;
+    free(b);
+    if (t == NULL) return false;
+    *to = (emb_tensor){.dtype = (emb_dtype)t->data_type, .rank = (uint32_t)t->n_dims};
+    size_t elements = 1, size = to->dtype == EMB_F64 ? 8 : emb_dtype_size(to->dtype);
+    for (size_t i = 0; i < t->n_dims && i < EMB_MAX_RANK; i++) elements *= (size_t)(to->dims[i] = t->dims[i]);
+    snprintf(to->name, sizeof to->name, "%s", name);
+    to->bytes = elements * size;
+    to->data = calloc(1, to->bytes + 64);
+    bool ok = size > 0 && to->data != NULL && t->n_dims <= EMB_MAX_RANK && to->dtype != EMB_F16;
+    if (ok) fill(to, t, elements, size);
+    onnx__tensor__free_unpacked(t, NULL);
+    return ok;
+}
+
+static bool same(const char *name, const emb_tensor *got, const emb_tensor *want)
+{
+    bool shape = got->rank == want->rank && memcmp(got->dims, want->dims, want->rank * sizeof *want->dims) == 0;
+    size_t n = 1;
+    for (uint32_t i = 0; i < want->rank; i++) n *= (size_t)want->dims[i];
+    if (!shape) {
+        printf("%s: another shape\n", name);
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        double a = number(got, i), b = number(want, i);
+        if (a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= 1e-5 + 1e-3 * fabs(b)) continue;
+        printf("%s: [%zu] is %.9g, want %.9g\n", name, i, a, b);
+        return false;
+    }
+    return true;
+}
+
+static void refused(const char *name, const char *text)
+{
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        if (strstr(text, limits[i].part) != NULL) {
+            limits[i].seen++;
+            count.refused++;
+            return;
+        }
+    printf("%s: %s\n", name, text);
+    count.failed++;
+}
+
+static bool claimed(const Onnx__Graph *g)
+{
+    for (size_t i = 0; i < g->n_node; i++)
+        if (g->node[i]->op_type == NULL || (g->node[i]->domain != NULL && g->node[i]->domain[0] != 0) || emb_op_find(g->node[i]->op_type) == NULL)
+            return false;
+    return g->n_node > 0;
+}
+
+static void run_set(const char *name, const char *model, const char *set, const Onnx__Graph *g)
+{
+    emb_tensor in[16] = {{{0}, 0, 0, {0}, NULL, 0}}, want = {{0}, 0, 0, {0}, NULL, 0}, *out = NULL;
+    size_t n_in = 0, n_out = 0;
+    bool handled = g->n_input <= 16 && strstr(name, "sequence") == NULL;
+    char path[1200];
+    emb_error e = {0};
+    for (size_t i = 0; handled && i < g->n_input; i++) {
+        snprintf(path, sizeof path, "%s/input_%zu.pb", set, i);
+        handled = read_tensor(path, g->input[i]->name, &in[n_in++]) && in[n_in - 1].dtype != EMB_F64;
+    }
+    emb_status st = handled ? emb_model_run(model, in, n_in, &out, &n_out, &e) : EMB_OK;
+    if (!handled) {
+        count.other++; /* strings, sequences, double, float16 */
+    } else if (st == EMB_EUNSUPPORTED) {
+        refused(name, e.text);
+    } else if (st != EMB_OK) {
+        printf("%s: %s\n", name, e.text);
+        count.failed++;
+    } else {
+        bool ok = true;
+        for (size_t i = 0; ok && i < n_out; i++) {
+            snprintf(path, sizeof path, "%s/output_%zu.pb", set, i);
+            free(want.data);
+            want.data = NULL;
+            handled = read_tensor(path, "", &want);
+            ok = handled && same(name, &out[i], &want);
+        }
+        if (ok) count.passed++;
+        else if (!handled) count.other++;
+        else count.failed++;
+    }
+    for (size_t i = 0; i < n_in; i++) free(in[i].data);
+    free(want.data);
+    if (out != NULL) emb_tensors_free(out, n_out);
+}
+
+static void run_case(const char *folder, const char *name)
+{
+    char model[600], set[700];
+    size_t n;
+    snprintf(model, sizeof model, "%s/%s/model.onnx", folder, name);
+    void *b = slurp(model, &n);
+    Onnx__Model *m = b != NULL ? onnx__model__unpack(NULL, n, b) : NULL;
+    free(b);
+    if (m != NULL && m->graph != NULL && claimed(m->graph)) {
+        snprintf(set, sizeof set, "%s/%s/test_data_set_0", folder, name);
+        run_set(name, model, set, m->graph);
+    }
+    if (m != NULL) onnx__model__free_unpacked(m, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    const char *folder = argc > 1 ? argv[1] : "/usr/share/libonnx-testdata/data/node";
+    struct dirent **names = NULL;
+    int n = scandir(folder, &names, NULL, alphasort);
+    if (n < 0) {
+        printf("skipped: %s is not there (Debian: libonnx-testdata)\n", folder);
+        return 77;
+    }
+    for (int i = 0; i < n; i++) {
+        bool wanted = argc <= 2 && names[i]->d_name[0] != '.';
+        for (int k = 2; k < argc; k++) wanted = wanted || strcmp(argv[k], names[i]->d_name) == 0;
+        if (wanted) run_case(folder, names[i]->d_name);
+        free(names[i]);
+    }
+    free(names);
+    for (size_t i = 0; argc <= 2 && i < sizeof limits / sizeof *limits; i++) {
+        printf("%4u refused: %s (%s)\n", limits[i].seen, limits[i].part, limits[i].why);
+        count.failed += limits[i].seen == 0;
+    }
+    printf("%u passed, %u refused for the reasons above, %u failed; %u of types that are not handled\n", count.passed, count.refused, count.failed,
+           count.other);
+    return count.failed == 0 && count.passed > 0 ? 0 : 1;
+}
