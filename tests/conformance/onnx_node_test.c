@@ -54,7 +54,7 @@ static double number(const emb_tensor *t, size_t i)
 static void fill(emb_tensor *to, const Onnx__Tensor *t, size_t elements, size_t size)
 {
     if (t->has_raw_data) {
-        if (t->raw_data.len == to->bytes) memcpy(to->data, t->raw_data.data, to->bytes);
+        if (t->raw_data.len == to->bytes && to->bytes > 0) memcpy(to->data, t->raw_data.data, to->bytes);
         return;
     }
     for (size_t i = 0; i < elements; i++) {
@@ -76,11 +76,16 @@ static bool read_tensor(const char *path, const char *name, emb_tensor *to)
     if (t == NULL) return false;
     *to = (emb_tensor){.dtype = (emb_dtype)t->data_type, .rank = (uint32_t)t->n_dims};
     size_t elements = 1, size = to->dtype == EMB_F64 ? 8 : emb_dtype_size(to->dtype);
-    for (size_t i = 0; i < t->n_dims && i < EMB_MAX_RANK; i++) elements *= (size_t)(to->dims[i] = t->dims[i]);
+    bool ok = size > 0 && t->n_dims <= EMB_MAX_RANK && to->dtype != EMB_F16;
+    for (size_t i = 0; ok && i < t->n_dims; i++) {
+        to->dims[i] = t->dims[i];
+        ok = t->dims[i] >= 0 && t->dims[i] < 1 << 20 && (elements *= (size_t)t->dims[i]) < 1 << 24; /* a file of another type parses as anything */
+    }
+    if (!ok) elements = 0;
     snprintf(to->name, sizeof to->name, "%s", name);
     to->bytes = elements * size;
     to->data = calloc(1, to->bytes + 64);
-    bool ok = size > 0 && to->data != NULL && t->n_dims <= EMB_MAX_RANK && to->dtype != EMB_F16;
+    ok = ok && to->data != NULL;
     if (ok) fill(to, t, elements, size);
     onnx__tensor__free_unpacked(t, NULL);
     return ok;
