@@ -17,6 +17,7 @@ import pathlib
 import random
 import select
 import shutil
+import signal
 import struct
 import sys
 import tempfile
@@ -69,7 +70,7 @@ class Killer:
         self.rng, self.seed, self.server = random.Random(f"kills {seed}"), seed, None
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="likeness-crash-"))
         self.data = self.base / "data"
-        self.photos = photos.make(140, seed)
+        self.photos = photos.make(140 // SLOW, seed)
         self.ledger = Ledger()
         self.ledger.catalogues = {"default": Catalogue(True)} | {n: Catalogue() for n in ("race", "season-1", "season-2")}
         self.renditions = {}
@@ -215,6 +216,7 @@ def main():
     if args.kills < 1 or not PROGRAM.exists() or not verify.CHECKER.exists():
         sys.exit(f"--kills is at least 1, and {PROGRAM} and {verify.CHECKER} must be there")
     sys.setswitchinterval(0.0005)  # the killer must not wait for the clients' turn
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every "finally"
     killer = Killer(args.seed)
     good = False
     try:
