@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 struct idx_ann {
-    FaissIndex *index;
+    FaissIndex *index; /* with our distances */
     uint32_t dim;
 };
 
@@ -39,9 +39,10 @@ idx_status idx_ann_new(uint32_t dim, uint32_t m, uint32_t ef_construction, idx_a
     FaissIndex *index = NULL;
     snprintf(recipe, sizeof recipe, "HNSW%" PRIu32 ",Flat", m);
     if (faiss_index_factory(&index, (int)dim, recipe, METRIC_INNER_PRODUCT) != 0) return faiss_fail(err, "make an index");
-    if (idx_shim_set_ef_construction(index, (int)ef_construction) != 0) {
+    if (idx_shim_set_ef_construction(index, (int)ef_construction) != 0 || idx_shim_own_distances(index) != 0) {
+        idx_status st = faiss_fail(err, "set up an index");
         faiss_Index_free(index);
-        return faiss_fail(err, "set efConstruction");
+        return st;
     }
     return wrap(index, dim, out, err);
 }
@@ -75,6 +76,8 @@ idx_status idx_ann_row(const idx_ann *a, uint64_t i, float *out, idx_error *err)
     return faiss_Index_reconstruct(a->index, (idx_t)i, out) == 0 ? IDX_OK : faiss_fail(err, "read a vector");
 }
 
+bool idx_ann_has_own_distances(const idx_ann *a) { return idx_shim_has_own_distances(a->index) != 0; }
+
 idx_status idx_ann_write(const idx_ann *a, FILE *f, idx_error *err)
 {
     if (faiss_write_index(a->index, f) != 0) return faiss_fail(err, "write an index");
@@ -88,6 +91,11 @@ idx_status idx_ann_read(FILE *f, uint32_t dim, uint64_t count, idx_ann **out, id
     if ((uint32_t)faiss_Index_d(index) != dim || (uint64_t)faiss_Index_ntotal(index) != count || !idx_shim_is_hnsw(index)) {
         faiss_Index_free(index);
         return idx_fail(err, IDX_ECORRUPT, "an index file holds something else than its header says");
+    }
+    if (idx_shim_own_distances(index) != 0) {
+        idx_status st = faiss_fail(err, "set up an index");
+        faiss_Index_free(index);
+        return st;
     }
     return wrap(index, dim, out, err);
 }

@@ -19,6 +19,7 @@ IDX_CHECK idx_status idx_ann_search(const idx_ann *a, const float *query, uint32
                                     int64_t *labels, idx_error *err);
 /* Copies row i: dim floats. */
 IDX_CHECK idx_status idx_ann_row(const idx_ann *a, uint64_t i, float *out, idx_error *err);
+bool idx_ann_has_own_distances(const idx_ann *a); /* dot.h computes them, not FAISS */
 /* From and to an open file at its position. */
 IDX_CHECK idx_status idx_ann_write(const idx_ann *a, FILE *f, idx_error *err);
 IDX_CHECK idx_status idx_ann_read(FILE *f, uint32_t dim, uint64_t count, idx_ann **out, idx_error *err);

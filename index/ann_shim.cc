@@ -1,18 +1,25 @@
 // ann_shim.cc: the C face of FAISS that ann.c stands on. No exception leaves this file.
 //
 // 1. Parameters of one HNSW search (ef, permitted rows): the C API of no version offers them.
-// 2. Debian 12 ships the C API's headers, but its libfaiss 1.7.3 lacks their code. LK_FAISS_C_MISSING, set by the build
+// 2. Distances at full speed. Debian builds FAISS for the baseline of its architecture, where its inner products are scalar
+//    loops. A storage of our own class gives HNSW our dot.h instead, through FAISS's virtual functions and without a copy of
+//    it; on disk it is FAISS's IndexFlatIP. It can go when the distribution's FAISS chooses its kernels by processor.
+// 3. Debian 12 ships the C API's headers, but its libfaiss 1.7.3 lacks their code. LK_FAISS_C_MISSING, set by the build
 //    when there is no libfaiss_c, adds the few functions that ann.c calls, with the signatures of those headers. It can go
 //    with Debian 12.
 
 #include "ann_shim.h"
+#include "dot.h"
 
+#include <cstring>
 #include <exception>
 #include <stdexcept>
 #include <string>
 
 #include <faiss/Index.h>
+#include <faiss/IndexFlat.h>
 #include <faiss/IndexHNSW.h>
+#include <faiss/impl/DistanceComputer.h>
 #include <faiss/impl/IDSelector.h>
 
 #ifdef LK_FAISS_C_MISSING
@@ -49,6 +56,26 @@ int guarded(F f)
     return -1;
 }
 
+struct DotComputer : faiss::FlatCodesDistanceComputer {
+    const float *query = nullptr;
+    size_t d;
+
+    explicit DotComputer(const faiss::IndexFlat &flat) : d(static_cast<size_t>(flat.d))
+    {
+        codes = flat.codes.data();
+        code_size = flat.code_size;
+    }
+    const float *row(int64_t i) const { return reinterpret_cast<const float *>(codes) + static_cast<size_t>(i) * d; }
+    void set_query(const float *x) override { query = x; }
+    float distance_to_code(const uint8_t *code) override { return idx_dot(query, reinterpret_cast<const float *>(code), d); }
+    float symmetric_dis(int64_t i, int64_t j) override { return idx_dot(row(i), row(j), d); }
+};
+
+struct DotFlat : faiss::IndexFlatIP {
+    explicit DotFlat(int64_t dim) : faiss::IndexFlatIP(dim) {}
+    faiss::FlatCodesDistanceComputer *get_FlatCodesDistanceComputer() const override { return new DotComputer(*this); }
+};
+
 faiss::Index *cpp(FaissIndex *i) { return reinterpret_cast<faiss::Index *>(i); }
 const faiss::Index *cpp(const FaissIndex *i) { return reinterpret_cast<const faiss::Index *>(i); }
 
@@ -64,6 +91,26 @@ int idx_shim_set_ef_construction(FaissIndex *index, int ef)
 int idx_shim_is_hnsw(const FaissIndex *index)
 {
     return dynamic_cast<const faiss::IndexHNSWFlat *>(cpp(index)) != nullptr;
+}
+
+int idx_shim_own_distances(FaissIndex *index)
+{
+    return guarded([=] {
+        auto &hnsw = dynamic_cast<faiss::IndexHNSWFlat &>(*cpp(index));
+        auto &theirs = dynamic_cast<faiss::IndexFlat &>(*hnsw.storage);
+        if (theirs.metric_type != faiss::METRIC_INNER_PRODUCT) throw std::invalid_argument("the metric is not the inner product");
+        auto *ours = new DotFlat(theirs.d);
+        ours->ntotal = theirs.ntotal;
+        std::swap(ours->codes, theirs.codes);
+        delete hnsw.storage;
+        hnsw.storage = ours;
+    });
+}
+
+int idx_shim_has_own_distances(const FaissIndex *index)
+{
+    auto *hnsw = dynamic_cast<const faiss::IndexHNSW *>(cpp(index));
+    return hnsw != nullptr && dynamic_cast<const DotFlat *>(hnsw->storage) != nullptr;
 }
 
 int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, const uint8_t *allowed, float *scores, int64_t *labels)

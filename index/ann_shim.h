@@ -1,4 +1,4 @@
-/* ann_shim.h: what FAISS's C API lacks for us: HNSW parameters of one search. */
+/* ann_shim.h: what FAISS's C API lacks for us: HNSW parameters of one search, and distances at full speed. */
 #ifndef LK_ANN_SHIM_H
 #define LK_ANN_SHIM_H
 
@@ -12,6 +12,9 @@ extern "C" {
 
 /* 0, or a failure whose text faiss_get_last_error() gives. */
 int idx_shim_set_ef_construction(FaissIndex *index, int ef);
+/* From now on, adding to and searching this HNSW over inner products computes them by dot.h. Before it is shared. */
+int idx_shim_own_distances(FaissIndex *index);
+int idx_shim_has_own_distances(const FaissIndex *index);
 /* One query; allowed: a bit a row, or NULL. */
 int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, const uint8_t *allowed, float *scores, int64_t *labels);
 int idx_shim_is_hnsw(const FaissIndex *index);

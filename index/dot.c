@@ -22,6 +22,7 @@ static void choose(void)
     chosen = idx_dot_portable;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) chosen = idx_dot_avx2;
+    if (__builtin_cpu_supports("avx512f")) chosen = idx_dot_avx512;
 #endif
 }
 
