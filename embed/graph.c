@@ -110,8 +110,8 @@ static double tensor_element(const Onnx__Tensor *t, emb_dtype dtype, size_t i)
     }
 }
 
-/* Unpacks to a fresh buffer; float16 and double become float32. */
-static emb_status tensor_unpack(const emb_graph *g, const Onnx__Tensor *t, emb_value *v, emb_error *err)
+/* Takes the file's bytes over where they are what is wanted, unpacks them otherwise; float16 and double become float32. */
+static emb_status tensor_unpack(const emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_error *err)
 {
     const char *name = t->name != NULL ? t->name : "(constant)";
     emb_dtype dtype = (emb_dtype)t->data_type;
@@ -136,16 +136,21 @@ static emb_status tensor_unpack(const emb_graph *g, const Onnx__Tensor *t, emb_v
     bool to_float = dtype == EMB_F16 || dtype == EMB_F64;
     if (to_float) type.dtype = EMB_F32;
     v->type = type;
+    if (t->has_raw_data && !to_float && n > 0) {
+        v->data = t->raw_data.data; /* protobuf-c's memory is malloc's */
+        v->known = true;
+        t->raw_data.data = NULL;
+        t->raw_data.len = 0;
+        return EMB_OK;
+    }
     v->data = malloc(n * emb_dtype_size(type.dtype) + 64);
     if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, name);
     v->known = true;
     if (to_float)
         for (size_t i = 0; i < n; i++) ((float *)v->data)[i] = (float)tensor_element(t, dtype, i);
-    else if (t->has_raw_data)
-        memcpy(v->data, t->raw_data.data, n * size);
-    else if (dtype == EMB_F32)
+    else if (n > 0 && dtype == EMB_F32)
         memcpy(v->data, t->float_data, n * size);
-    else if (dtype == EMB_I64)
+    else if (n > 0 && dtype == EMB_I64)
         memcpy(v->data, t->int64_data, n * size);
     else
         for (size_t i = 0; i < n; i++) {
@@ -355,7 +360,7 @@ static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, s
     const Onnx__Graph *p = g->proto->graph;
     emb_status st = EMB_OK;
     for (size_t i = 0; st == EMB_OK && i < p->n_initializer; i++) {
-        const Onnx__Tensor *t = p->initializer[i];
+        Onnx__Tensor *t = p->initializer[i];
         if (t->name == NULL || t->name[0] == 0 || name_find(nm, g, t->name) >= 0)
             return emb_fail(err, EMB_EFORMAT, "%s: an initializer has no name or one that is taken", g->file);
         st = tensor_unpack(g, t, &g->values[name_add(nm, g, t->name)], err);
@@ -433,6 +438,15 @@ emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const e
     }
     *out = g;
     return EMB_OK;
+}
+
+void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx)
+{
+    for (size_t i = 0; i < g->n_values; i++) {
+        if (g->values[i].data == NULL || needed(g->values[i].data, ctx)) continue;
+        free(g->values[i].data);
+        g->values[i].data = NULL;
+    }
 }
 
 void emb_graph_free(emb_graph *g)

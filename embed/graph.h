@@ -58,6 +58,8 @@ typedef struct {
 EMB_CHECK emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs,
                                     size_t n_inputs, emb_graph **out, emb_error *err);
 void emb_graph_free(emb_graph *g);
+/* Frees the constants that nobody needs any more; the graph is good for its names and types then. */
+void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx);
 const char *emb_graph_metadata(const emb_graph *g, const char *key); /* NULL when absent */
 
 /* ---- operators ---------------------------------------------------------------------------------- */

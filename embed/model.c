@@ -111,6 +111,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, em
         emb_model_close(m);
         return st;
     }
+    emb_graph_drop(m->graph, emb_plan_needs, m->plan); /* packed by now */
     fingerprint(m, bytes, n);
     const char *name = emb_graph_metadata(m->graph, "likeness.name"), *slash = strrchr(m->source, '/');
     m->info.name = name != NULL && name[0] != 0 ? name : slash != NULL ? slash + 1 : m->source;

@@ -511,7 +511,7 @@ static emb_status build(emb_planner *pl)
 emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err)
 {
     emb_plan *p = calloc(1, sizeof *p);
-    emb_planner pl = {g, p, err, NULL, NULL, NULL, NULL};
+    emb_planner pl = {.g = g, .p = p, .err = err};
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
     pl.consumer = malloc((g->n_values + 1) * sizeof *pl.consumer);
@@ -529,12 +529,22 @@ emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err)
     free(pl.dense);
     free(pl.consumer);
     free(pl.done);
+    free(pl.draft);
     if (st != EMB_OK) {
         emb_plan_free(p);
         return st;
     }
     *out = p;
     return EMB_OK;
+}
+
+bool emb_plan_needs(const void *data, const void *plan)
+{
+    const emb_plan *p = plan;
+    for (size_t i = 0; i < p->n_steps; i++)
+        for (int32_t k = 0; p->steps[i].kind == EMB_STEP_GENERAL && k < p->steps[i].n_in; k++)
+            if (p->steps[i].args[k].data == data) return true;
+    return false;
 }
 
 void emb_plan_free(emb_plan *p)

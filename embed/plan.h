@@ -75,6 +75,7 @@ typedef struct {
 /* The graph must outlive the plan. */
 EMB_CHECK emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err);
 void emb_plan_free(emb_plan *p);
+bool emb_plan_needs(const void *data, const void *plan); /* a step reads this constant of the graph in every run */
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
  * that are added to. */
 EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err);
@@ -90,6 +91,8 @@ typedef struct {
     int32_t *nhwc, *dense; /* value -> buffer, -1 */
     int32_t *consumer;     /* value -> last node that takes it, -1 */
     bool *done;            /* node is part of an earlier step */
+    float *draft;          /* weights while they are scaled, before they are packed: grows, and is used again */
+    size_t draft_floats;
 } emb_planner;
 
 emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n); /* NULL = no memory */

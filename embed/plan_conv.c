@@ -258,6 +258,15 @@ static emb_status finish(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     return commit(pl, n, d, in, image);
 }
 
+static float *draft_weights(emb_planner *pl, size_t n)
+{
+    if (n <= pl->draft_floats) return pl->draft;
+    free(pl->draft);
+    pl->draft = malloc(n * sizeof(float));
+    pl->draft_floats = pl->draft != NULL ? n : 0;
+    return pl->draft;
+}
+
 static const emb_step blank = {.out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
@@ -279,7 +288,7 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     if (emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
-    d.w = malloc((size_t)s->oc * d.per_channel * sizeof(float));
+    d.w = draft_weights(pl, (size_t)s->oc * d.per_channel);
     d.b = calloc(s->oc, sizeof(float));
     if (d.w == NULL || d.b == NULL) {
         st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
@@ -288,7 +297,6 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
         if (bias != NULL) memcpy(d.b, bias, s->oc * sizeof(float));
         st = finish(pl, n, &d, n->in[0], true);
     }
-    free(d.w);
     free(d.b);
     return st;
 }
@@ -317,7 +325,7 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
     s->ic = k, s->oc = oc, s->ih = s->oh = 1;
     s->iw = s->ow = (uint32_t)(emb_elements(&x->type) / k);
     s->macs = (uint64_t)s->ow * k * oc;
-    d.w = malloc((size_t)oc * k * sizeof(float));
+    d.w = draft_weights(pl, (size_t)oc * k);
     d.b = calloc(oc, sizeof(float));
     emb_status st = EMB_OK;
     if (d.w == NULL || d.b == NULL) {
@@ -329,7 +337,6 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
         if (b != NULL) memcpy(d.b, b->data, oc * sizeof(float));
         st = finish(pl, n, &d, n->in[0], false);
     }
-    free(d.w);
     free(d.b);
     return st;
 }
