@@ -1,7 +1,7 @@
 /* onnx_node_test.c: the ONNX project's own tests of single operators (Debian: libonnx-testdata), every one whose operators are
  * claimed in emb_ops. A case passes when the outputs are equal (floats within 1e-3 relative and 1e-5 absolute), or when the
- * graph is refused as unsupported for a reason that is listed below; a refusal that is not listed is a failure, and so is a
- * reason that no case needs. Skips (77) where the data is not installed.
+ * graph is refused as unsupported for a reason that is listed below; a refusal that is not listed is a failure. (Newer test
+ * data than Debian 12's has later opsets, and needs fewer of the reasons.) Skips (77) where the data is not installed.
  *   onnx_node_test [FOLDER [NAME...]] */
 #include "../../embed/graph.h"
 #include "../../embed/model.h"
@@ -17,7 +17,7 @@ static struct {
     unsigned seen;
 } limits[] = {
     {"two spatial dimensions are supported", "pictures have two", 0},
-    {"supported are 9 to 17", "an opset of before 2018", 0},
+    {"supported are 9 to 17", "an opset of before 2018 or after 2022", 0},
     {"training mode", "no training here", 0},
     {"indices are not supported", "only MaxUnpool would need them", 0},
     {"only float is supported here", "Clip, Pad and MaxPool of whole numbers", 0},
@@ -197,10 +197,8 @@ int main(int argc, char **argv)
         free(names[i]);
     }
     free(names);
-    for (size_t i = 0; argc <= 2 && i < sizeof limits / sizeof *limits; i++) {
+    for (size_t i = 0; argc <= 2 && i < sizeof limits / sizeof *limits; i++)
         printf("%4u refused: %s (%s)\n", limits[i].seen, limits[i].part, limits[i].why);
-        count.failed += limits[i].seen == 0;
-    }
     printf("%u passed, %u refused for the reasons above, %u failed; %u of types that are not handled\n", count.passed, count.refused, count.failed,
            count.other);
     return count.failed == 0 && count.passed > 0 ? 0 : 1;
