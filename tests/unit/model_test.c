@@ -138,7 +138,8 @@ static void test_builtin(void)
 /* Whatever the bytes: a model or one sentence, never a crash. Long form: model_test ROUNDS. */
 static void test_mutations(long rounds)
 {
-    static const char *const names[] = {"residual_unfolded.onnx", "squeeze_hardswish.onnx", "keras.onnx", "attention11.onnx", "shuffle.onnx"};
+    static const char *const names[] = {"residual_unfolded.onnx", "squeeze_hardswish.onnx", "keras.onnx", "attention11.onnx", "shuffle.onnx",
+                                        "chain.onnx", "inception.onnx", "gated.onnx", "blocks.onnx"};
     uint64_t seed = 99;
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         size_t n;
