@@ -49,11 +49,13 @@ bool srv_key_exists(const char *dir)
     return key_path(dir, "admin-key", path) && access(path, F_OK) == 0;
 }
 
-/* Written beside, synced, renamed: a crash leaves the old key or the new one. */
+/* Written beside, synced, renamed: a crash leaves the old key or the new one. Of two programs that do so at once, each has a
+ * file of its own, and the key that is renamed last is in force. */
 static bool write_file(const char *dir, const char *text, char err[320])
 {
-    char path[4096], fresh[4096];
-    if (!key_path(dir, "admin-key", path) || !key_path(dir, "admin-key.new", fresh)) {
+    char path[4096], fresh[4096], name[48];
+    snprintf(name, sizeof name, "admin-key.%ld.new", (long) getpid());
+    if (!key_path(dir, "admin-key", path) || !key_path(dir, name, fresh)) {
         snprintf(err, 320, "the data folder's name is too long");
         return false;
     }
