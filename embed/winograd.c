@@ -33,19 +33,25 @@ size_t emb_winograd_plane(uint32_t tiles, uint32_t channels)
     return (lines | 1) * 16;
 }
 
-/* U = G g G^T for one 3 x 3. */
+/* One dimension of U = G g G^T: three values, `from` apart, to six, `to` apart. */
+static void transform_three(const double *g, int from, double *u, int to)
+{
+    double even = (g[0] + g[2 * from]) / 6, odd = g[from] / 6, wide = g[0] / 24 + g[2 * from] / 6, half = g[from] / 12;
+    u[0] = g[0] / 4;
+    u[to] = -even - odd;
+    u[2 * to] = odd - even;
+    u[3 * to] = wide + half;
+    u[4 * to] = wide - half;
+    u[5 * to] = g[2 * from];
+}
+
 static void transform_weights(const float *g, float u[PLACES])
 {
-    static const double G[6][3] = {{1.0 / 4, 0, 0},           {-1.0 / 6, -1.0 / 6, -1.0 / 6}, {-1.0 / 6, 1.0 / 6, -1.0 / 6},
-                                   {1.0 / 24, 1.0 / 12, 1.0 / 6}, {1.0 / 24, -1.0 / 12, 1.0 / 6}, {0, 0, 1}};
-    double t[6][3] = {{0}};
-    for (int i = 0; i < 18; i++)
-        for (int k = 0; k < 3; k++) t[i / 3][i % 3] += G[i / 3][k] * (double)g[k * 3 + i % 3];
-    for (int i = 0; i < PLACES; i++) {
-        double sum = 0;
-        for (int k = 0; k < 3; k++) sum += t[i / 6][k] * G[i % 6][k];
-        u[i] = (float)sum;
-    }
+    double d[9], t[18], v[PLACES];
+    for (int i = 0; i < 9; i++) d[i] = (double)g[i];
+    for (int i = 0; i < 3; i++) transform_three(d + i, 3, t + i, 3);
+    for (int i = 0; i < 6; i++) transform_three(t + 3 * i, 1, v + 6 * i, 1);
+    for (int i = 0; i < PLACES; i++) u[i] = (float)v[i];
 }
 
 float *emb_winograd_pack(emb_step *s, const float *w, uint32_t nr, size_t *scratch_bytes)
@@ -53,13 +59,14 @@ float *emb_winograd_pack(emb_step *s, const float *w, uint32_t nr, size_t *scrat
     size_t panels = (s->oc + nr - 1) / nr, panel = (size_t)s->ic * nr, place = panels * panel;
     float *to = emb_plan_floats(PLACES * place);
     if (to == NULL) return NULL;
-    memset(to, 0, PLACES * place * sizeof *to);
-    for (uint32_t o = 0; o < s->oc; o++)
-        for (uint32_t i = 0; i < s->ic; i++) {
-            float u[PLACES];
-            transform_weights(w + ((size_t)o * s->ic + i) * 9, u);
-            for (size_t e = 0; e < PLACES; e++) to[e * place + o / nr * panel + (size_t)i * nr + o % nr] = u[e];
-        }
+    for (size_t p = 0; p < panels; p++)
+        for (uint32_t i = 0; i < s->ic; i++)
+            for (uint32_t j = 0; j < nr; j++) { /* 36 short rows are filled together */
+                size_t o = p * nr + j;
+                float u[PLACES] = {0};
+                if (o < s->oc) transform_weights(w + (o * s->ic + i) * 9, u);
+                for (size_t e = 0; e < PLACES; e++) to[e * place + p * panel + (size_t)i * nr + j] = u[e];
+            }
     uint32_t tiles = tiles_of(s->oh) * tiles_of(s->ow);
     uint32_t most = (uint32_t)(1536 * 1024 / (PLACES * sizeof(float) * (s->ic + s->oc))); /* both sets of planes stay in the second cache */
     if (most < 16) most = 16;
