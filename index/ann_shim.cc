@@ -11,10 +11,11 @@
 #include "ann_shim.h"
 #include "dot.h"
 
-#include <cstring>
+#include <algorithm>
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include <faiss/Index.h>
 #include <faiss/IndexFlat.h>
@@ -121,7 +122,17 @@ int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, 
         faiss::IDSelectorBitmap bitmap((static_cast<size_t>(cpp(index)->ntotal) + 7) / 8, allowed);
         params.efSearch = ef;
         if (allowed != nullptr) params.sel = &bitmap;
+#if FAISS_VERSION_MAJOR == 1 && FAISS_VERSION_MINOR < 8
+        // FAISS 1.7 sizes the heap of candidates by the index's own efSearch or by k, never by the parameter: who wants ef
+        // candidates has to ask for ef results. The first k of them are the answer.
+        std::vector<float> all(static_cast<size_t>(std::max(k, ef)));
+        std::vector<idx_t> names(all.size());
+        cpp(index)->search(1, query, static_cast<idx_t>(all.size()), all.data(), names.data(), &params);
+        std::copy_n(all.begin(), k, scores);
+        std::copy_n(names.begin(), k, labels);
+#else
         cpp(index)->search(1, query, k, scores, reinterpret_cast<idx_t *>(labels), &params);
+#endif
     });
 }
 

@@ -40,7 +40,7 @@ static float *make_rows(size_t n, size_t d, const float *centres, size_t n_centr
     for (size_t i = 0; i < n; i++) {
         float norm = 0, *row = x + i * d;
         for (size_t k = 0; k < d; k++) {
-            row[k] = centres[(i * 7919 % n_centres) * d + k] + 0.7f * gauss();
+            row[k] = centres[(i * 7919 % n_centres) * d + k] + 1.5f * gauss();
             norm += row[k] * row[k];
         }
         for (size_t k = 0; k < d; k++) row[k] /= sqrtf(norm);

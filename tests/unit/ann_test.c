@@ -5,6 +5,8 @@
 #include "../../index/dot.h"
 #include "test.h"
 
+#include <stdlib.h>
+
 #include <faiss/c_api/error_c.h>
 #include <faiss/c_api/index_factory_c.h>
 
@@ -69,8 +71,40 @@ static void test_dot(void)
         }
 }
 
+/* ef decides how well is searched, in every version of FAISS: rows without any order, and a sparse graph over them. */
+static void test_ef(void)
+{
+    enum { D = 24, N = 4000, Q = 60 };
+    float *rows = malloc(N * D * sizeof *rows), scores[10];
+    int64_t labels[10];
+    uint64_t seed = 11;
+    unsigned hits[2] = {0, 0};
+    idx_error err = {0};
+    idx_ann *a = NULL;
+    REQUIRE(rows != NULL);
+    for (size_t i = 0; i < N * D; i++) rows[i] = test_randf(&seed) - 0.5f;
+    REQUIRE(idx_ann_new(D, 6, 40, &a, &err) == IDX_OK && idx_ann_add(a, N, rows, &err) == IDX_OK);
+    for (int q = 0; q < Q; q++) {
+        float query[D];
+        for (int i = 0; i < D; i++) query[i] = test_randf(&seed) - 0.5f;
+        for (int k = 0; k < 2; k++) {
+            REQUIRE(idx_ann_search(a, query, 10, k == 0 ? 10 : 800, NULL, scores, labels, &err) == IDX_OK);
+            for (int i = 0; i < 10; i++) { /* a hit is a row that fewer than ten are better than */
+                unsigned better = 0;
+                for (size_t r = 0; r < N; r++) better += idx_dot(query, rows + r * D, D) > scores[i] + 1e-6f;
+                hits[k] += labels[i] >= 0 && better < 10;
+            }
+        }
+    }
+    CHECK(hits[1] > hits[0] + 30);
+    CHECK(hits[1] >= Q * 10 * 9 / 10);
+    idx_ann_free(a);
+    free(rows);
+}
+
 int main(void)
 {
+    test_ef();
     test_dot();
     test_own_distances();
     FaissIndex *index = NULL, *flat = NULL;
