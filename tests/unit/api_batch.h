@@ -68,4 +68,33 @@ static inline void add(text *t, const char *fmt, ...)
     free(s);
 }
 
+/* ---- the pool in one hand: tasks wait until a test runs them ------------------------------------------ */
+
+typedef struct {
+    api_task *task[1024];
+    size_t n, most; /* most: what the batch may have in flight */
+    unsigned wakes;
+} hand;
+
+static inline void hand_submit(void *ctx, api_task *t)
+{
+    hand *h = ctx;
+    REQUIRE(h->n < h->most);
+    h->task[h->n++] = t;
+}
+
+static inline void hand_wake(void *ctx) { __atomic_fetch_add(&((hand *)ctx)->wakes, 1, __ATOMIC_RELAXED); }
+
+static inline api_batch *open_hand(hand *h, uint32_t inflight, const char *path)
+{
+    api_reply rp = {0};
+    api_request rq = {.method = API_POST, .raw_path = path, .content_type = "application/jsonl", .request_id = "b"};
+    api_batch_io io = {hand_submit, hand_wake, h, inflight};
+    size_t room = sizeof h->task / sizeof *h->task;
+    *h = (hand){.most = inflight < room ? inflight : room};
+    api_batch *b = api_batch_open(fx.cx, &rq, &io, &rp);
+    REQUIRE(b != NULL);
+    return b;
+}
+
 #endif

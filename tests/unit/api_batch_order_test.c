@@ -5,32 +5,6 @@
 
 #include "api_batch.h"
 
-typedef struct {
-    api_task *task[1024];
-    size_t n;
-    unsigned wakes;
-} hand;
-
-static void hand_submit(void *ctx, api_task *t)
-{
-    hand *h = ctx;
-    REQUIRE(h->n < sizeof h->task / sizeof *h->task);
-    h->task[h->n++] = t;
-}
-
-static void hand_wake(void *ctx) { __atomic_fetch_add(&((hand *)ctx)->wakes, 1, __ATOMIC_RELAXED); }
-
-static api_batch *open_hand(hand *h, uint32_t inflight, const char *path)
-{
-    api_reply rp = {0};
-    api_request rq = {.method = API_POST, .raw_path = path, .content_type = "application/jsonl", .request_id = "b"};
-    api_batch_io io = {hand_submit, hand_wake, h, inflight};
-    *h = (hand){.n = 0};
-    api_batch *b = api_batch_open(fx.cx, &rq, &io, &rp);
-    REQUIRE(b != NULL);
-    return b;
-}
-
 static void hand_run(hand *h, size_t i, api_worker *w)
 {
     api_task *t = h->task[i];

@@ -4,38 +4,12 @@
 
 enum { MIB = 1 << 20 };
 
-typedef struct {
-    api_task *task[64];
-    size_t n;
-    unsigned wakes;
-} hand;
-
-static void hand_submit(void *ctx, api_task *t)
-{
-    hand *h = ctx;
-    REQUIRE(h->n < sizeof h->task / sizeof *h->task);
-    h->task[h->n++] = t;
-}
-
-static void hand_wake(void *ctx) { ((hand *)ctx)->wakes++; }
-
 static void run_all(hand *h)
 {
     while (h->n > 0) {
         api_task *t = h->task[--h->n];
         t->run(t, fx.w);
     }
-}
-
-static api_batch *open_hand(hand *h)
-{
-    api_reply rp = {0};
-    api_request rq = {.method = API_POST, .raw_path = BATCH, .content_type = "application/jsonl", .request_id = "b"};
-    api_batch_io io = {hand_submit, hand_wake, h, 64};
-    *h = (hand){.n = 0};
-    api_batch *b = api_batch_open(fx.cx, &rq, &io, &rp);
-    REQUIRE(b != NULL);
-    return b;
 }
 
 static size_t feed_text(api_batch *b, const char *s) { return api_batch_feed(b, (const uint8_t *)s, strlen(s)); }
@@ -81,7 +55,7 @@ static void test_bodies(void)
 static void test_two_batches(void)
 {
     static hand ha, hb;
-    api_batch *a = open_hand(&ha), *b = open_hand(&hb);
+    api_batch *a = open_hand(&ha, 64, BATCH), *b = open_hand(&hb, 64, BATCH);
     CHECK_INT(feed_blanks(a, 3 * MIB / 2), 3 * MIB / 2);
     uint64_t used = api_memory_used(fx.cx);
     CHECK(used > MIB && used <= 2 * MIB);
@@ -121,7 +95,7 @@ static void test_no_room_at_all(void)
 {
     static hand h;
     CHECK(api_memory_take(fx.cx, 4 * MIB));
-    api_batch *b = open_hand(&h);
+    api_batch *b = open_hand(&h, 64, BATCH);
     CHECK_INT(feed_blanks(b, MIB), MIB);
     CHECK_INT(feed_text(b, "\n"), 1);
     json_t *j = end(b);
@@ -135,7 +109,7 @@ static void test_no_room_at_all(void)
 static void test_longest_line(void)
 {
     static hand h;
-    api_batch *b = open_hand(&h);
+    api_batch *b = open_hand(&h, 64, BATCH);
     CHECK_INT(feed_blanks(b, 2 * MIB - sizeof bad_line + 2), 2 * MIB - sizeof bad_line + 2);
     CHECK_INT(feed_text(b, bad_line), sizeof bad_line - 1);
     CHECK_INT(h.n, 1);
@@ -150,7 +124,7 @@ static void test_longest_line(void)
 static void test_answers(void)
 {
     static hand h;
-    api_batch *b = open_hand(&h);
+    api_batch *b = open_hand(&h, 64, BATCH);
     size_t lines = 0;
     for (; lines < 100000 && feed_text(b, bad_line) == sizeof bad_line - 1 && h.n > 0; lines++) run_all(&h);
     CHECK(lines > 10000 && lines < 100000);
