@@ -23,6 +23,11 @@ static idx_status faiss_fail(idx_error *err, const char *what)
 
 static idx_status wrap(FaissIndex *index, uint32_t dim, idx_ann **out, idx_error *err)
 {
+    if (idx_shim_own_distances(index) != 0) {
+        idx_status st = faiss_fail(err, "set up an index");
+        faiss_Index_free(index);
+        return st;
+    }
     idx_ann *a = malloc(sizeof *a);
     if (a == NULL) {
         faiss_Index_free(index);
@@ -39,7 +44,7 @@ idx_status idx_ann_new(uint32_t dim, uint32_t m, uint32_t ef_construction, idx_a
     FaissIndex *index = NULL;
     snprintf(recipe, sizeof recipe, "HNSW%" PRIu32 ",Flat", m);
     if (faiss_index_factory(&index, (int)dim, recipe, METRIC_INNER_PRODUCT) != 0) return faiss_fail(err, "make an index");
-    if (idx_shim_set_ef_construction(index, (int)ef_construction) != 0 || idx_shim_own_distances(index) != 0) {
+    if (idx_shim_set_ef_construction(index, (int)ef_construction) != 0) {
         idx_status st = faiss_fail(err, "set up an index");
         faiss_Index_free(index);
         return st;
@@ -91,11 +96,6 @@ idx_status idx_ann_read(FILE *f, uint32_t dim, uint64_t count, idx_ann **out, id
     if ((uint32_t)faiss_Index_d(index) != dim || (uint64_t)faiss_Index_ntotal(index) != count || !idx_shim_is_hnsw(index)) {
         faiss_Index_free(index);
         return idx_fail(err, IDX_ECORRUPT, "an index file holds something else than its header says");
-    }
-    if (idx_shim_own_distances(index) != 0) {
-        idx_status st = faiss_fail(err, "set up an index");
-        faiss_Index_free(index);
-        return st;
     }
     return wrap(index, dim, out, err);
 }
