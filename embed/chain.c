@@ -3,7 +3,6 @@
 #include "run.h"
 
 #include <string.h>
-#include <time.h>
 
 enum {
     WORTH = 512 * 1024, /* bytes between two steps from which on they would leave the second cache */
@@ -67,13 +66,6 @@ void emb_plan_chains(emb_plan *p)
 }
 
 /* ---- run ------------------------------------------------------------------------------------------------ */
-
-double emb_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 typedef struct { /* rows first to end of a step's result are in its buffer */
     uint32_t first, end;

@@ -79,7 +79,6 @@ bool emb_plan_needs(const void *data, const void *plan); /* a step reads this co
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
  * that are added to. */
 EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err);
-double emb_now(void); /* seconds */
 const char *emb_step_name(emb_step_kind k);
 
 /* ---- between the planning files ------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "run.h"
 
 #include <string.h>
+#include <time.h>
 
 void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
@@ -82,6 +83,13 @@ static emb_status run_step(const emb_walk *w, const emb_step *s, emb_error *err)
     case EMB_STEP_GENERAL: return run_general(w, s, err);
     }
     return EMB_OK;
+}
+
+double emb_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err)

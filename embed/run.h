@@ -25,6 +25,11 @@ static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
     return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_at(w, s->out) + s->y_offset, 0, 0, s->oh};
 }
 
+/* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a and next set; ptr: pointers as made for tiles
+ * of those sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the weights that follow. */
+void emb_run_tiles(const emb_walk *w, const emb_tile *first, const float **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
+double emb_now(void); /* seconds */
+
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */
 void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
 void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r);

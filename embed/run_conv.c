@@ -59,20 +59,19 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     }
 }
 
-/* All tiles of a block: `tiles` of them share n pixels evenly, t->c and t->residual are those of the first pixel. */
-static void run_tiles(const emb_walk *w, const emb_tile *first, const float **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
+void emb_run_tiles(const emb_walk *w, const emb_tile *first, const float **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
 {
     emb_tile t = *first;
-    size_t bytes = (size_t)t.taps * t.k * w->p->k->nr * sizeof *t.b, share = bytes / tiles; /* each fetches a share of what lies behind */
-    t.next = (const char *)t.b + bytes;
-    t.next_step = (uint32_t)(share / ((size_t)t.taps * t.k));
+    size_t steps = (size_t)t.taps * t.k;
+    t.next = (const char *)(t.b + steps * w->p->k->nr);
+    t.next_step = w->p->k->nr * (uint32_t)sizeof *t.b / tiles;
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
         m = n / tiles + (i < n % tiles);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
         t.c = first->c + pixel * t.ldc;
         t.residual = first->residual != NULL ? first->residual + pixel * t.ldc : NULL;
         w->p->k->tile(&t, m);
-        t.next += share;
+        t.next += steps * t.next_step;
     }
 }
 
@@ -89,7 +88,7 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
             b += (size_t)t->taps * t->k * w->p->k->nr;
             t->resume = tap > 0 || x > 0;
             t->more = tap + t->taps < taps || x + t->k < run;
-            run_tiles(w, t, w->ptr, n, tiles, taps, tap);
+            emb_run_tiles(w, t, w->ptr, n, tiles, taps, tap);
         }
     }
 }

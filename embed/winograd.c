@@ -91,22 +91,14 @@ static void tile_pixels(const emb_walk *w, const emb_step *s, const float *x, in
 /* m[e] = v[e] * U[e] for every place, n tiles. */
 static void multiply(const emb_walk *w, const emb_step *s, const float *v, size_t v_plane, float *m, size_t m_plane, uint32_t n)
 {
-    const emb_kernels *k = w->p->k;
-    uint32_t rows = (n + k->mr - 1) / k->mr, nr = k->nr;
-    size_t panel = (size_t)s->ic * nr, share = panel * sizeof(float) / rows; /* each row of tiles fetches a share of the next panel */
-    emb_tile t = {.taps = 1, .k = s->ic, .next_step = (uint32_t)(share / s->ic), .b = s->weights, .bias = w->p->zeros, .ldc = s->oc, .more = true};
+    uint32_t rows = (n + w->p->k->mr - 1) / w->p->k->mr, nr = w->p->k->nr;
+    emb_tile t = {.taps = 1, .k = s->ic, .b = s->weights, .bias = w->p->zeros, .ldc = s->oc, .more = true};
     for (size_t e = 0; e < PLACES; e++) {
-        const float *a[EMB_MAX_MR];
-        t.a = a;
-        for (uint32_t o = 0; o < s->oc; o += nr, t.b += panel) {
+        for (uint32_t i = 0; i < n; i++) w->ptr[i] = v + e * v_plane + (size_t)i * s->ic;
+        for (uint32_t o = 0; o < s->oc; o += nr, t.b += (size_t)s->ic * nr) {
             t.n = s->oc - o < nr ? s->oc - o : nr;
-            for (uint32_t r = 0, first = 0, rn; r < rows; r++, first += rn) {
-                rn = n / rows + (r < n % rows);
-                for (uint32_t i = 0; i < rn; i++) a[i] = v + e * v_plane + (size_t)(first + i) * s->ic;
-                t.c = m + e * m_plane + (size_t)first * s->oc + o;
-                t.next = (const char *)(t.b + panel) + r * share;
-                k->tile(&t, rn);
-            }
+            t.c = m + e * m_plane + o;
+            emb_run_tiles(w, &t, w->ptr, n, rows, 1, 0);
         }
     }
 }
