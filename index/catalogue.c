@@ -18,6 +18,7 @@ idx_status idx_cat_new(const idx_catalogue_row *row, idx_cat **out, idx_error *e
     if (c == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     c->row = *row;
     c->generation = row->info.generation;
+    c->log_from = UINT64_MAX;
     c->slot_mask = 255;
     c->slots = calloc(c->slot_mask + 1u, sizeof *c->slots);
     c->attrs = idx_attrs_new();

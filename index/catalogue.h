@@ -41,6 +41,8 @@ typedef struct {
 typedef struct idx_cat {
     idx_catalogue_row row;
     uint64_t generation; /* counted ahead of row.info.generation by the writer, in the transaction; no lock */
+    int64_t stamp;       /* of row.info.generation in the log of changes */
+    _Atomic uint64_t log_from; /* the oldest generation whose line of the log a derived file needs; UINT64_MAX = none does */
     int refs;     /* under the index's table lock */
     bool removed; /* deleted; memory goes with the last reference */
     pthread_rwlock_t lock;

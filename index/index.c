@@ -96,6 +96,14 @@ static idx_status load_image(void *ctx, int64_t image, int64_t item_row, uint32_
     return idx_cat_image_add(l->c, item, image, n, NULL, NULL, l->err);
 }
 
+static idx_status load_change(void *ctx, uint64_t generation, int64_t item, int64_t stamp)
+{
+    loader *l = ctx;
+    (void)item;
+    if (generation == l->c->row.info.generation) l->c->stamp = stamp;
+    return IDX_OK;
+}
+
 static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_error *err)
 {
     idx_cat *c;
@@ -106,6 +114,7 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     idx_segment_reader *reader = idx_segments_read_start(c, &ix->env);
     st = idx_store_each_item(ix->store, row->id, load_item, &l, err);
     if (st == IDX_OK) st = idx_store_each_image(ix->store, row->id, load_image, &l, err);
+    if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
     if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, reader, err);
     else idx_segments_read_free(reader);
     if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");

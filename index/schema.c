@@ -18,6 +18,9 @@ static const char *const steps[] = {
     " n INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, sha256 BLOB NOT NULL, UNIQUE (item, n));"
     "CREATE TABLE embeddings (image INTEGER PRIMARY KEY REFERENCES images(rowid), vector BLOB NOT NULL);"
     "CREATE TABLE renditions (image INTEGER PRIMARY KEY REFERENCES images(rowid), jpeg BLOB NOT NULL);",
+    /* 2: what was written to which item since a derived file was made; see store.h */
+    "CREATE TABLE changes (catalogue INTEGER NOT NULL, generation INTEGER NOT NULL, item INTEGER NOT NULL, stamp INTEGER NOT NULL,"
+    " PRIMARY KEY (catalogue, generation)) WITHOUT ROWID;",
 };
 
 idx_status idx_schema_migrate(sqlite3 *db, idx_error *err)

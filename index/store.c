@@ -10,7 +10,7 @@
 
 enum {
     W_BEGIN, W_COMMIT, W_CATALOGUE_ADD, W_GENERATION, W_ITEM_FIND, W_ITEM_ADD, W_ITEM_UPDATE, W_EMB_REMOVE, W_REND_REMOVE, W_IMG_REMOVE,
-    W_ITEM_REMOVE, W_IMAGE_ADD, W_EMB_ADD, W_REND_ADD, W_COUNT
+    W_ITEM_REMOVE, W_IMAGE_ADD, W_EMB_ADD, W_REND_ADD, W_CHANGE, W_CHANGES_TRIM, W_COUNT
 };
 static const char *const write_sql[W_COUNT] = {
     "BEGIN IMMEDIATE",
@@ -27,9 +27,12 @@ static const char *const write_sql[W_COUNT] = {
     "INSERT INTO images (item, n, width, height, sha256) VALUES (?1, ?2, ?3, ?4, ?5)",
     "INSERT INTO embeddings (image, vector) VALUES (?1, ?2)",
     "INSERT INTO renditions (image, jpeg) VALUES (?1, ?2)",
+    "INSERT INTO changes (catalogue, generation, item, stamp) VALUES (?1, ?2, ?3, ?4)",
+    "DELETE FROM changes WHERE catalogue = ?1 AND generation < ?2 AND generation <"
+    " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096",
 };
 
-enum { R_CATALOGUES, R_LIST, R_ITEMS, R_IMAGES, R_VECTOR, R_ITEM, R_ITEM_IMAGES, R_RENDITION, R_EMBEDDINGS, R_COUNT };
+enum { R_CATALOGUES, R_LIST, R_ITEMS, R_IMAGES, R_VECTOR, R_ITEM, R_ITEM_IMAGES, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
     "SELECT id, name, model, fingerprint, dim, generation, created_ms FROM catalogues ORDER BY name",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
@@ -43,6 +46,7 @@ static const char *const read_sql[R_COUNT] = {
     " WHERE items.catalogue = ?1 AND items.id = ?2 AND images.n = ?3)",
     "SELECT vector FROM embeddings JOIN images ON images.rowid = embeddings.image JOIN items ON items.rowid = images.item"
     " WHERE items.catalogue = ?1 AND items.id = ?2 ORDER BY images.n",
+    "SELECT generation, item, stamp FROM changes WHERE catalogue = ?1 AND generation >= ?2 ORDER BY generation",
 };
 
 typedef struct reader {
@@ -215,14 +219,26 @@ idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_error *err)
              "DELETE FROM embeddings WHERE image IN (SELECT images.rowid FROM images JOIN items ON items.rowid = images.item WHERE catalogue = %" PRId64 ");"
              "DELETE FROM renditions WHERE image IN (SELECT images.rowid FROM images JOIN items ON items.rowid = images.item WHERE catalogue = %" PRId64 ");"
              "DELETE FROM images WHERE item IN (SELECT rowid FROM items WHERE catalogue = %" PRId64 ");"
-             "DELETE FROM items WHERE catalogue = %" PRId64 "; DELETE FROM catalogues WHERE id = %" PRId64, id, id, id, id, id);
+             "DELETE FROM items WHERE catalogue = %" PRId64 "; DELETE FROM changes WHERE catalogue = %" PRId64 ";"
+             "DELETE FROM catalogues WHERE id = %" PRId64, id, id, id, id, id, id);
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? IDX_OK : idx_store_fail(s->db, "remove a catalogue", err);
 }
 
-idx_status idx_store_generation(idx_store *s, int64_t catalogue, uint64_t generation, idx_error *err)
+idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation, int64_t item, int64_t stamp, idx_error *err)
 {
     sqlite3_bind_int64(s->q[W_GENERATION], 2, (int64_t)generation);
-    return one_id(s, W_GENERATION, catalogue, "count a write", err);
+    idx_status st = one_id(s, W_GENERATION, catalogue, "count a write", err);
+    if (st != IDX_OK) return st;
+    sqlite3_bind_int64(s->q[W_CHANGE], 2, (int64_t)generation);
+    sqlite3_bind_int64(s->q[W_CHANGE], 3, item);
+    sqlite3_bind_int64(s->q[W_CHANGE], 4, stamp);
+    return one_id(s, W_CHANGE, catalogue, "log a write", err);
+}
+
+idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, idx_error *err)
+{
+    sqlite3_bind_int64(s->q[W_CHANGES_TRIM], 2, (int64_t)keep);
+    return one_id(s, W_CHANGES_TRIM, catalogue, "trim its log", err);
 }
 
 idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, int64_t *item, char **attributes, idx_error *err)
@@ -386,6 +402,22 @@ idx_status idx_store_each_image(idx_store *s, int64_t catalogue, idx_image_fn *f
     while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW)
         st = fn(ctx, sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), (uint32_t)sqlite3_column_int64(q, 2));
     if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read images", err);
+    reader_give(s, r);
+    return st;
+}
+
+idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint64_t from, idx_change_fn *fn, void *ctx, idx_error *err)
+{
+    reader *r;
+    idx_status st = reader_take(s, &r, err);
+    if (st != IDX_OK) return st;
+    sqlite3_stmt *q = r->q[R_CHANGES];
+    sqlite3_bind_int64(q, 1, catalogue);
+    sqlite3_bind_int64(q, 2, (int64_t)from);
+    int rc = SQLITE_ROW;
+    while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW)
+        st = fn(ctx, (uint64_t)sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), sqlite3_column_int64(q, 2));
+    if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read its log", err);
     reader_give(s, r);
     return st;
 }

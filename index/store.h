@@ -29,7 +29,13 @@ typedef struct {
 } idx_catalogue_row;
 IDX_CHECK idx_status idx_store_catalogue_add(idx_store *s, idx_catalogue_row *row, idx_error *err); /* sets id */
 IDX_CHECK idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_error *err);
-IDX_CHECK idx_status idx_store_generation(idx_store *s, int64_t catalogue, uint64_t generation, idx_error *err);
+/* One write of a catalogue: its generation, which is the catalogue's from now on, and a line of the log of changes.
+ * THE LOG holds (generation, item, stamp), one line a write, the newest `n`; older ones were trimmed. A derived file of generation
+ * G that carries G's stamp is brought up to date by the lines above G: an item of the log that is no longer there was deleted.
+ * The stamp, a random number, tells a file of this history from one of another, as a restored backup leaves. */
+IDX_CHECK idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation, int64_t item, int64_t stamp, idx_error *err);
+/* Forgets the oldest lines below `keep`, at most some thousand of them, so that no commit is long. */
+IDX_CHECK idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, idx_error *err);
 /* item: 0 when there is none. attributes: malloc, may be NULL. */
 IDX_CHECK idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, int64_t *item, char **attributes, idx_error *err);
 IDX_CHECK idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, int64_t *item,
@@ -44,11 +50,14 @@ IDX_CHECK idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out,
 typedef idx_status idx_item_fn(void *ctx, int64_t item, const char *id, const char *attributes);
 typedef idx_status idx_image_fn(void *ctx, int64_t image, int64_t item, uint32_t n);
 typedef idx_status idx_vector_fn(void *ctx, int64_t image, const float *vector, uint32_t dim);
+typedef idx_status idx_change_fn(void *ctx, uint64_t generation, int64_t item, int64_t stamp);
 /* At most `limit` ids above `after`, by id; caller frees each and the array, also on failure. */
 IDX_CHECK idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err);
 /* By rowid; stop at the first status that is not IDX_OK. */
 IDX_CHECK idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_store_each_image(idx_store *s, int64_t catalogue, idx_image_fn *fn, void *ctx, idx_error *err);
+/* The log from generation `from` on, in its order. */
+IDX_CHECK idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint64_t from, idx_change_fn *fn, void *ctx, idx_error *err);
 /* The vectors of the given images, in their order. A missing one is IDX_ECORRUPT. */
 IDX_CHECK idx_status idx_store_vectors(idx_store *s, const int64_t *images, size_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err);

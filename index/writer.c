@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
@@ -94,6 +95,7 @@ typedef struct { /* an operation between the transaction and memory */
     idx_op *op;
     idx_cat *cat;
     int64_t item_row, image_rows[IDX_MAX_IMAGES];
+    int64_t stamp; /* of its line in the log */
     char *attributes; /* as stored */
     bool is_new, keeps_images;
 } applied;
@@ -163,6 +165,23 @@ static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
     return st;
 }
 
+static int64_t random_stamp(void)
+{
+    int64_t r;
+    if (getrandom(&r, sizeof r, GRND_NONBLOCK) != (ssize_t)sizeof r) r = (int64_t)idx_mono_ns(); /* before the kernel has entropy */
+    return r;
+}
+
+/* Lines of the log that no derived file needs go, in the transaction of the batch that last wrote to the catalogue. */
+static idx_status trim_log(idx *ix, const applied *a, size_t n, idx_error *err)
+{
+    while (n > 0 && (a[n - 1].op->status != IDX_OK || a[n - 1].cat == NULL || (int)a[n - 1].op->kind >= IDX_OP_CATALOGUE_PUT)) n--;
+    if (n == 0) return IDX_OK;
+    idx_cat *c = a[n - 1].cat;
+    uint64_t keep = atomic_load(&c->log_from);
+    return idx_store_changes_trim(ix->store, c->row.id, keep < c->generation ? keep : c->generation, err);
+}
+
 static idx_status store_one(idx *ix, applied *a, idx_error *err)
 {
     if ((int)a->op->kind >= IDX_OP_CATALOGUE_PUT) return store_catalogue(ix, a, err);
@@ -170,7 +189,8 @@ static idx_status store_one(idx *ix, applied *a, idx_error *err)
     idx_status st = a->op->kind == IDX_PUT ? store_put(ix, a, err) : a->op->kind == IDX_PATCH ? store_patch(ix, a, err) : store_delete(ix, a, err);
     if (st != IDX_OK) return st;
     a->op->generation = ++a->cat->generation;
-    return idx_store_generation(ix->store, a->cat->row.id, a->op->generation, err);
+    a->stamp = random_stamp();
+    return idx_store_change(ix->store, a->cat->row.id, a->op->generation, a->item_row, a->stamp, err);
 }
 
 /* Memory follows the store. Out of memory here leaves the two apart: the index goes read-only and says so. */
@@ -202,6 +222,7 @@ static idx_status apply(idx *ix, applied *a, idx_error *err)
     for (size_t i = 0; st == IDX_OK && op->kind == IDX_PUT && i < op->n_images; i++)
         st = idx_cat_image_add(c, item, a->image_rows[i], (uint32_t)i, op->images[i].embedding, NULL, err);
     c->row.info.generation = op->generation;
+    c->stamp = a->stamp;
     bool work = c->fresh_rows >= ix->opts.segment_images || op->kind == IDX_DELETE;
     pthread_rwlock_unlock(&c->lock);
     op->created = op->kind == IDX_PUT && a->is_new;
@@ -260,6 +281,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
         if (storage_failed(op->status) && !(low && !frees)) st = op->status, err = op->error;
         wrote += op->status == IDX_OK;
     }
+    if (st == IDX_OK) st = trim_log(ix, a, n, &err);
     uint64_t t = idx_mono_ns();
     if (st == IDX_OK) st = idx_store_commit(ix->store, &err);
     atomic_fetch_add(&ix->fsync_ns, idx_mono_ns() - t);
