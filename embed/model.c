@@ -105,7 +105,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, em
         return emb_fail(err, EMB_ENOMEM, "no memory for a model");
     }
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
-    if (st == EMB_OK) st = emb_plan_new(m->graph, &m->plan, err);
+    if (st == EMB_OK) st = emb_plan_new(m->graph, emb_kernels_get(), &m->plan, err);
     if (st == EMB_OK) st = read_preproc(m, err);
     if (st != EMB_OK) {
         emb_model_close(m);
@@ -168,7 +168,7 @@ const emb_model_info *emb_model_get_info(const emb_model *m) { return &m->info; 
 
 struct emb_workspace {
     char *arena;
-    const float **pointers;
+    const void **pointers;
     emb_scratch scratch;
 };
 
@@ -177,7 +177,7 @@ emb_status emb_workspace_new(const emb_model *m, emb_workspace **out, emb_error 
     emb_workspace *ws = calloc(1, sizeof *ws);
     if (ws != NULL) {
         ws->arena = aligned_alloc(64, m->plan->arena_bytes + 64);
-        ws->pointers = malloc((m->plan->pointers + 1) * sizeof(float *));
+        ws->pointers = malloc((m->plan->pointers + 1) * sizeof(void *));
     }
     if (ws == NULL || ws->arena == NULL || ws->pointers == NULL) {
         emb_workspace_free(ws);

@@ -9,7 +9,7 @@
 const char *emb_step_name(emb_step_kind k)
 {
     static const char *const name[] = {"conv", "winograd", "depthwise", "max_pool", "avg_pool", "global_mean", "add", "mul",
-                                       "affine", "gate", "act", "concat", "to_nchw", "to_nhwc", "general"};
+                                       "affine", "gate", "act", "concat", "to_nchw", "to_nhwc", "widen", "narrow", "general"};
     return name[k];
 }
 
@@ -50,6 +50,8 @@ int32_t emb_plan_buffer(emb_planner *pl, size_t bytes)
     return (int32_t)p->n_buffers++;
 }
 
+size_t emb_plan_bytes(const emb_planner *pl, const emb_type *t) { return (size_t)emb_elements(t) * pl->p->k->bytes; }
+
 static bool set_inputs(emb_step *s, const int32_t *in, int32_t n)
 {
     s->in = malloc((size_t)(n > 0 ? n : 1) * sizeof *s->in);
@@ -68,7 +70,8 @@ static void picture(emb_step *s, const emb_type *in, const emb_type *out)
 /* A step with image or row inputs and one output buffer. NULL = no memory. */
 static emb_step *new_step(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out)
 {
-    int32_t b = emb_plan_buffer(pl, emb_type_bytes(out));
+    bool wide = kind == EMB_STEP_TO_NCHW || kind == EMB_STEP_WIDEN;
+    int32_t b = emb_plan_buffer(pl, wide ? emb_type_bytes(out) : emb_plan_bytes(pl, out));
     emb_step *s = b >= 0 ? emb_plan_step(pl, kind, n) : NULL;
     if (s == NULL || !set_inputs(s, in, n_in)) return NULL;
     s->out = b;
@@ -79,7 +82,8 @@ static int32_t convert(emb_planner *pl, emb_step_kind kind, int32_t from, const 
 {
     emb_step *s = new_step(pl, kind, NULL, &from, 1, t);
     if (s == NULL) return -1;
-    picture(s, t, t);
+    if (kind == EMB_STEP_TO_NCHW || kind == EMB_STEP_TO_NHWC) picture(s, t, t);
+    else s->oc = s->ic = s->ih = s->oh = 1, s->iw = s->ow = (uint32_t)emb_elements(t);
     return s->out;
 }
 
@@ -87,19 +91,32 @@ int32_t emb_plan_nhwc(emb_planner *pl, int32_t v)
 {
     const emb_type *t = &pl->g->values[v].type;
     if (pl->nhwc[v] >= 0) return pl->nhwc[v];
-    if (pl->dense[v] < 0) return -1;
-    return pl->nhwc[v] = same_bytes(t) ? pl->dense[v] : convert(pl, EMB_STEP_TO_NHWC, pl->dense[v], t);
+    if (same_bytes(t)) return pl->nhwc[v] = emb_plan_rows(pl, v);
+    int32_t from = emb_plan_dense(pl, v);
+    return from < 0 ? -1 : (pl->nhwc[v] = convert(pl, EMB_STEP_TO_NHWC, from, t));
+}
+
+int32_t emb_plan_rows(emb_planner *pl, int32_t v)
+{
+    const emb_type *t = &pl->g->values[v].type;
+    if (pl->rows[v] >= 0) return pl->rows[v];
+    if (pl->nhwc[v] >= 0 && same_bytes(t)) return pl->rows[v] = pl->nhwc[v];
+    int32_t from = emb_plan_dense(pl, v);
+    if (pl->rows[v] >= 0 || from < 0) return pl->rows[v]; /* float32: they are one */
+    return pl->rows[v] = convert(pl, EMB_STEP_NARROW, from, t);
 }
 
 int32_t emb_plan_dense(emb_planner *pl, int32_t v)
 {
     const emb_type *t = &pl->g->values[v].type;
     if (pl->dense[v] >= 0) return pl->dense[v];
+    if (pl->rows[v] >= 0) return pl->dense[v] = convert(pl, EMB_STEP_WIDEN, pl->rows[v], t);
     if (pl->nhwc[v] < 0) return -1;
-    return pl->dense[v] = same_bytes(t) ? pl->nhwc[v] : convert(pl, EMB_STEP_TO_NCHW, pl->nhwc[v], t);
+    if (!same_bytes(t)) return pl->dense[v] = convert(pl, EMB_STEP_TO_NCHW, pl->nhwc[v], t);
+    return pl->dense[v] = pl->p->k->type == EMB_F32 ? pl->nhwc[v] : convert(pl, EMB_STEP_WIDEN, pl->nhwc[v], t);
 }
 
-bool emb_plan_ready(const emb_planner *pl, int32_t v) { return v >= 0 && (pl->nhwc[v] >= 0 || pl->dense[v] >= 0); }
+bool emb_plan_ready(const emb_planner *pl, int32_t v) { return v >= 0 && (pl->nhwc[v] >= 0 || pl->rows[v] >= 0 || pl->dense[v] >= 0); }
 
 const emb_node *emb_plan_only_consumer(const emb_planner *pl, int32_t v)
 {
@@ -160,10 +177,10 @@ static const emb_type *type_of(const emb_planner *pl, int32_t v) { return &pl->g
 static int32_t any_form(emb_planner *pl, int32_t v, bool *image)
 {
     *image = pl->nhwc[v] >= 0 && emb_is_image(type_of(pl, v));
-    return *image ? pl->nhwc[v] : emb_plan_dense(pl, v);
+    return *image ? pl->nhwc[v] : emb_plan_rows(pl, v);
 }
 
-static void bind(emb_planner *pl, int32_t v, int32_t buffer, bool image) { (image ? pl->nhwc : pl->dense)[v] = buffer; }
+static void bind(emb_planner *pl, int32_t v, int32_t buffer, bool image) { (image ? pl->nhwc : pl->rows)[v] = buffer; }
 
 static emb_status plan_pool(emb_planner *pl, const emb_node *n, bool *handled)
 {
@@ -202,7 +219,7 @@ static emb_status plan_reduce_mean(emb_planner *pl, const emb_node *n, bool *han
     if (s == NULL) return no_memory(pl);
     emb_type y = {EMB_F32, 4, {1, x->dims[1], 1, 1}};
     picture(s, x, &y);
-    pl->nhwc[n->out[0]] = pl->dense[n->out[0]] = s->out; /* one row of channels, whatever the rank */
+    pl->nhwc[n->out[0]] = pl->rows[n->out[0]] = s->out; /* one row of channels, whatever the rank */
     return EMB_OK;
 }
 
@@ -218,11 +235,11 @@ static emb_status plan_affine(emb_planner *pl, const emb_node *n, int32_t v, con
     s->oc = s->ic = c;
     s->oh = s->ih = 1;
     s->ow = s->iw = c > 0 ? (uint32_t)(emb_elements(t) / c) : 0;
-    s->weights = aligned_alloc(64, (c * sizeof(float) + EMB_KERNEL_SLACK + 63) / 64 * 64);
-    s->bias = aligned_alloc(64, (c * sizeof(float) + EMB_KERNEL_SLACK + 63) / 64 * 64);
+    float *scales = s->weights = emb_plan_memory(c * sizeof(float));
+    s->bias = emb_plan_memory(c * sizeof(float));
     if (s->weights == NULL || s->bias == NULL) return no_memory(pl);
     for (uint32_t i = 0; i < c; i++) {
-        s->weights[i] = scale != NULL ? scale[i] : 1;
+        scales[i] = scale != NULL ? scale[i] : 1;
         s->bias[i] = shift != NULL ? shift[i] : 0;
     }
     if (scale == NULL && shift == NULL) {
@@ -296,7 +313,7 @@ static emb_status plan_binary(emb_planner *pl, const emb_node *n, bool *handled)
     bool gate = !add && emb_is_image(ta) && emb_is_image(tb) && ta->dims[1] == tb->dims[1] && tb->dims[2] * tb->dims[3] == 1;
     if (!equal && !gate) return EMB_OK;
     bool image = emb_is_image(ta) && (gate || pl->nhwc[a] >= 0 || pl->nhwc[b] >= 0);
-    int32_t in[2] = {image ? emb_plan_nhwc(pl, a) : emb_plan_dense(pl, a), image ? emb_plan_nhwc(pl, b) : emb_plan_dense(pl, b)};
+    int32_t in[2] = {image ? emb_plan_nhwc(pl, a) : emb_plan_rows(pl, a), image ? emb_plan_nhwc(pl, b) : emb_plan_rows(pl, b)};
     emb_step *s = in[0] < 0 || in[1] < 0 ? NULL : new_step(pl, gate ? EMB_STEP_GATE : add ? EMB_STEP_ADD : EMB_STEP_MUL, n, in, 2, ta);
     if (s == NULL) return no_memory(pl);
     s->oc = s->ic = emb_is_image(ta) ? (uint32_t)ta->dims[1] : 1;
@@ -320,7 +337,7 @@ static bool write_in_place(emb_planner *pl, int32_t v, int32_t out, uint32_t cha
 {
     emb_step *maker = NULL;
     size_t names = 0; /* a reshape or a change of layout may have given the same bytes another */
-    for (size_t i = 0; i < pl->g->n_values; i++) names += pl->nhwc[i] == pl->nhwc[v] || pl->dense[i] == pl->nhwc[v];
+    for (size_t i = 0; i < pl->g->n_values; i++) names += pl->nhwc[i] == pl->nhwc[v] || pl->rows[i] == pl->nhwc[v];
     for (size_t i = 0; i < pl->p->n_steps; i++)
         if (pl->p->steps[i].out == pl->nhwc[v]) maker = &pl->p->steps[i];
     if (maker == NULL || names != 1 || pl->g->values[v].uses != 1 || (maker->kind != EMB_STEP_CONV && maker->kind != EMB_STEP_WINOGRAD) ||
@@ -340,7 +357,7 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
     *handled = emb_is_image(y) && (axis == 1 || axis == -3) && n->n_in <= 64;
     for (uint32_t i = 0; *handled && i < n->n_in; i++) *handled = emb_plan_ready(pl, n->in[i]) && emb_is_image(type_of(pl, n->in[i]));
     if (!*handled) return EMB_OK;
-    int32_t in[64], out = emb_plan_buffer(pl, emb_type_bytes(y));
+    int32_t in[64], out = emb_plan_buffer(pl, emb_plan_bytes(pl, y));
     emb_arg *args = calloc(n->n_in, sizeof *args);
     bool ok = args != NULL && out >= 0;
     uint32_t offset = 0, left = 0;
@@ -368,9 +385,14 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
     return EMB_OK;
 }
 
-/* Reshape and its kin change no byte of the dense form. */
+/* Reshape and its kin change no byte of the rows, nor of the dense form. */
 static emb_status plan_rename(emb_planner *pl, const emb_node *n)
 {
+    const emb_type *t = type_of(pl, n->in[0]);
+    if (t->dtype == EMB_F32 && (pl->rows[n->in[0]] >= 0 || (pl->nhwc[n->in[0]] >= 0 && same_bytes(t)))) {
+        pl->rows[n->out[0]] = emb_plan_rows(pl, n->in[0]);
+        return EMB_OK;
+    }
     int32_t b = emb_plan_dense(pl, n->in[0]);
     if (b < 0) return no_memory(pl);
     pl->dense[n->out[0]] = b;
@@ -384,12 +406,12 @@ static bool plan_layout_change(emb_planner *pl, const emb_node *n)
     int64_t perm[4];
     const emb_type *x = type_of(pl, n->in[0]), *y = type_of(pl, n->out[0]);
     if (!emb_is_image(x) || emb_attr_ints(n->proto, "perm", perm, 4) != 4) return false;
-    if (memcmp(perm, to_nchw, sizeof perm) == 0 && pl->dense[n->in[0]] >= 0 && emb_is_image(y)) {
-        pl->nhwc[n->out[0]] = pl->dense[n->in[0]];
+    if (memcmp(perm, to_nchw, sizeof perm) == 0 && (pl->rows[n->in[0]] >= 0 || pl->dense[n->in[0]] >= 0) && emb_is_image(y)) {
+        pl->nhwc[n->out[0]] = emb_plan_rows(pl, n->in[0]);
         return true;
     }
     if (memcmp(perm, to_nhwc, sizeof perm) == 0 && pl->nhwc[n->in[0]] >= 0) {
-        pl->dense[n->out[0]] = pl->nhwc[n->in[0]];
+        pl->rows[n->out[0]] = pl->nhwc[n->in[0]];
         return true;
     }
     return false;
@@ -469,16 +491,17 @@ static emb_status bind_input(emb_planner *pl)
     p->in_h = (uint32_t)t->dims[nchw ? 2 : 1];
     p->in_w = (uint32_t)t->dims[nchw ? 3 : 2];
     if ((p->input = emb_plan_buffer(pl, emb_type_bytes(t))) < 0) return no_memory(pl);
-    p->input_nhwc = true; /* both are written channels-last: [1, H, W, 3] is that in its dense form */
-    (nchw ? pl->nhwc : pl->dense)[g->inputs[0]] = p->input;
-    return EMB_OK;
+    /* Both are written channels-last: [1, H, W, 3] is that in its dense form. */
+    if (nhwc) pl->dense[g->inputs[0]] = p->input;
+    else pl->nhwc[g->inputs[0]] = p->k->type == EMB_F32 ? p->input : convert(pl, EMB_STEP_NARROW, p->input, t);
+    return nchw && pl->nhwc[g->inputs[0]] < 0 ? no_memory(pl) : EMB_OK;
 }
 
 static emb_status build(emb_planner *pl)
 {
     const emb_graph *g = pl->g;
     emb_plan *p = pl->p;
-    for (size_t i = 0; i < g->n_values; i++) pl->nhwc[i] = pl->dense[i] = pl->consumer[i] = -1;
+    for (size_t i = 0; i < g->n_values; i++) pl->nhwc[i] = pl->rows[i] = pl->dense[i] = pl->consumer[i] = -1;
     for (size_t i = 0; i < g->n_nodes; i++)
         for (uint32_t k = 0; !g->nodes[i].folded && k < g->nodes[i].n_in; k++)
             if (g->nodes[i].in[k] >= 0) pl->consumer[g->nodes[i].in[k]] = (int32_t)i;
@@ -504,29 +527,31 @@ static emb_status build(emb_planner *pl)
         if (need > p->pointers) p->pointers = need;
     }
     p->row = (uint32_t)row;
-    p->zeros = calloc(row + 64, sizeof(float));
+    p->zeros = calloc(row + 64, sizeof(float)); /* zeros of any type */
     emb_plan_chains(p);
     return p->zeros == NULL ? no_memory(pl) : emb_plan_layout(pl);
 }
 
-emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err)
+emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err)
 {
     emb_plan *p = calloc(1, sizeof *p);
     emb_planner pl = {.g = g, .p = p, .err = err};
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
+    pl.rows = k->type == EMB_F32 ? pl.dense : malloc((g->n_values + 1) * sizeof *pl.rows);
     pl.consumer = malloc((g->n_values + 1) * sizeof *pl.consumer);
     pl.done = calloc(g->n_nodes + 1, sizeof *pl.done);
     emb_status st;
-    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.consumer == NULL || pl.done == NULL) {
+    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.rows == NULL || pl.consumer == NULL || pl.done == NULL) {
         st = emb_fail(err, EMB_ENOMEM, "%s: no memory to plan", g->file);
     } else {
-        p->k = emb_kernels_get();
+        p->k = k;
         p->graph = g;
         p->input = p->output = -1;
         st = build(&pl);
     }
     free(pl.nhwc);
+    if (pl.rows != pl.dense) free(pl.rows);
     free(pl.dense);
     free(pl.consumer);
     free(pl.done);

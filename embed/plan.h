@@ -1,7 +1,8 @@
 /* plan.h: a graph made ready to run: steps, packed weights and one arena, all chosen once at load.
  *
- * A value of shape [1, C, H, W] lives as NHWC wherever kernels make or take it, and densely (NCHW) where the general
- * executor does; a conversion step is inserted when one form is asked for and only the other exists. */
+ * A value lives in up to three forms. Kernels make and take the type of their table: a picture [1, C, H, W] as NHWC, everything
+ * else as rows of its last dimension. The general executor makes and takes dense float32 (NCHW). A conversion step is inserted
+ * when a form is asked for that does not exist; where the table's type is float32, rows and dense are one. */
 #ifndef LK_PLAN_H
 #define LK_PLAN_H
 
@@ -21,8 +22,10 @@ typedef enum {
     EMB_STEP_GATE,      /* x[p][c] * s[c], squeeze and excite */
     EMB_STEP_ACT,
     EMB_STEP_CONCAT,    /* channels */
-    EMB_STEP_TO_NCHW,
+    EMB_STEP_TO_NCHW,   /* NHWC of the table's type to dense float32 */
     EMB_STEP_TO_NHWC,
+    EMB_STEP_WIDEN,     /* rows of the table's type to dense float32 */
+    EMB_STEP_NARROW,
     EMB_STEP_GENERAL,   /* the operator's own run(), dense */
 } emb_step_kind;
 
@@ -36,10 +39,10 @@ typedef struct {
     emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
     int32_t *out_bufs;
     uint32_t ih, iw, ic, oh, ow, oc; /* NHWC; rows without picture are oh = 1, ow = rows */
-    uint32_t y_pixel, y_offset; /* floats from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
+    uint32_t y_pixel, y_offset; /* elements from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
     int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
-    bool merged;            /* taps of a row are one run of kw * ic floats over a padded copy */
+    bool merged;            /* taps of a row are one run of kw * ic elements over a padded copy */
     bool dense;             /* CONV: pixel p of the result is made of pixel p of the picture */
     uint32_t chain, strip;  /* steps that run together from this one on, 1 = alone; rows that this one makes at a time */
     uint32_t block;         /* CONV: pixels, WINOGRAD: tiles that are worked on together, for each panel of weights */
@@ -47,7 +50,8 @@ typedef struct {
     float lo, hi;
     emb_act act;
     float act_a, act_b;
-    float *weights, *bias;  /* packed, owned; AFFINE: scale and shift */
+    void *weights;          /* packed, of the table's type, owned; AFFINE: float scales */
+    float *bias;            /* packed, owned; AFFINE: shifts */
     uint64_t macs;
 } emb_step;
 
@@ -64,21 +68,21 @@ typedef struct {
     emb_buffer *buffers;
     size_t n_buffers, cap_buffers;
     size_t arena_bytes, pointers; /* what a workspace needs */
-    float *zeros;                 /* a row of them, what padding points to */
+    size_t sums_offset;           /* in the arena: partial sums of a block of tiles */
+    void *zeros;                  /* a row of them, what padding points to */
     uint32_t row;                 /* its length */
-    int32_t input, output;        /* buffers */
-    bool input_nhwc;
+    int32_t input, output;        /* buffers, float32; the picture comes with its channels last */
     uint32_t in_w, in_h, dim;
     uint64_t macs;
 } emb_plan;
 
-/* The graph must outlive the plan. */
-EMB_CHECK emb_status emb_plan_new(const emb_graph *g, emb_plan **out, emb_error *err);
+/* The graph must outlive the plan. k: the table to plan for. */
+EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err);
 void emb_plan_free(emb_plan *p);
 bool emb_plan_needs(const void *data, const void *plan); /* a step reads this constant of the graph in every run */
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
  * that are added to. */
-EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err);
+EMB_CHECK emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err);
 const char *emb_step_name(emb_step_kind k);
 
 /* ---- between the planning files ------------------------------------------------------------------- */
@@ -87,7 +91,7 @@ typedef struct {
     const emb_graph *g;
     emb_plan *p;
     emb_error *err;
-    int32_t *nhwc, *dense; /* value -> buffer, -1 */
+    int32_t *nhwc, *rows, *dense; /* value -> buffer, -1; float32 tables: rows is dense */
     int32_t *consumer;     /* value -> last node that takes it, -1 */
     bool *done;            /* node is part of an earlier step */
     float *draft;          /* weights while they are scaled, before they are packed: grows, and is used again */
@@ -96,9 +100,11 @@ typedef struct {
 
 emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n); /* NULL = no memory */
 int32_t emb_plan_buffer(emb_planner *pl, size_t bytes);                         /* -1 = no memory */
+size_t emb_plan_bytes(const emb_planner *pl, const emb_type *t);                /* of a value in the table's type */
 bool emb_is_image(const emb_type *t);                                           /* float [1, C, H, W] */
 /* The value in the form asked for, converting when needed; -1 = no memory. */
 int32_t emb_plan_nhwc(emb_planner *pl, int32_t v);
+int32_t emb_plan_rows(emb_planner *pl, int32_t v);
 int32_t emb_plan_dense(emb_planner *pl, int32_t v);
 bool emb_plan_ready(const emb_planner *pl, int32_t v); /* computed by an earlier step */
 const emb_node *emb_plan_only_consumer(const emb_planner *pl, int32_t v);
@@ -111,13 +117,16 @@ EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *han
 /* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? */
 bool emb_winograd_pays(const emb_step *s);
 /* Sets block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][nr]. NULL = no memory. */
-float *emb_winograd_pack(emb_step *s, const float *w, uint32_t nr, size_t *scratch_bytes);
-/* Floats between two of the 36 planes of `channels` for a block of tiles. */
+void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes);
+/* Elements between two of the 36 planes of `channels` for a block of tiles. */
 size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
-#define EMB_CHAIN_MAX 16
+#define EMB_CHAIN_MAX   16
+#define EMB_BLOCK_TILES 16 /* that a block of pixels has at most */
 void emb_plan_chains(emb_plan *p); /* finds them; before buffers get their places */
 EMB_CHECK emb_status emb_plan_layout(emb_planner *pl); /* offsets of all buffers, arena_bytes; when all steps are there */
-float *emb_plan_floats(size_t n); /* 64-aligned, with EMB_KERNEL_SLACK behind; free() */
+void *emb_plan_memory(size_t bytes); /* 64-aligned, with EMB_KERNEL_SLACK behind; free() */
+/* Packs one panel: rows of k channels, each with nr floats, become [ceil(k / group)][nr][group] of the table's type. */
+void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to);
 EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);
 
 #endif

@@ -52,5 +52,7 @@ emb_status emb_plan_layout(emb_planner *pl)
         if (b->offset + b->bytes > p->arena_bytes) p->arena_bytes = b->offset + b->bytes;
     }
     free(order);
+    p->sums_offset = p->arena_bytes;
+    p->arena_bytes += (size_t)EMB_BLOCK_TILES * p->k->mr * p->k->nr * sizeof(float) + EMB_KERNEL_SLACK;
     return EMB_OK;
 }

@@ -1,6 +1,6 @@
 /* plan_conv.c: convolutions and products by constants: what follows them is taken in (batch norm, constants by channel,
  * a residual, an activation), then the weights are packed for the kernels' tile. */
-#include "plan.h"
+#include "run.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -105,83 +105,108 @@ static bool take_next(emb_planner *pl, draft *d, float *tmp)
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
 /* Weights are read from end to end in every run: large pages spare the address translation most of its misses. */
-float *emb_plan_floats(size_t n)
+void *emb_plan_memory(size_t n)
 {
     enum { LARGE = 2 << 20 };
-    size_t bytes = n * sizeof(float) + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
-    float *p = aligned_alloc(align, (bytes + align - 1) / align * align);
+    size_t bytes = n + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
+    void *p = aligned_alloc(align, (bytes + align - 1) / align * align);
 #ifdef MADV_HUGEPAGE
     if (p != NULL && align == LARGE) (void)madvise(p, (bytes + align - 1) / align * align, MADV_HUGEPAGE);
 #endif
     return p;
 }
 
-/* [group][panel][tap][k][nr] and biases to match; a merged convolution has kh taps of kw * ic. */
-static bool pack(draft *d, uint32_t nr)
+void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to)
+{
+    uint32_t group = t->group, nr = t->nr;
+    float row[EMB_MAX_NR * EMB_MAX_GROUP];
+    char *out = to;
+    for (uint32_t x = 0; x < k; x += group, out += nr * group * t->bytes) {
+        for (uint32_t j = 0; j < nr; j++)
+            for (uint32_t i = 0; i < group; i++) row[j * group + i] = x + i < k ? from[(size_t)(x + i) * nr + j] : 0;
+        t->narrow(row, nr * group, out);
+    }
+}
+
+/* [group][panel][tap][rows of a panel] and biases to match; a merged convolution has kh taps of kw * ic. */
+static bool pack(draft *d, const emb_kernels *k)
 {
     emb_step *s = &d->step;
-    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups;
-    uint32_t panels = (oc + nr - 1) / nr, taps = (uint32_t)(s->w.kh * s->w.kw);
-    size_t panel = (size_t)taps * ic * nr;
-    s->weights = emb_plan_floats(panel * panels * groups);
-    s->bias = emb_plan_floats((size_t)nr * panels * groups);
-    if (s->weights == NULL || s->bias == NULL) return false;
+    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = k->nr, all = (uint32_t)(s->w.kh * s->w.kw);
+    uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
+    size_t part = emb_panel_bytes(k, 1, run), biases = (size_t)nr * panels * groups;
+    bool plain = k->type == EMB_F32 && k->group == 1;
+    char *to = s->weights = emb_plan_memory(part * taps * panels * groups);
+    float *rows = plain ? NULL : malloc((size_t)run * nr * sizeof *rows);
+    s->bias = emb_plan_memory(biases * sizeof(float));
+    if (to == NULL || s->bias == NULL || (!plain && rows == NULL)) {
+        free(rows);
+        return false;
+    }
     for (uint32_t g = 0; g < groups; g++)
         for (uint32_t p = 0; p < panels; p++) {
-            float *to = s->weights + panel * (g * panels + p), *bias = s->bias + (size_t)nr * (g * panels + p);
-            for (uint32_t j = 0; j < nr; j++) {
-                uint32_t o = p * nr + j;
-                bias[j] = o < oc ? d->b[g * oc + o] : 0;
-                const float *w = d->w + (size_t)(g * oc + o) * d->per_channel; /* [ic][kh * kw] */
-                for (uint32_t t = 0; t < taps; t++)
-                    for (uint32_t x = 0; x < ic; x++) /* tap-major, channels inside: also the order of merged rows */
-                        to[((size_t)t * ic + x) * nr + j] = o < oc ? w[(size_t)x * taps + t] : 0;
+            uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr;
+            for (uint32_t j = 0; j < nr; j++) s->bias[(size_t)(g * panels + p) * nr + j] = j < n ? d->b[first + j] : 0;
+            for (uint32_t t = 0; t < taps; t++, to += part) {
+                float *at = plain ? (float *)(void *)to : rows;
+                for (uint32_t i = 0; i < merged; i++)
+                    for (uint32_t x = 0; x < ic; x++, at += nr) /* tap-major, channels inside: also the order of merged rows */
+                        for (uint32_t j = 0; j < nr; j++)
+                            at[j] = j < n ? d->w[(size_t)(first + j) * d->per_channel + (size_t)x * all + t * merged + i] : 0;
+                if (!plain) emb_plan_pack_panel(k, rows, run, to);
             }
         }
+    free(rows);
     return true;
 }
 
-static bool pack_depthwise(draft *d)
+static bool pack_depthwise(draft *d, const emb_kernels *k)
 {
     emb_step *s = &d->step;
     uint32_t taps = (uint32_t)(s->w.kh * s->w.kw);
-    s->weights = emb_plan_floats((size_t)taps * s->oc);
-    s->bias = emb_plan_floats(s->oc);
-    if (s->weights == NULL || s->bias == NULL) return false;
-    for (uint32_t c = 0; c < s->oc; c++) {
+    size_t n = (size_t)taps * s->oc;
+    s->weights = emb_plan_memory(n * k->bytes);
+    s->bias = emb_plan_memory(s->oc * sizeof(float));
+    float *w = malloc(n * sizeof *w);
+    bool ok = s->weights != NULL && s->bias != NULL && w != NULL;
+    for (uint32_t c = 0; ok && c < s->oc; c++) {
         s->bias[c] = d->b[c];
-        for (uint32_t t = 0; t < taps; t++) s->weights[(size_t)t * s->oc + c] = d->w[(size_t)c * taps + t];
+        for (uint32_t t = 0; t < taps; t++) w[(size_t)t * s->oc + c] = d->w[(size_t)c * taps + t];
     }
-    return true;
+    if (ok) k->narrow(w, n, s->weights);
+    free(w);
+    return ok;
 }
 
-static bool pack_winograd(draft *d, uint32_t nr, size_t *scratch_bytes)
+static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 {
-    d->step.weights = emb_winograd_pack(&d->step, d->w, nr, scratch_bytes);
-    d->step.bias = emb_plan_floats(d->step.oc);
+    d->step.weights = emb_winograd_pack(&d->step, d->w, k, scratch_bytes);
+    d->step.bias = emb_plan_memory(d->step.oc * sizeof(float));
     if (d->step.weights == NULL || d->step.bias == NULL) return false;
     memcpy(d->step.bias, d->b, d->step.oc * sizeof(float));
     return true;
 }
 
-/* Blocks of at most 16 tiles, evenly: their rows and results stay in the second cache. Of a panel, 24 KiB at a time stay in
+/* Blocks of at most EMB_BLOCK_TILES, evenly: their rows and results stay in the second cache. Of a panel, 24 KiB at a time stay in
  * the first while all tiles of the block use them; a single tile would only pay for the interruptions. */
 static void block(emb_step *s, const emb_kernels *k)
 {
-    uint32_t pixels = s->oh * s->ow, blocks = (pixels + 16 * k->mr - 1) / (16 * k->mr);
+    uint32_t pixels = s->oh * s->ow, most = EMB_BLOCK_TILES * k->mr, blocks = (pixels + most - 1) / most;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), run = s->ic / (uint32_t)s->w.group;
     if (s->merged) run *= (uint32_t)s->w.kw;
     s->block = (pixels + blocks - 1) / blocks;
     s->part_taps = taps;
     s->part_k = run;
-    uint32_t rows = 24 * 1024 / (k->nr * (uint32_t)sizeof(float));
-    if (s->block <= k->mr || (size_t)taps * run <= rows + rows / 2) return;
+    uint32_t rows = 24 * 1024 / (k->nr * k->bytes);
+    bool brief = k->longest > 0 && (size_t)taps * run > k->longest;
+    if (brief && rows > k->longest) rows = k->longest;
+    else if (!brief && (s->block <= k->mr || (size_t)taps * run <= rows + rows / 2)) return;
     if (run >= rows) {
         uint32_t parts = (run + rows - 1) / rows;
         s->part_taps = 1;
-        s->part_k = (run + parts - 1) / parts;
+        s->part_k = ((run + parts - 1) / parts + k->group - 1) / k->group * k->group;
     } else {
-        uint32_t most = rows / run, parts = (taps + most - 1) / most;
+        uint32_t most_taps = rows / run, parts = (taps + most_taps - 1) / most_taps;
         s->part_taps = (taps + parts - 1) / parts;
     }
 }
@@ -210,20 +235,20 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     const emb_window *v = &s->w;
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
-    if (s->kind == EMB_STEP_CONV) block(s, pl->p->k);
-    size_t scratch = 0, panels = (s->oc + pl->p->k->nr - 1) / pl->p->k->nr;
+    const emb_kernels *k = pl->p->k;
+    if (s->kind == EMB_STEP_CONV) block(s, k);
+    size_t scratch = 0, panels = (s->oc + k->nr - 1) / k->nr;
     if (image) in = take_gate(pl, s, in, n->in[0]);
-    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d)
-              : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, pl->p->k->nr, &scratch) : pack(d, pl->p->k->nr);
-    int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_dense(pl, d->residual);
+    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
+    int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_rows(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
     if (ok && s->merged) {
         size_t h = (size_t)(s->ih + s->w.top + s->w.bottom), w = (size_t)(s->iw + s->w.left + s->w.right);
-        scratch = (h * w * s->ic + (size_t)s->w.kw * s->ic) * sizeof(float);
+        scratch = (h * w * s->ic + (size_t)s->w.kw * s->ic) * k->bytes;
     }
-    if (s->gate >= 0) scratch = panels * pl->p->k->nr * s->ic * sizeof(float);
+    if (s->gate >= 0) scratch = panels * emb_panel_bytes(k, 1, s->ic);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
-    int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * sizeof(float)) : -1;
+    int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * k->bytes) : -1;
     emb_step *step = out >= 0 ? emb_plan_step(pl, s->kind, n) : NULL;
     int32_t *ins = step != NULL ? malloc(sizeof *ins) : NULL;
     char *fused = ins != NULL ? strdup(d->fused) : NULL;
@@ -242,7 +267,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->out = out;
     s->residual = residual;
     *step = *s;
-    (image ? pl->nhwc : pl->dense)[d->out] = out;
+    (image ? pl->nhwc : pl->rows)[d->out] = out;
     return EMB_OK;
 }
 
@@ -253,7 +278,7 @@ static emb_status finish(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     if (tmp == NULL) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
     while (take_next(pl, d, tmp)) {}
     free(tmp);
-    int32_t in = image ? emb_plan_nhwc(pl, in_value) : emb_plan_dense(pl, in_value);
+    int32_t in = image ? emb_plan_nhwc(pl, in_value) : emb_plan_rows(pl, in_value);
     if (in < 0) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
     return commit(pl, n, d, in, image);
 }
@@ -285,7 +310,7 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     s->oc = (uint32_t)y->type.dims[1], s->oh = (uint32_t)y->type.dims[2], s->ow = (uint32_t)y->type.dims[3];
     s->kind = s->w.group == s->ic && s->oc == s->ic && s->ic > 1 ? EMB_STEP_DEPTHWISE : EMB_STEP_CONV;
     s->merged = s->kind == EMB_STEP_CONV && s->w.group == 1 && s->w.dw == 1 && s->w.kw > 1 && s->ic <= 8;
-    if (emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
+    if (pl->p->k->type == EMB_F32 && emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
     d.w = draft_weights(pl, (size_t)s->oc * d.per_channel);

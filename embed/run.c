@@ -14,26 +14,36 @@ void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r)
 /* What the makers of the parts have not written in place themselves. */
 static void run_concat(const emb_walk *w, const emb_step *s)
 {
-    size_t pixels = (size_t)s->oh * s->ow, offset = 0;
-    float *y = emb_at(w, s->out);
+    size_t pixels = (size_t)s->oh * s->ow, offset = 0, row = s->oc * w->bytes;
+    char *y = emb_at(w, s->out);
     for (int32_t i = 0; i < s->n_in; i++) {
-        size_t c = (size_t)s->args[i].type.dims[1];
-        const float *x = s->in[i] >= 0 ? emb_at(w, s->in[i]) : NULL;
-        for (size_t p = 0; x != NULL && p < pixels; p++) memcpy(y + p * s->oc + offset, x + p * c, c * sizeof *y);
+        size_t c = (size_t)s->args[i].type.dims[1] * w->bytes;
+        const char *x = s->in[i] >= 0 ? emb_at(w, s->in[i]) : NULL;
+        for (size_t p = 0; x != NULL && p < pixels; p++) memcpy(y + p * row + offset, x + p * c, c);
         offset += c;
     }
 }
 
+/* A few channels of all pixels at a time, brought to float32 or from it in passing. */
 static void run_transpose(const emb_walk *w, const emb_step *s, bool to_nchw)
 {
+    enum { SOME = 64 };
+    float some[SOME];
     size_t pixels = (size_t)s->ih * s->iw, c = s->ic;
-    const float *x = emb_at(w, s->in[0]);
-    float *y = emb_at(w, s->out);
-    for (size_t p = 0; p < pixels; p++)
-        for (size_t k = 0; k < c; k++) {
-            if (to_nchw) y[k * pixels + p] = x[p * c + k];
-            else y[p * c + k] = x[k * pixels + p];
+    const emb_kernels *k = w->p->k;
+    for (size_t c0 = 0; c0 < c; c0 += SOME) {
+        size_t n = c - c0 < SOME ? c - c0 : SOME;
+        float *dense = (float *)emb_at(w, to_nchw ? s->out : s->in[0]) + c0 * pixels;
+        char *nhwc = emb_behind(w, emb_at(w, to_nchw ? s->in[0] : s->out), c0);
+        for (size_t p = 0; p < pixels; p++, nhwc += c * w->bytes) {
+            if (to_nchw) k->widen(nhwc, n, some);
+            for (size_t i = 0; i < n; i++) {
+                if (to_nchw) dense[i * pixels + p] = some[i];
+                else some[i] = dense[i * pixels + p];
+            }
+            if (!to_nchw) k->narrow(some, n, nhwc);
         }
+    }
 }
 
 static emb_status run_general(const emb_walk *w, const emb_step *s, emb_error *err)
@@ -67,19 +77,21 @@ static emb_status run_step(const emb_walk *w, const emb_step *s, emb_error *err)
     case EMB_STEP_ADD: k->add(emb_at(w, s->in[0]), emb_at(w, s->in[1]), n, emb_at(w, s->out), s->lo, s->hi); break;
     case EMB_STEP_MUL: k->mul(emb_at(w, s->in[0]), emb_at(w, s->in[1]), n, emb_at(w, s->out)); break;
     case EMB_STEP_GATE:
-        k->affine(emb_at(w, s->in[0]), s->ow, s->oc, emb_at(w, s->in[1]), NULL, emb_at(w, s->out), s->lo, s->hi);
+        k->gate(emb_at(w, s->in[0]), s->ow, s->oc, emb_at(w, s->in[1]), emb_at(w, s->out));
         break;
     case EMB_STEP_AFFINE:
         k->affine(emb_at(w, s->in[0]), s->ow, s->oc, s->weights, s->bias, emb_at(w, s->out), s->lo, s->hi);
         if (s->act != EMB_ACT_NONE) k->act(emb_at(w, s->out), n, s->act, s->act_a, s->act_b);
         break;
     case EMB_STEP_ACT:
-        memcpy(emb_at(w, s->out), emb_at(w, s->in[0]), n * sizeof(float));
+        memcpy(emb_at(w, s->out), emb_at(w, s->in[0]), n * w->bytes);
         k->act(emb_at(w, s->out), n, s->act, s->act_a, s->act_b);
         break;
     case EMB_STEP_CONCAT: run_concat(w, s); break;
     case EMB_STEP_TO_NCHW: run_transpose(w, s, true); break;
     case EMB_STEP_TO_NHWC: run_transpose(w, s, false); break;
+    case EMB_STEP_WIDEN: k->widen(emb_at(w, s->in[0]), n, emb_at(w, s->out)); break;
+    case EMB_STEP_NARROW: k->narrow(emb_at(w, s->in[0]), n, emb_at(w, s->out)); break;
     case EMB_STEP_GENERAL: return run_general(w, s, err);
     }
     return EMB_OK;
@@ -92,9 +104,9 @@ double emb_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-emb_status emb_plan_run(const emb_plan *p, char *arena, const float **pointers, double *timings, emb_error *err)
+emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err)
 {
-    emb_walk w = {p, arena, pointers};
+    emb_walk w = {p, arena, pointers, p->k->bytes};
     for (size_t i = 0; i < p->n_steps; i++) {
         if (p->steps[i].chain > 1) {
             emb_run_chain(&w, &p->steps[i], timings != NULL ? timings + i : NULL);

@@ -7,27 +7,35 @@
 typedef struct {
     const emb_plan *p;
     char *arena;
-    const float **ptr;
+    const void **ptr;
+    size_t bytes; /* of one element of the table's type */
 } emb_walk;
 
-static inline float *emb_at(const emb_walk *w, int32_t buffer) { return (float *)(void *)(w->arena + w->p->buffers[buffer].offset); }
+static inline void *emb_at(const emb_walk *w, int32_t buffer) { return w->arena + w->p->buffers[buffer].offset; }
+/* `elements` behind p. */
+static inline void *emb_behind(const emb_walk *w, const void *p, size_t elements) { return (char *)(uintptr_t)p + elements * w->bytes; }
 
 /* The rows of a result that are wanted, and where they and the picture lie. */
 typedef struct {
-    const float *x;        /* row x_first of the picture and those behind it, as many as the window touches */
-    const float *residual; /* row oy0, or NULL */
-    float *y;              /* row oy0 */
+    const void *x;        /* row x_first of the picture and those behind it, as many as the window touches */
+    const void *residual; /* row oy0, or NULL */
+    void *y;              /* row oy0 */
     uint32_t x_first, oy0, oy1;
 } emb_rows;
 
 static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
 {
-    return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_at(w, s->out) + s->y_offset, 0, 0, s->oh};
+    return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_behind(w, emb_at(w, s->out), s->y_offset), 0, 0, s->oh};
 }
 
 /* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a and next set; ptr: pointers as made for tiles
  * of those sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the weights that follow. */
-void emb_run_tiles(const emb_walk *w, const emb_tile *first, const float **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
+void emb_run_tiles(const emb_walk *w, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
+/* Bytes of a panel of taps * k channels. */
+static inline size_t emb_panel_bytes(const emb_kernels *k, size_t taps, uint32_t channels)
+{
+    return taps * ((channels + k->group - 1) / k->group) * k->group * k->nr * k->bytes;
+}
 double emb_now(void); /* seconds */
 
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */

@@ -4,54 +4,56 @@
 
 #include <string.h>
 
-/* The picture with its padding, so that the taps of a row are one run of floats. */
+/* The picture with its padding, so that the taps of a row are one run of elements. */
 static void pad_input(const emb_walk *w, const emb_step *s)
 {
-    size_t pw = (size_t)(s->iw + s->w.left + s->w.right), row = pw * s->ic;
-    float *to = emb_at(w, s->scratch);
-    const float *x = emb_at(w, s->in[0]);
-    memset(to, 0, (size_t)s->w.top * row * sizeof *to);
-    float *line = to + (size_t)s->w.top * row;
-    for (uint32_t y = 0; y < s->ih; y++, line += row) {
-        size_t left = (size_t)s->w.left * s->ic, mid = (size_t)s->iw * s->ic;
-        memset(line, 0, left * sizeof *to);
-        memcpy(line + left, x + (size_t)y * mid, mid * sizeof *to);
-        memset(line + left + mid, 0, (row - left - mid) * sizeof *to);
+    size_t pixel = s->ic * w->bytes, row = (size_t)(s->iw + s->w.left + s->w.right) * pixel;
+    size_t left = (size_t)s->w.left * pixel, mid = (size_t)s->iw * pixel;
+    char *line = emb_at(w, s->scratch);
+    const char *x = emb_at(w, s->in[0]);
+    memset(line, 0, (size_t)s->w.top * row);
+    line += (size_t)s->w.top * row;
+    for (uint32_t y = 0; y < s->ih; y++, line += row, x += mid) {
+        memset(line, 0, left);
+        memcpy(line + left, x, mid);
+        memset(line + left + mid, 0, row - left - mid);
     }
-    memset(line, 0, ((size_t)s->w.bottom * row + (size_t)s->w.kw * s->ic) * sizeof *to);
+    memset(line, 0, (size_t)s->w.bottom * row + (size_t)s->w.kw * pixel);
 }
 
 /* Pointers of one output pixel, m apart: ptr[tap * m]. Taps outside the picture point to zeros. */
-static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, int64_t y0, int64_t x0, uint32_t m, const float **ptr)
+static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, int64_t y0, int64_t x0, uint32_t m, const void **ptr)
 {
     for (int64_t ky = 0; ky < s->w.kh; ky++)
         for (int64_t kx = 0; kx < s->w.kw; kx++, ptr += m) {
             int64_t yy = y0 + ky * s->w.dh, xx = x0 + kx * s->w.dw;
             bool in = yy >= 0 && yy < s->ih && xx >= 0 && xx < s->iw;
-            *ptr = in ? r->x + ((yy - r->x_first) * s->iw + xx) * s->ic + c : w->p->zeros;
+            *ptr = in ? emb_behind(w, r->x, (size_t)((yy - r->x_first) * s->iw + xx) * s->ic + c) : w->p->zeros;
         }
 }
 
 /* Pointers of m output pixels from `pixel` on, to channel c of the picture: ptr[tap][m]. */
-static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t m, const float **ptr)
+static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t m, const void **ptr)
 {
     const emb_window *v = &s->w;
     int64_t kh = v->kh, kw = s->merged ? 1 : v->kw, reach_y = (kh - 1) * v->dh, reach_x = (kw - 1) * v->dw;
     int64_t iw = s->merged ? s->iw + v->left + v->right : s->iw, top = s->merged ? 0 : v->top, left = s->merged ? 0 : v->left;
-    ptrdiff_t tap = (ptrdiff_t)(v->dw * s->ic), row = (ptrdiff_t)(v->dh * iw * s->ic);
+    size_t step = s->ic * w->bytes, tap = (size_t)v->dw * step, row = (size_t)(v->dh * iw) * step;
     uint32_t oy = pixel / s->ow, ox = pixel % s->ow;
     if (s->dense) {
-        const float *x = r->x + ((int64_t)pixel - (int64_t)r->x_first * s->iw) * s->ic + c;
-        for (uint32_t i = 0; i < m; i++) ptr[i] = x + (size_t)i * s->ic;
+        const char *x = emb_behind(w, r->x, ((size_t)pixel - (size_t)r->x_first * s->iw) * s->ic + c);
+        for (uint32_t i = 0; i < m; i++, x += step) ptr[i] = x;
         return;
     }
     for (uint32_t i = 0; i < m; i++) {
         int64_t y0 = oy * v->sh - top, x0 = ox * v->sw - left;
         if (s->merged || (y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih && x0 + reach_x < iw)) {
-            const float *line = r->x + ((y0 - r->x_first) * iw + x0) * s->ic + c;
-            const float **to = ptr + i;
-            for (int64_t ky = 0; ky < kh; ky++, line += row)
-                for (int64_t kx = 0; kx < kw; kx++, to += m) *to = line + kx * tap;
+            const char *line = emb_behind(w, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c);
+            const void **to = ptr + i;
+            for (int64_t ky = 0; ky < kh; ky++, line += row) {
+                const char *x = line;
+                for (int64_t kx = 0; kx < kw; kx++, to += m, x += tap) *to = x;
+            }
         } else {
             edge_pointers(w, s, r, c, y0, x0, m, ptr + i);
         }
@@ -59,33 +61,35 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     }
 }
 
-void emb_run_tiles(const emb_walk *w, const emb_tile *first, const float **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
+void emb_run_tiles(const emb_walk *w, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
 {
     emb_tile t = *first;
-    size_t steps = (size_t)t.taps * t.k;
-    t.next = (const char *)(t.b + steps * w->p->k->nr);
-    t.next_step = w->p->k->nr * (uint32_t)sizeof *t.b / tiles;
+    const emb_kernels *k = w->p->k;
+    size_t panel = emb_panel_bytes(k, t.taps, t.k), row = k->nr * k->group * w->bytes;
+    t.next = (const char *)t.b + panel;
+    t.next_step = (uint32_t)row / tiles;
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
         m = n / tiles + (i < n % tiles);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
-        t.c = first->c + pixel * t.ldc;
-        t.residual = first->residual != NULL ? first->residual + pixel * t.ldc : NULL;
-        w->p->k->tile(&t, m);
-        t.next += steps * t.next_step;
+        t.c = emb_behind(w, first->c, pixel * t.ldc);
+        t.residual = first->residual != NULL ? emb_behind(w, first->residual, pixel * t.ldc) : NULL;
+        t.sum = first->sum + pixel * t.lds;
+        k->tile(&t, m);
+        t.next += panel / row * t.next_step;
     }
 }
 
 /* One panel of weights over a block: part after part of the sum. */
 static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t run)
 {
-    const float *b = t->b;
+    const char *b = t->b;
     for (uint32_t tap = 0; tap < taps; tap += s->part_taps) {
         t->taps = taps - tap < s->part_taps ? taps - tap : s->part_taps;
         for (uint32_t x = 0; x < run; x += s->part_k) {
             t->k = run - x < s->part_k ? run - x : s->part_k;
             t->x0 = x;
             t->b = b;
-            b += (size_t)t->taps * t->k * w->p->k->nr;
+            b += emb_panel_bytes(w->p->k, t->taps, t->k);
             t->resume = tap > 0 || x > 0;
             t->more = tap + t->taps < taps || x + t->k < run;
             emb_run_tiles(w, t, w->ptr, n, tiles, taps, tap);
@@ -96,12 +100,11 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
 /* The weights, each row of channels times its factor. */
 static void gate_weights(const emb_walk *w, const emb_step *s)
 {
-    const float *from = s->weights, *gate = emb_at(w, s->gate);
-    float *to = emb_at(w, s->scratch);
-    uint32_t nr = w->p->k->nr, panels = (s->oc + nr - 1) / nr;
-    for (uint32_t q = 0; q < panels; q++)
-        for (uint32_t x = 0; x < s->ic; x++, from += nr, to += nr)
-            for (uint32_t j = 0; j < nr; j++) to[j] = from[j] * gate[x];
+    const emb_kernels *k = w->p->k;
+    size_t panel = emb_panel_bytes(k, 1, s->ic);
+    const char *from = s->weights;
+    char *to = emb_at(w, s->scratch);
+    for (uint32_t o = 0; o < s->oc; o += k->nr, from += panel, to += panel) k->gate_panel(from, emb_at(w, s->gate), s->ic, to);
 }
 
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
@@ -110,18 +113,20 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = k->mr, nr = k->nr;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
     uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
-    size_t panel = (size_t)taps * run * nr;
+    size_t panel = emb_panel_bytes(k, taps, run);
     emb_rows rows = *r;
     if (s->merged) {
         if (r->oy0 == 0) pad_input(w, s);
         rows.x = emb_at(w, s->scratch);
         rows.x_first = 0;
     }
-    const float *weights = s->gate >= 0 ? emb_at(w, s->scratch) : s->weights;
+    const char *weights = s->gate >= 0 ? emb_at(w, s->scratch) : s->weights;
     if (s->gate >= 0 && r->oy0 == 0) gate_weights(w, s);
+    bool in_tile = s->act == EMB_ACT_HSWISH;
     for (uint32_t p0 = first; p0 < end; p0 += s->block) {
         uint32_t n = end - p0 < s->block ? end - p0 : s->block, tiles = (n + mr - 1) / mr;
-        float *y = r->y + (size_t)(p0 - first) * s->y_pixel;
+        size_t before = (size_t)(p0 - first);
+        void *y = emb_behind(w, r->y, before * s->y_pixel);
         for (uint32_t g = 0; g < groups; g++) {
             for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
                 m = n / tiles + (i < n % tiles);
@@ -129,12 +134,13 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
             }
             for (uint32_t q = 0; q < panels; q++) {
                 size_t c = (size_t)g * oc + q * nr;
-                emb_tile t = {.b = weights + panel * (g * panels + q), .bias = s->bias + (size_t)nr * (g * panels + q), .c = y + c,
-                              .residual = r->residual != NULL ? r->residual + (size_t)(p0 - first) * s->oc + c : NULL, .ldc = s->y_pixel,
-                              .n = oc - q * nr < nr ? oc - q * nr : nr, .lo = s->lo, .hi = s->hi};
+                emb_tile t = {.b = weights + panel * (g * panels + q), .bias = s->bias + (size_t)nr * (g * panels + q), .c = emb_behind(w, y, c),
+                              .residual = r->residual != NULL ? emb_behind(w, r->residual, before * s->oc + c) : NULL, .ldc = s->y_pixel,
+                              .n = oc - q * nr < nr ? oc - q * nr : nr, .lo = s->lo, .hi = s->hi, .hswish = in_tile,
+                              .sum = (float *)(void *)(w->arena + w->p->sums_offset), .lds = nr};
                 run_panel(w, s, &t, n, tiles, taps, run);
             }
         }
-        if (s->act != EMB_ACT_NONE) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
+        if (s->act != EMB_ACT_NONE && !in_tile) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
     }
 }

@@ -1,4 +1,4 @@
-/* kernels.c: which table is in use. */
+/* kernels.c: which tables are in use. */
 #include "kernels.h"
 #include "../cpu.h"
 #include "../embed.h"
@@ -14,6 +14,14 @@ const emb_kernels *emb_kernels_get(void)
 #endif
     (void)f;
     return &emb_kernels_ref;
+}
+
+const emb_kernels *emb_kernels_f16_get(void)
+{
+#if defined(__x86_64__)
+    if (emb_cpu_features() & EMB_CPU_FP16) return &emb_kernels_f16_avx512;
+#endif
+    return NULL;
 }
 
 const char *emb_cpu_kernels(void) { return emb_kernels_get()->name; }

@@ -1,7 +1,10 @@
-/* kernels.h: the vectorised core. One table of functions, chosen once by processor; nn_ref.c defines what each computes.
+/* kernels.h: the vectorised core. Tables of functions, chosen once by processor; nn_ref.c defines what each computes.
  *
- * Activations are NHWC float32. A kernel sees no shapes of a network: it gets pointers to pixels (rows of channels), so
- * padding is a pointer to zeros and stride, dilation and groups are a matter of who makes the pointers.
+ * Activations are NHWC. A kernel sees no shapes of a network: it gets pointers to pixels (rows of channels), so padding is a
+ * pointer to zeros and stride, dilation and groups are a matter of who makes the pointers.
+ *
+ * A table stores activations and weights as one type, `type`: float32 or float16. Sums, biases and whatever else says float
+ * here are float32 in every table. Where a pointer is void, it is to elements of the table's type, and sizes are in elements.
  * Readable behind every tensor and packed weight: EMB_KERNEL_SLACK bytes. Kernels write exactly what they say. */
 #ifndef LK_KERNELS_H
 #define LK_KERNELS_H
@@ -11,79 +14,96 @@
 #include <stdint.h>
 
 #define EMB_KERNEL_SLACK 256
-#define EMB_MAX_MR       14
+#define EMB_MAX_MR       16
 #define EMB_MAX_NR       64
+#define EMB_MAX_GROUP    4
+
+typedef enum { EMB_ACT_NONE, EMB_ACT_SIGMOID, EMB_ACT_SWISH, EMB_ACT_HSWISH, EMB_ACT_HSIGMOID, EMB_ACT_GELU } emb_act;
 
 typedef struct {
-    const float *const *a; /* [taps][m]: pixel pointers, floats x0 to x0 + k readable at each */
+    const void *const *a;  /* [taps][m]: pixel pointers, elements x0 to x0 + k readable at each */
     uint32_t taps, k, x0;
-    const float *b;        /* packed panel [taps][k][nr] */
-    const char *next;      /* what will be read soon is fetched on the way, next_step bytes further at each of taps * k steps; or */
+    const void *b;         /* packed panel [taps][ceil(k / group)][nr][group], zeros behind k */
+    const char *next;      /* what will be read soon is fetched on the way, next_step bytes further at each row of the panel; or */
     uint32_t next_step;    /* NULL and 0 */
     const float *bias;     /* nr floats */
-    const float *residual; /* rows like c, or NULL */
-    float *c;              /* m rows of ldc floats */
+    const void *residual;  /* rows like c, or NULL */
+    void *c;               /* m rows of ldc elements */
     size_t ldc;
     uint32_t n;            /* columns to write, 1..nr */
     float lo, hi;          /* clamp after bias and residual; -inf and inf for none */
-    bool resume, more;     /* a long sum in parts: all but the first resume from c instead of the bias, and all but the last
-                            * leave the bare sum in c */
+    bool hswish;           /* x * clamp(x / 6 + 1/2, 0, 1) after the clamp */
+    float *sum;            /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
+    size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
+    bool resume, more;
 } emb_tile;
 
 /* Pixels of one row of a depthwise convolution whose taps all lie in the picture (or the part of the taps that does):
  * out[p][c] = clamp(bias[c] + sum over ky, kx of x[ky * x_row + p * x_pixel + kx * x_tap + c] * w[ky * w_row + kx * channels + c]). */
 typedef struct {
-    const float *x, *w, *bias;
-    float *out; /* [pixels][channels] */
-    size_t x_row, x_pixel, x_tap, w_row; /* in floats */
+    const void *x, *w;
+    const float *bias;
+    void *out; /* [pixels][channels] */
+    size_t x_row, x_pixel, x_tap, w_row; /* in elements */
     uint32_t kh, kw, pixels, channels;
     float lo, hi;
 } emb_depthwise;
 
 typedef struct { /* up to 4 x 4 pixels of a result */
-    float *out;
-    const float *residual; /* NULL, or strides as of out */
+    void *out;
+    const void *residual; /* NULL, or strides as of out */
     const float *bias;
-    size_t row, pixel;     /* strides in floats */
+    size_t row, pixel;    /* strides in elements */
     uint32_t rows, columns;
     float lo, hi;
 } emb_patch;
 
-typedef enum { EMB_ACT_NONE, EMB_ACT_SIGMOID, EMB_ACT_SWISH, EMB_ACT_HSWISH, EMB_ACT_HSIGMOID, EMB_ACT_GELU } emb_act;
-
 typedef struct {
     const char *name;
-    uint32_t mr, nr; /* tile: pixels x channels */
+    uint32_t type;      /* of what is stored: EMB_F32 or EMB_F16 */
+    uint32_t bytes;     /* of one element */
+    uint32_t mr, nr;    /* tile: pixels x channels */
+    uint32_t group;     /* neighbouring channels that lie together in packed weights */
+    uint32_t longest;   /* a sum of more products than this has to be made in parts, or it loses digits; 0 = any */
     /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr. */
     void (*tile)(const emb_tile *t, uint32_t m);
+    /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of channels, packed as for a tile. */
+    void (*gate_panel)(const void *b, const void *gate, uint32_t k, void *out);
     /* Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308), points 0, 1, -1, 2, -2 and infinity.
      * v[e * plane + c] = (B^T d B)[e] of channel c, d the 6 x 6 pixels at px[row * 6 + column]. */
-    void (*winograd_in)(const float *const *px, uint32_t channels, float *v, size_t plane);
+    void (*winograd_in)(const void *const *px, uint32_t channels, void *v, size_t plane);
     /* out[y * row + x * pixel + c] = clamp(bias[c] + residual[same] + (A^T m A)[y][x]), y < rows, x < columns of the 4 x 4;
      * m[e * plane + c]; residual may be NULL. */
     void (*winograd_out)(const float *m, size_t plane, uint32_t channels, const emb_patch *to);
     void (*depthwise)(const emb_depthwise *d);
     /* out[c] = max over tap of a[tap][c]. */
-    void (*max_pool)(const float *const *a, uint32_t taps, uint32_t channels, float *out);
+    void (*max_pool)(const void *const *a, uint32_t taps, uint32_t channels, void *out);
     /* out[c] = scale * sum over tap of a[tap][c]. */
-    void (*sum_pool)(const float *const *a, uint32_t taps, float scale, uint32_t channels, float *out);
+    void (*sum_pool)(const void *const *a, uint32_t taps, float scale, uint32_t channels, void *out);
     /* out[c] = mean over pixel of x[pixel][c]. */
-    void (*global_mean)(const float *x, size_t pixels, uint32_t channels, float *out);
-    void (*add)(const float *a, const float *b, size_t n, float *out, float lo, float hi);
-    void (*mul)(const float *a, const float *b, size_t n, float *out);
-    /* out[p][c] = clamp(x[p][c] * scale[c] + shift[c]); shift may be NULL. */
-    void (*affine)(const float *x, size_t pixels, uint32_t channels, const float *scale, const float *shift, float *out,
-                   float lo, float hi);
-    /* In place. sigmoid and gelu within 2e-6 absolute of the exact function. hsigmoid is a * x + b clamped to 0..1. */
-    void (*act)(float *x, size_t n, emb_act act, float a, float b);
+    void (*global_mean)(const void *x, size_t pixels, uint32_t channels, void *out);
+    void (*add)(const void *a, const void *b, size_t n, void *out, float lo, float hi);
+    void (*mul)(const void *a, const void *b, size_t n, void *out);
+    /* out[p][c] = clamp(x[p][c] * scale[c] + shift[c]). */
+    void (*affine)(const void *x, size_t pixels, uint32_t channels, const float *scale, const float *shift, void *out, float lo, float hi);
+    /* out[p][c] = x[p][c] * gate[c]. */
+    void (*gate)(const void *x, size_t pixels, uint32_t channels, const void *gate, void *out);
+    /* In place. sigmoid and gelu within 2e-6 absolute of the exact function, or the type's rounding. hsigmoid is a * x + b
+     * clamped to 0..1. */
+    void (*act)(void *x, size_t n, emb_act act, float a, float b);
+    /* Between the table's type and float32. */
+    void (*widen)(const void *x, size_t n, float *out);
+    void (*narrow)(const float *x, size_t n, void *out);
 } emb_kernels;
 
-extern const emb_kernels emb_kernels_ref;
+extern const emb_kernels emb_kernels_ref, emb_kernels_f16_ref;
 #if defined(__x86_64__)
-extern const emb_kernels emb_kernels_avx2, emb_kernels_avx512;
+extern const emb_kernels emb_kernels_avx2, emb_kernels_avx512, emb_kernels_f16_avx512;
 #elif defined(__aarch64__)
 extern const emb_kernels emb_kernels_neon;
 #endif
-const emb_kernels *emb_kernels_get(void); /* by emb_cpu_features(), the same for the life of the process */
+/* By emb_cpu_features(), the same for the life of the process. */
+const emb_kernels *emb_kernels_get(void);
+const emb_kernels *emb_kernels_f16_get(void); /* NULL where float16 has no vector arithmetic */
 
 #endif

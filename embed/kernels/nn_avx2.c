@@ -8,10 +8,11 @@
 #define NV 2u
 #define DP 4u
 #define KERNEL_TABLE emb_kernels_avx2
+#define KERNEL_REF   emb_kernels_ref
 #define KERNEL_NAME  "avx2"
 
-#define vload(p)      _mm256_loadu_ps(p)
-#define vstore(p, v)  _mm256_storeu_ps(p, v)
+#define fload(p)      _mm256_loadu_ps(p)
+#define fstore(p, v)  _mm256_storeu_ps(p, v)
 #define vset1(x)      _mm256_set1_ps(x)
 #define vadd(a, b)    _mm256_add_ps(a, b)
 #define vsub(a, b)    _mm256_sub_ps(a, b)
@@ -26,8 +27,8 @@ static inline __m256i mask(uint32_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-static inline __m256 vload_n(const float *p, uint32_t n) { return _mm256_maskload_ps(p, mask(n)); }
-static inline void vstore_n(float *p, __m256 v, uint32_t n) { _mm256_maskstore_ps(p, mask(n), v); }
+static inline __m256 fload_n(const float *p, uint32_t n) { return _mm256_maskload_ps(p, mask(n)); }
+static inline void fstore_n(float *p, __m256 v, uint32_t n) { _mm256_maskstore_ps(p, mask(n), v); }
 static inline __m256 vexp_scale(__m256 v, __m256 n)
 {
     __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);

@@ -9,10 +9,11 @@
 #define NV 2u
 #define DP 7u
 #define KERNEL_TABLE emb_kernels_neon
+#define KERNEL_REF   emb_kernels_ref
 #define KERNEL_NAME  "neon"
 
-#define vload(p)      vld1q_f32(p)
-#define vstore(p, v)  vst1q_f32(p, v)
+#define fload(p)      vld1q_f32(p)
+#define fstore(p, v)  vst1q_f32(p, v)
 #define vset1(x)      vdupq_n_f32(x)
 #define vadd(a, b)    vaddq_f32(a, b)
 #define vsub(a, b)    vsubq_f32(a, b)
@@ -23,13 +24,13 @@
 #define vfma(a, b, c) vfmaq_f32(c, a, b)
 #define vround(v)     vrndnq_f32(v)
 
-static inline float32x4_t vload_n(const float *p, uint32_t n)
+static inline float32x4_t fload_n(const float *p, uint32_t n)
 {
     float t[4] = {0, 0, 0, 0};
     memcpy(t, p, n * sizeof *t);
     return vld1q_f32(t);
 }
-static inline void vstore_n(float *p, float32x4_t v, uint32_t n)
+static inline void fstore_n(float *p, float32x4_t v, uint32_t n)
 {
     float t[4];
     vst1q_f32(t, v);

@@ -1,7 +1,8 @@
 /* Every kernel of the table in use against the scalar reference: all tails, inputs that end at an unmapped page, outputs
  * in poison whose border must stay. Tolerance grows with the sum of |a * b|. */
 #include "../../embed/cpu.h"
-#include "../../embed/kernels/kernels.h"
+#include "../../embed/embed.h"
+#include "../../embed/plan.h"
 #include "../test.h"
 
 #include <float.h>
@@ -9,28 +10,56 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const emb_kernels *k, *ref = &emb_kernels_ref;
+static const emb_kernels *k, *ref;
 static uint64_t seed = 12;
 
-enum { GUARDS = 64 };
+enum { GUARDS = 96 };
 static struct {
     char *map;
     size_t bytes;
 } guards[GUARDS];
 static size_t n_guards;
 
-/* n random floats whose end is the end of the mapped page. */
-static float *guarded(size_t n)
+/* Memory whose end is the end of the mapped page. */
+static void *guarded_bytes(size_t n)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (n * sizeof(float) + page - 1) / page * page + page;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (n + page - 1) / page * page + page;
     char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     REQUIRE(map != MAP_FAILED && n_guards < GUARDS);
     REQUIRE(mprotect(map + bytes - page, page, PROT_NONE) == 0);
     guards[n_guards].map = map;
     guards[n_guards++].bytes = bytes;
-    float *p = (float *)(void *)(map + bytes - page) - n;
+    return map + bytes - page - n;
+}
+
+/* n random floats. */
+static float *guarded(size_t n)
+{
+    float *p = guarded_bytes(n * sizeof *p);
     for (size_t i = 0; i < n; i++) p[i] = test_randf(&seed);
     return p;
+}
+
+/* n random elements of the table's type. */
+static void *elements(size_t n)
+{
+    void *p = guarded_bytes(n * k->bytes);
+    for (size_t i = 0; i < n; i++) k->narrow(&(float){test_randf(&seed)}, 1, (char *)p + i * k->bytes);
+    return p;
+}
+
+static void *poison(size_t n)
+{
+    void *p = guarded_bytes(n * k->bytes);
+    for (size_t i = 0; i < n; i++) k->narrow(&(float){777}, 1, (char *)p + i * k->bytes);
+    return p;
+}
+
+static double at(const void *p, size_t i)
+{
+    float v;
+    ref->widen((const char *)p + i * k->bytes, 1, &v);
+    return (double)v;
 }
 
 static void release(void)
@@ -41,93 +70,121 @@ static void release(void)
     }
 }
 
-static void same(const char *what, const float *got, const float *want, size_t n, double tolerance)
+/* What storing a value of this size in the table's type may change. */
+static double rounding(double size) { return size * (k->type == EMB_F16 ? 0x1p-10 : 0x1p-22); }
+
+static void same(const char *what, const void *got, const void *want, size_t n, double tolerance)
 {
     test_checks++;
     for (size_t i = 0; i < n; i++)
-        if (!(fabs((double)got[i] - (double)want[i]) <= tolerance)) {
-            TEST_FAIL("%s of %s: [%zu] is %.9g, want %.9g within %.3g", what, k->name, i, (double)got[i], (double)want[i], tolerance);
+        if (!(fabs(at(got, i) - at(want, i)) <= tolerance + (tolerance > 0 ? rounding(fabs(at(want, i))) : 0))) {
+            TEST_FAIL("%s of %s: [%zu] is %.9g, want %.9g within %.3g", what, k->name, i, at(got, i), at(want, i), tolerance);
             return;
         }
 }
 
-static double sum_of(const float **a, uint32_t m, uint32_t i, uint32_t j, uint32_t taps, uint32_t kk, const float *w, double *size)
+/* ---- tile ------------------------------------------------------------------------------------------------ */
+
+static size_t panel_elements(uint32_t taps, uint32_t kk) { return (size_t)taps * ((kk + k->group - 1) / k->group) * k->group * k->nr; }
+
+/* [taps][kk][nr] floats, packed channels x0 to x0 + n of each tap as a panel. */
+static void *packed(const float *w, uint32_t taps, uint32_t kk, uint32_t x0, uint32_t n)
+{
+    char *b = guarded_bytes(panel_elements(taps, n) * k->bytes);
+    for (uint32_t tap = 0; tap < taps; tap++) emb_plan_pack_panel(k, w + ((size_t)tap * kk + x0) * k->nr, n, b + panel_elements(tap, n) * k->bytes);
+    return b;
+}
+
+static double sum_of(const void **a, uint32_t m, uint32_t i, uint32_t j, uint32_t taps, uint32_t kk, const float *w, double *size)
 {
     double sum = 0;
     for (uint32_t tap = 0; tap < taps; tap++)
         for (uint32_t x = 0; x < kk; x++) {
-            double v = (double)a[tap * m + i][x] * (double)w[((size_t)tap * kk + x) * k->nr + j];
+            double v = at(a[tap * m + i], x) * (double)w[((size_t)tap * kk + x) * k->nr + j];
             sum += v;
             *size += fabs(v);
         }
     return sum;
 }
 
-/* In one go, or in two halves of the channels, the second of which resumes (weights are packed for each then). */
-static void run_tile(emb_tile t, uint32_t m, uint32_t split)
+/* In one go, or in two parts of the channels, the second of which resumes (weights are packed for each then). */
+static void run_tile(emb_tile t, const float *w, uint32_t m, uint32_t split)
 {
-    if (split == 0) {
-        k->tile(&t, m);
-        return;
-    }
-    const float *whole = t.b;
-    uint32_t kk = t.k, nr = k->nr;
-    for (int half = 0; half < 2; half++) {
-        t.x0 = half ? split : 0;
-        t.k = half ? kk - split : split;
-        float *b = guarded((size_t)t.taps * t.k * nr);
-        for (uint32_t tap = 0; tap < t.taps; tap++)
-            memcpy(b + (size_t)tap * t.k * nr, whole + ((size_t)tap * kk + t.x0) * nr, (size_t)t.k * nr * sizeof *b);
-        t.b = b;
-        t.resume = half == 1;
-        t.more = half == 0;
+    uint32_t kk = t.k;
+    t.lds = t.n + 5;
+    t.sum = guarded(m * t.lds);
+    for (uint32_t part = 0, parts = split > 0 ? 2 : 1; part < parts; part++) {
+        t.x0 = part > 0 ? split : 0;
+        t.k = part > 0 ? kk - split : parts > 1 ? split : kk;
+        t.b = packed(w, t.taps, kk, t.x0, t.k);
+        t.resume = part > 0;
+        t.more = part + 1 < parts;
         k->tile(&t, m);
     }
 }
 
 static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool residual, float lo, float hi, uint32_t split)
 {
-    const float *a[EMB_MAX_MR * 16];
-    for (uint32_t i = 0; i < taps * m; i++) a[i] = guarded(kk);
+    const void *a[EMB_MAX_MR * 16];
+    for (uint32_t i = 0; i < taps * m; i++) a[i] = elements(kk);
     size_t ldc = n + 3;
-    float *w = guarded((size_t)taps * kk * k->nr), *bias = guarded(k->nr), *res = guarded(m * ldc), *c = guarded(m * ldc);
-    for (size_t i = 0; i < m * ldc; i++) c[i] = 777;
-    run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .b = w, .bias = bias, .residual = residual ? res : NULL, .c = c, .ldc = ldc, .n = n,
-                        .lo = lo, .hi = hi}, m, split);
+    float *w = guarded((size_t)taps * kk * k->nr), *bias = guarded(k->nr);
+    for (size_t i = 0; i < (size_t)taps * kk * k->nr; i++) w[i] = (float)lrintf(w[i] * 256) / 256; /* the same in every type */
+    void *res = elements(m * ldc), *c = poison(m * ldc);
+    bool hswish = lo == 0 && hi > 100;
+    run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .bias = bias, .residual = residual ? res : NULL, .c = c, .ldc = ldc, .n = n, .lo = lo,
+                        .hi = hi, .hswish = hswish}, w, m, split);
+    double unit = k->type == EMB_F16 ? 0x1p-11 : FLT_EPSILON;
     for (uint32_t i = 0; i < m; i++)
         for (uint32_t j = 0; j < ldc; j++) {
             if (j >= n) {
-                CHECK(c[i * ldc + j] == 777.0f); /* beyond the columns nothing is written */
+                CHECK(at(c, i * ldc + j) == (double)777); /* beyond the columns nothing is written */
                 continue;
             }
             double size = fabs((double)bias[j]), sum = (double)bias[j] + sum_of(a, m, i, j, taps, kk, w, &size);
-            if (residual) sum += (double)res[i * ldc + j];
+            if (residual) sum += at(res, i * ldc + j);
             sum = fmin(fmax(sum, (double)lo), (double)hi);
-            CHECK_NEAR((double)c[i * ldc + j], sum, FLT_EPSILON * (size + 1) * (4 + sqrt((double)taps * kk)));
+            if (hswish) sum *= fmin(fmax(sum / 6 + 0.5, 0), 1);
+            CHECK_NEAR(at(c, i * ldc + j), sum, unit * (size + 1) * (4 + sqrt((double)taps * kk)));
         }
     release();
 }
 
+static void test_gate_panel(uint32_t kk)
+{
+    float *w = guarded((size_t)kk * k->nr);
+    void *b = packed(w, 1, kk, 0, kk), *by = elements(kk), *got = poison(panel_elements(1, kk)), *want = poison(panel_elements(1, kk));
+    k->gate_panel(b, by, kk, got);
+    for (size_t i = 0; i < panel_elements(1, kk); i++) {
+        size_t x = i / (k->nr * k->group) * k->group + i % k->group;
+        ref->narrow(&(float){x < kk ? (float)(at(b, i) * at(by, x)) : 0}, 1, (char *)want + i * k->bytes);
+    }
+    same("gate_panel", got, want, panel_elements(1, kk), 1e-7);
+    release();
+}
+
+/* ---- the others ------------------------------------------------------------------------------------------ */
+
 static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint32_t kw, uint32_t stride, uint32_t dilation)
 {
     uint32_t wide = (pixels - 1) * stride + (kw - 1) * dilation + 1;
-    float *x = guarded((size_t)kh * wide * channels), *w = guarded((size_t)kh * kw * channels), *bias = guarded(channels);
-    float *got = guarded((size_t)pixels * channels), *want = guarded((size_t)pixels * channels);
-    emb_depthwise d = {.x = x, .w = w, .bias = bias, .out = got, .x_row = (size_t)wide * channels, .x_pixel = (size_t)stride * channels,
+    void *x = elements((size_t)kh * wide * channels), *w = elements((size_t)kh * kw * channels);
+    void *got = poison((size_t)pixels * channels), *want = poison((size_t)pixels * channels);
+    emb_depthwise d = {.x = x, .w = w, .bias = guarded(channels), .out = got, .x_row = (size_t)wide * channels, .x_pixel = (size_t)stride * channels,
                        .x_tap = (size_t)dilation * channels, .w_row = (size_t)kw * channels, .kh = kh, .kw = kw, .pixels = pixels,
                        .channels = channels, .lo = -0.5f, .hi = 2};
     k->depthwise(&d);
     d.out = want;
     ref->depthwise(&d);
-    same("depthwise", got, want, (size_t)pixels * channels, 1e-5);
+    same("depthwise", got, want, (size_t)pixels * channels, k->type == EMB_F16 ? 2e-2 : 1e-5);
     release();
 }
 
 static void test_pools(uint32_t channels, uint32_t taps)
 {
-    const float *a[49];
-    for (uint32_t i = 0; i < taps; i++) a[i] = i < 40 ? guarded(channels) : a[i % 40];
-    float *got = guarded(channels), *want = guarded(channels);
+    const void *a[49];
+    for (uint32_t i = 0; i < taps; i++) a[i] = i < 40 ? elements(channels) : a[i % 40];
+    void *got = poison(channels), *want = poison(channels);
     k->max_pool(a, taps, channels, got);
     ref->max_pool(a, taps, channels, want);
     same("max_pool", got, want, channels, 0);
@@ -141,17 +198,16 @@ static void test_pools(uint32_t channels, uint32_t taps)
 static void test_winograd(uint32_t channels, uint32_t rows, uint32_t columns, bool residual)
 {
     enum { PLANE = 131 };
-    const float *px[36];
-    for (int i = 0; i < 36; i++) px[i] = i < 20 ? guarded(channels) : px[i % 20];
-    float *got = guarded(36 * PLANE), *want = guarded(36 * PLANE);
-    for (size_t i = 0; i < 36 * PLANE; i++) got[i] = want[i] = 777;
+    const void *px[36];
+    for (int i = 0; i < 36; i++) px[i] = i < 20 ? elements(channels) : px[i % 20];
+    void *got = poison(36 * PLANE), *want = poison(36 * PLANE);
     k->winograd_in(px, channels, got, PLANE);
     ref->winograd_in(px, channels, want, PLANE);
     same("winograd_in", got, want, 36 * PLANE, 2e-5);
     size_t pixel = channels + 2, row = 4 * pixel + 1, n = 3 * row + 4 * pixel;
-    float *m = guarded(36 * PLANE), *bias = guarded(channels), *res = guarded(n), *out = guarded(n), *out_want = guarded(n);
-    for (size_t i = 0; i < n; i++) out[i] = out_want[i] = 777;
-    emb_patch to = {out, residual ? res : NULL, bias, row, pixel, rows, columns, residual ? -20 : -INFINITY, residual ? 30 : INFINITY};
+    void *res = elements(n), *out = poison(n), *out_want = poison(n);
+    float *m = guarded(36 * PLANE);
+    emb_patch to = {out, residual ? res : NULL, guarded(channels), row, pixel, rows, columns, residual ? -20 : -INFINITY, residual ? 30 : INFINITY};
     k->winograd_out(m, PLANE, channels, &to);
     to.out = out_want;
     ref->winograd_out(m, PLANE, channels, &to);
@@ -159,46 +215,70 @@ static void test_winograd(uint32_t channels, uint32_t rows, uint32_t columns, bo
     release();
 }
 
+static void test_act(uint32_t n)
+{
+    for (int act = EMB_ACT_NONE; act <= EMB_ACT_GELU; act++) {
+        void *got = poison(n), *want = poison(n);
+        for (size_t i = 0; i < n; i++) {
+            float v = test_randf(&seed) * (i % 7 == 0 ? 100.0f : 8.0f);
+            k->narrow(&v, 1, (char *)got + i * k->bytes);
+            k->narrow(&v, 1, (char *)want + i * k->bytes);
+        }
+        k->act(got, n, (emb_act)act, 0.2f, 0.5f);
+        ref->act(want, n, (emb_act)act, 0.2f, 0.5f);
+        for (size_t i = 0; i < n; i++) CHECK_NEAR(at(got, i), at(want, i), 2e-6 * (1 + fabs(at(want, i))) + rounding(fabs(at(want, i))));
+    }
+    release();
+}
+
 static void test_rows(uint32_t channels, uint32_t pixels)
 {
     size_t n = (size_t)channels * pixels;
-    float *a = guarded(n), *b = guarded(n), *scale = guarded(channels), *shift = guarded(channels), *got = guarded(n), *want = guarded(n);
+    void *a = elements(n), *b = elements(n), *by = elements(channels), *got = poison(n), *want = poison(n);
+    float *scale = guarded(channels), *shift = guarded(channels), *wide = guarded(n), *wide_want = guarded(n);
     k->global_mean(a, pixels, channels, got);
     ref->global_mean(a, pixels, channels, want);
     same("global_mean", got, want, channels, 1e-5);
     k->add(a, b, n, got, -0.25f, 1);
     ref->add(a, b, n, want, -0.25f, 1);
-    same("add", got, want, n, 0);
+    same("add", got, want, n, 1e-9);
     k->mul(a, b, n, got);
     ref->mul(a, b, n, want);
-    same("mul", got, want, n, 0);
-    for (int with = 0; with < 2; with++) {
-        k->affine(a, pixels, channels, scale, with ? shift : NULL, got, -1, INFINITY);
-        ref->affine(a, pixels, channels, scale, with ? shift : NULL, want, -1, INFINITY);
-        same("affine", got, want, n, 1e-6);
-    }
-    for (int act = EMB_ACT_NONE; act <= EMB_ACT_GELU; act++) {
-        for (size_t i = 0; i < n; i++) got[i] = want[i] = a[i] * (i % 7 == 0 ? 100.0f : 8.0f);
-        k->act(got, n, (emb_act)act, 0.2f, 0.5f);
-        ref->act(want, n, (emb_act)act, 0.2f, 0.5f);
-        for (size_t i = 0; i < n; i++) CHECK_NEAR((double)got[i], (double)want[i], 2e-6 * (1 + fabs((double)want[i])));
-    }
+    same("mul", got, want, n, 1e-9);
+    k->affine(a, pixels, channels, scale, shift, got, -1, INFINITY);
+    ref->affine(a, pixels, channels, scale, shift, want, -1, INFINITY);
+    same("affine", got, want, n, 1e-6);
+    k->gate(a, pixels, channels, by, got);
+    ref->gate(a, pixels, channels, by, want);
+    same("gate", got, want, n, 1e-7);
+    k->widen(a, n, wide);
+    ref->widen(a, n, wide_want);
+    CHECK(memcmp(wide, wide_want, n * sizeof *wide) == 0);
+    for (size_t i = 0; i < n; i++) wide[i] = (wide[i] - 0.5f) * (i % 5 == 0 ? 1e-6f : i % 5 == 1 ? 1e5f : 1);
+    k->narrow(wide, n, got);
+    ref->narrow(wide, n, want);
+    CHECK(memcmp(got, want, n * k->bytes) == 0);
     release();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argc;
+    (void)argv;
 #ifdef KERNELS_UNDER_TEST
     extern const emb_kernels KERNELS_UNDER_TEST;
     k = &KERNELS_UNDER_TEST;
 #else
+    bool half = argc > 1 && strcmp(argv[1], "f16") == 0;
     const char *cpu = getenv("EMB_CPU");
-    k = emb_kernels_get();
-    if (cpu != NULL && strcmp(cpu, k->name) != 0) {
-        printf("SKIP: this processor has no %s\n", cpu);
+    k = half ? emb_kernels_f16_get() : emb_kernels_get();
+    if (half && cpu != NULL && strcmp(cpu, "ref") == 0) k = &emb_kernels_f16_ref;
+    if (k == NULL || (cpu != NULL && strncmp(cpu, k->name, strlen(cpu)) != 0)) {
+        printf("SKIP: this processor has no %s%s\n", cpu != NULL ? cpu : "float16", half ? " for float16" : "");
         return TEST_SKIP;
     }
 #endif
+    ref = k->type == EMB_F16 ? &emb_kernels_f16_ref : &emb_kernels_ref;
     for (uint32_t m = 1; m <= k->mr; m++)
         for (uint32_t n = 1; n <= k->nr; n++) test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6, 0);
     for (uint32_t kk = 1; kk < 70; kk++) test_tile(k->mr, k->nr, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
@@ -210,6 +290,8 @@ int main(void)
         test_pools(c, c % 2 ? 9 : 25);
         test_winograd(c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
         test_rows(c, 1 + c % 11);
+        test_act(c);
+        test_gate_panel(c);
     }
     return test_end();
 }
