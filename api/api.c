@@ -70,8 +70,7 @@ int api_worker_new(api_ctx *cx, api_worker **out, char err[320])
 {
     emb_error ee = {0};
     api_worker *w = calloc(1, sizeof *w);
-    if (w != NULL) w->embedding = calloc(cx->info->dim, sizeof *w->embedding);
-    if (w == NULL || w->embedding == NULL) {
+    if (w == NULL || api_worker_room(w, cx->info->dim) == NULL) {
         snprintf(err, 320, "no memory for a worker");
         api_worker_free(w);
         return -1;
@@ -83,6 +82,16 @@ int api_worker_new(api_ctx *cx, api_worker **out, char err[320])
     }
     *out = w;
     return 0;
+}
+
+float *api_worker_room(api_worker *w, uint32_t dim)
+{
+    if (dim <= w->room) return w->embedding;
+    float *more = realloc(w->embedding, dim * sizeof *more);
+    if (more == NULL) return NULL;
+    w->embedding = more;
+    w->room = dim;
+    return more;
 }
 
 void api_worker_free(api_worker *w)
@@ -117,14 +126,14 @@ bool api_call_deadline(const api_request *rq, api_fault *f)
 
 bool api_call_catalogue(api_call *c)
 {
-    idx_catalogue cat;
+    const idx_catalogue *cat = &c->cat;
     idx_error err = {0};
-    idx_status st = idx_catalogue_get(c->cx->ix, c->catalogue, &cat, &err);
+    idx_status st = idx_catalogue_get(c->cx->ix, c->catalogue, &c->cat, &err);
     if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
-    if (strcmp(cat.fingerprint, c->cx->info->fingerprint) == 0) return true;
+    if (api_is_external(cat) || strcmp(cat->fingerprint, c->cx->info->fingerprint) == 0) return true;
     return api_fail(&c->fault, "model_mismatch", NULL,
                     "the catalogue \"%s\" was made with model %.64s (%.12s), this server runs %.64s (%.12s)", c->catalogue,
-                    cat.model, cat.fingerprint, c->cx->info->name, c->cx->info->fingerprint);
+                    cat->model, cat->fingerprint, c->cx->info->name, c->cx->info->fingerprint);
 }
 
 bool api_call_fail_read(api_call *c, idx_status st, const idx_error *err, const char *not_found)

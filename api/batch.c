@@ -30,7 +30,7 @@ static bool batch_media(const api_request *rq, api_fault *f)
     return api_fail(f, "content_type_unsupported", NULL, "the content type is \"%s\", application/x-ndjson is expected", m.type);
 }
 
-static api_batch *batch_new(api_ctx *cx, const char *catalogue, const api_batch_io *io)
+static api_batch *batch_new(api_ctx *cx, const idx_catalogue *cat, const api_batch_io *io)
 {
     api_batch *b = calloc(1, sizeof *b);
     if (b == NULL) return NULL;
@@ -47,7 +47,7 @@ static api_batch *batch_new(api_ctx *cx, const char *catalogue, const api_batch_
     atomic_fetch_add(&cx->batches, 1);
     b->io = *io;
     b->refs = 1;
-    snprintf(b->catalogue, sizeof b->catalogue, "%s", catalogue);
+    b->cat = *cat;
     return b;
 }
 
@@ -61,7 +61,7 @@ api_batch *api_batch_open(api_ctx *cx, const api_request *rq, const api_batch_io
     if (!ok) api_fail(&c.fault, "not_found", NULL, "there is no stream at this path");
     ok = ok && api_route_params(r, rq->raw_path, &c) && api_call_params(&c, no_params) && batch_media(rq, &c.fault) &&
          api_call_catalogue(&c);
-    if (ok && (b = batch_new(cx, c.catalogue, io)) == NULL) api_fail_memory(&c.fault);
+    if (ok && (b = batch_new(cx, &c.cat, io)) == NULL) api_fail_memory(&c.fault);
     if (b == NULL) {
         api_fault_reply(rp, &c.fault, rq->request_id);
     } else {
@@ -198,7 +198,7 @@ static void committed(idx_op *op, void *ctx)
     line *l = ctx;
     api_batch *b = l->b;
     api_fault f = {0};
-    bool ok = op->status == IDX_OK || api_write_fail(b->cx->ix, b->catalogue, op->kind, op->status, &op->error, &f);
+    bool ok = op->status == IDX_OK || api_write_fail(b->cx->ix, b->cat.name, op->kind, op->status, &op->error, &f);
     pthread_mutex_lock(&b->mutex);
     b->stats.stage_ns[API_STAGE_COMMIT] += api_now_ns() - l->submitted_ns;
     if (ok)
@@ -231,7 +231,7 @@ static void advance(api_batch *b)
         idx_error err = {0};
         idx_status st = idx_submit_take(b->cx->ix, op, &err); /* l may be gone when it returns IDX_OK */
         api_fault f = {0};
-        bool ok = st == IDX_OK || api_write_fail(b->cx->ix, b->catalogue, kind, st, &err, &f);
+        bool ok = st == IDX_OK || api_write_fail(b->cx->ix, b->cat.name, kind, st, &err, &f);
         pthread_mutex_lock(&b->mutex);
         if (!ok) {
             api_batch_fail_line(b, l, id, &f);
@@ -261,9 +261,9 @@ static bool line_kind(const json_t *root, idx_op_kind *kind, api_fault *f)
 
 static bool line_op(line *l, api_worker *w, uint64_t *stage_ns, char id[IDX_MAX_ID_BYTES + 1], idx_op **op, api_fault *f)
 {
-    static const char *const names[] = {"id", "op", "attributes", "images", NULL};
+    static const char *const names[] = {"id", "op", "attributes", "images", "embedding", NULL};
     api_ctx *cx = l->b->cx;
-    api_write_ctx wc = {cx, w, l->b->catalogue, 0, stage_ns, f};
+    api_write_ctx wc = {cx, w, l->b->cat.name, &l->b->cat, 0, stage_ns, f};
     api_doc doc;
     idx_op_kind kind = IDX_PUT;
     bool ok = api_doc_parse(&doc, (const uint8_t *)l->text, l->text_bytes, true, cx->limits.max_json_bytes, "line", f);

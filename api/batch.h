@@ -25,7 +25,7 @@ struct api_batch {
     pthread_mutex_t mutex;
     pthread_cond_t idle; /* no wake() is running */
     api_ctx *cx;
-    char catalogue[IDX_MAX_CATALOGUE_BYTES + 1];
+    idx_catalogue cat; /* as it was when the batch began; the index checks again */
     api_batch_io io;
     /* Only the server's thread that feeds touches these: */
     char *cur; /* the line that is arriving */

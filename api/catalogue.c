@@ -32,16 +32,45 @@ static bool reply_catalogue(api_call *c, int status)
     return api_reply_json(c, status, &b);
 }
 
-/* The body is nothing or {}: what a catalogue is made of follows from the model. */
-static bool empty_body(api_call *c)
+typedef struct {
+    const char *model, *fingerprint; /* of the context, or static */
+    uint32_t dim;
+} spec;
+
+static bool read_spec(api_call *c, const json_t *root, spec *s)
 {
-    if (c->rq->body_bytes == 0) return true;
+    static const char *const names[] = {"model", "dim", NULL};
+    const json_t *model = json_object_get(root, "model"), *dim = json_object_get(root, "dim");
+    const emb_model_info *m = c->cx->info;
+    *s = (spec){m->name, m->fingerprint, m->dim};
+    if (!api_json_only(root, names, "", &c->fault)) return false;
+    const char *name = json_string_value(model);
+    bool external = name != NULL && strcmp(name, API_EXTERNAL) == 0;
+    if (model != NULL && !external && (name == NULL || strcmp(name, m->name) != 0))
+        return api_fail(&c->fault, "field_invalid", "model", "model is %s%.64s%s; \"%.64s\", which this server runs, or \"external\" is expected",
+                        name != NULL ? "\"" : "", name != NULL ? name : "not a string", name != NULL ? "\"" : "", m->name);
+    json_int_t v = json_integer_value(dim);
+    if (dim != NULL && (!json_is_integer(dim) || v < 1 || v > IDX_MAX_DIM))
+        return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is %g, a whole number from 1 to %d is expected",
+                              json_number_value(dim), IDX_MAX_DIM);
+    if (dim != NULL && !external && v != m->dim)
+        return api_fail_limit(&c->fault, "field_invalid", "dim", m->dim, "dim is %lld, the model \"%.64s\" makes embeddings of %u", (long long)v, m->name, m->dim);
+    if (external && dim == NULL)
+        return api_fail(&c->fault, "field_invalid", "dim", "the model \"external\" needs dim, how many numbers each embedding has");
+    if (external) *s = (spec){API_EXTERNAL, API_EXTERNAL, (uint32_t)v};
+    return true;
+}
+
+/* Without a body, what a catalogue is made of follows from the server's model. */
+static bool read_body(api_call *c, spec *s)
+{
+    if (c->rq->body_bytes == 0) return read_spec(c, NULL, s);
     if (strcmp(c->media.type, "application/json") != 0)
         return api_fail(&c->fault, "content_type_unsupported", NULL,
                         "the content type is \"%s\", application/json is expected", c->media.type);
     api_doc doc;
     bool ok = api_doc_parse(&doc, c->rq->body, c->rq->body_bytes, false, c->cx->limits.max_json_bytes, NULL, &c->fault) &&
-              api_json_only(doc.root, no_params, "", &c->fault);
+              read_spec(c, doc.root, s);
     api_doc_fini(&doc);
     return ok;
 }
@@ -96,13 +125,13 @@ static bool handed_over(api_call *c, idx_status st, const idx_error *err, waitin
 
 bool api_catalogue_put(api_call *c, bool *pending)
 {
-    if (!api_call_params(c, no_params) || !empty_body(c)) return false;
-    const emb_model_info *m = c->cx->info;
+    spec s;
+    if (!api_call_params(c, no_params) || !read_body(c, &s)) return false;
     idx_error err = {0};
     waiting *wt = waiting_new(c, true);
     if (wt == NULL) return false;
     *pending = true;
-    idx_status st = idx_catalogue_put_submit(c->cx->ix, c->catalogue, m->name, m->fingerprint, m->dim, committed, wt, &err);
+    idx_status st = idx_catalogue_put_submit(c->cx->ix, c->catalogue, s.model, s.fingerprint, s.dim, committed, wt, &err);
     return handed_over(c, st, &err, wt, pending);
 }
 

@@ -10,6 +10,7 @@
 #include "text.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 struct api_ctx {
     const emb_model *model;
@@ -21,7 +22,8 @@ struct api_ctx {
 };
 struct api_worker {
     emb_workspace *ws;
-    float *embedding; /* info->dim floats, of the query in hand */
+    float *embedding; /* of the query in hand */
+    uint32_t room;    /* floats in it */
 };
 
 /* ---- one call ----------------------------------------------------------------------------------- */
@@ -38,6 +40,7 @@ typedef struct api_call {
     char catalogue[IDX_MAX_CATALOGUE_BYTES + 1];
     char item[IDX_MAX_ID_BYTES + 1];
     uint32_t image;
+    idx_catalogue cat; /* after api_call_catalogue() */
 } api_call;
 
 /* True: rp is filled. False: c->fault is. A handler that hands over to the index sets *pending, and from then on rq
@@ -61,7 +64,11 @@ bool api_embed(api_call *c, bool *pending);
 bool api_reply_json(api_call *c, int status, api_buf *b);
 bool api_call_params(api_call *c, const char *const *names); /* parses the query string into c->params */
 bool api_call_deadline(const api_request *rq, api_fault *f); /* false when it has passed */
-bool api_call_catalogue(api_call *c);                        /* it exists and belongs to this model */
+bool api_call_catalogue(api_call *c);                        /* it exists and belongs to this model, or to none */
+/* A catalogue whose embeddings its clients make. Its model and its fingerprint are this word. */
+#define API_EXTERNAL "external"
+static inline bool api_is_external(const idx_catalogue *cat) { return strcmp(cat->fingerprint, API_EXTERNAL) == 0; }
+float *api_worker_room(api_worker *w, uint32_t dim); /* NULL = no memory */
 /* The translation of a read that failed: tells a missing catalogue from a missing item. */
 bool api_call_fail_read(api_call *c, idx_status st, const idx_error *err, const char *not_found);
 void api_image_url(api_buf *b, const char *catalogue, const char *item, uint32_t n, const uint8_t *sha256);
@@ -88,10 +95,19 @@ typedef struct {
     uint64_t deadline_ns;
 } api_photo;
 
+/* False and model_mismatch for a catalogue whose embeddings its clients make. */
+bool api_takes_photos(const idx_catalogue *cat, const char *field, api_fault *f);
+
 /* One path for index and query: decode, embed. out: info->dim floats. rendition != NULL: the picture for the store goes
  * into it as well (embedding pointing to malloc'd memory like the rest). Adds to stage_ns. */
 bool api_photo_embed(api_ctx *cx, api_worker *w, const api_photo *ph, float *out, idx_image *rendition,
                      uint64_t *stage_ns, api_fault *f);
+
+/* ---- embeddings of clients ---------------------------------------------------------------------- */
+
+/* v: an array of dim numbers or base64 of dim little-endian float32 (the document was parsed with `blobs`). out: dim floats of
+ * length 1. */
+bool api_embedding_read(const api_doc *doc, const json_t *v, uint32_t dim, const char *field, float *out, api_fault *f);
 
 /* ---- memory of batches --------------------------------------------------------------------------- */
 
@@ -103,12 +119,13 @@ void api_hold_less(api_ctx *cx, api_hold *h, size_t n);
 
 /* ---- writes ------------------------------------------------------------------------------------- */
 
-/* Builds the write that a JSON object asks for (`attributes`, `images`); op and id are the caller's. Used by PUT, PATCH
+/* Builds the write that a JSON object asks for (`attributes`, `images`, `embedding`); op and id are the caller's. Used by PUT, PATCH
  * and every line of a batch. *out: caller's. */
 typedef struct {
     api_ctx *cx;
     api_worker *w;
     const char *catalogue;
+    const idx_catalogue *cat;
     uint64_t deadline_ns;
     uint64_t *stage_ns;
     api_fault *fault;
@@ -116,6 +133,9 @@ typedef struct {
 bool api_write_from_json(const api_write_ctx *wc, idx_op_kind kind, const char *id, const api_doc *doc, idx_op **out);
 /* Adds one photo to a PUT. */
 bool api_write_add_photo(const api_write_ctx *wc, idx_op *op, const uint8_t *p, size_t n, const char *field);
+/* The same with an embedding of the client's own. */
+bool api_write_add_embedding(const api_write_ctx *wc, idx_op *op, const api_doc *doc, const json_t *v, const char *field);
+idx_image *api_write_image(const api_write_ctx *wc, idx_op *op, const char *field); /* one more of the op's; NULL and a fault */
 /* Translates what a write ended with; returns false. May be called from the writer thread: takes no lock for long. */
 bool api_write_fail(idx *ix, const char *catalogue, idx_op_kind kind, idx_status st, const idx_error *err, api_fault *f);
 bool api_item_id_check(const char *id, size_t n, api_fault *f);
@@ -137,6 +157,7 @@ typedef struct { /* what is searched for; parts borrowed from the request or own
     size_t image_n;
     const char *image_field;
     const char *item;
+    const json_t *embedding;
     api_options opts;
     uint8_t *owned; /* decoded base64 */
     api_doc doc;

@@ -88,12 +88,12 @@ static bool submit(api_call *c, idx_op *op, bool *pending)
 
 static api_write_ctx write_ctx(api_call *c)
 {
-    return (api_write_ctx){c->cx, c->w, c->catalogue, c->rq->deadline_ns, c->rp->stage_ns, &c->fault};
+    return (api_write_ctx){c->cx, c->w, c->catalogue, &c->cat, c->rq->deadline_ns, c->rp->stage_ns, &c->fault};
 }
 
 static bool put_json(api_call *c, idx_op **op)
 {
-    static const char *const names[] = {"attributes", "images", NULL};
+    static const char *const names[] = {"attributes", "images", "embedding", NULL};
     api_write_ctx wc = write_ctx(c);
     api_doc doc;
     bool ok = api_doc_parse(&doc, c->rq->body, c->rq->body_bytes, true, c->cx->limits.max_json_bytes, NULL, &c->fault) &&
@@ -208,10 +208,13 @@ bool api_item_delete(api_call *c, bool *pending)
 static void write_image(api_buf *b, const api_call *c, const idx_item *it, uint32_t n)
 {
     const idx_image_info *im = &it->images[n];
-    api_buf_fmt(b, "{\"n\":%u,\"width\":%u,\"height\":%u,\"sha256\":\"", n, im->width, im->height);
+    api_buf_fmt(b, "{\"n\":%u,\"sha256\":\"", n);
     for (size_t i = 0; i < sizeof im->sha256; i++) api_buf_fmt(b, "%02x", im->sha256[i]);
-    api_buf_raw(b, "\",\"url\":", 8);
-    api_image_url(b, c->catalogue, it->id, n, im->sha256);
+    api_buf_raw(b, "\"", 1);
+    if (im->width > 0) { /* not an embedding alone */
+        api_buf_fmt(b, ",\"width\":%u,\"height\":%u,\"url\":", im->width, im->height);
+        api_image_url(b, c->catalogue, it->id, n, im->sha256);
+    }
     api_buf_raw(b, "}", 1);
 }
 

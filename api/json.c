@@ -1,5 +1,5 @@
-/* json.c: jansson behind limits. Long base64 strings never reach it: a first scan copies the document without them
- * and leaves "@0", "@1" ... in their places. */
+/* json.c: jansson behind limits. Long base64 strings and embeddings never reach it: a first scan copies the document without
+ * them and leaves "@0", "@1" ... in their places. */
 #include "json.h"
 #include "buf.h"
 #include "text.h"
@@ -42,13 +42,20 @@ static size_t string_end(const scan *c, size_t from)
     return c->n;
 }
 
-/* A photo: the value of `image` at depth 1 or of `data` at depth 3, which no valid attribute can be. Escapes other
- * than "\/" leave it to the parser and its limit. */
+/* The value of `key` comes next, and there is room for what it is. */
+static bool at_value(const scan *c, const api_doc *d, unsigned depth, const char *key)
+{
+    size_t n = strlen(key);
+    return c->prev == ':' && c->depth == depth && c->key_n == n && memcmp(c->key, key, n) == 0 && d->n_blobs < API_MAX_BLOBS;
+}
+
+static bool at_embedding(const scan *c, const api_doc *d) { return at_value(c, d, 1, "embedding") || at_value(c, d, 3, "embedding"); }
+
+/* A photo or an embedding: in places that no valid attribute can have. Escapes other than "\/" leave it to the parser and
+ * its limit. */
 static bool is_blob(const scan *c, const api_doc *d, const char *p, size_t n)
 {
-    bool place = c->prev == ':' && ((c->depth == 1 && c->key_n == 5 && memcmp(c->key, "image", 5) == 0) ||
-                                    (c->depth == 3 && c->key_n == 4 && memcmp(c->key, "data", 4) == 0));
-    if (!place || d->n_blobs == API_MAX_BLOBS) return false;
+    if (!at_value(c, d, 1, "image") && !at_value(c, d, 3, "data") && !at_embedding(c, d)) return false;
     for (size_t i = 0; i < n;) {
         const char *esc = memchr(p + i, '\\', n - i);
         if (esc == NULL) return true;
@@ -56,6 +63,24 @@ static bool is_blob(const scan *c, const api_doc *d, const char *p, size_t n)
         if (esc[1] != '/') return false;
     }
     return true;
+}
+
+/* How long an array of numbers is that begins at `from`; 0: something else is in it, and the parser shall see it. */
+static size_t numbers_length(const scan *c, size_t from)
+{
+    size_t i = from + 1;
+    while (i < c->n && ((c->s[i] >= '0' && c->s[i] <= '9') || (c->s[i] != '\0' && strchr("+-.eE, \t\r\n", c->s[i]) != NULL))) i++;
+    return i < c->n && c->s[i] == ']' ? i + 1 - from : 0;
+}
+
+static bool take_out(scan *c, api_doc *d, const char *p, size_t n, bool numbers)
+{
+    char ref[16];
+    d->blob[d->n_blobs].p = p;
+    d->blob[d->n_blobs].n = n;
+    d->blob[d->n_blobs].numbers = numbers;
+    int len = snprintf(ref, sizeof ref, "\"@%zu\"", d->n_blobs++);
+    return emit(c, ref, (size_t)len);
 }
 
 static bool skeleton(scan *c, api_doc *d, bool blobs)
@@ -67,11 +92,7 @@ static bool skeleton(scan *c, api_doc *d, bool blobs)
             const char *p = c->s + i + 1;
             size_t n = end - i - 1;
             if (blobs && end < c->n && is_blob(c, d, p, n)) {
-                char ref[16];
-                d->blob[d->n_blobs].p = p;
-                d->blob[d->n_blobs].n = n;
-                int len = snprintf(ref, sizeof ref, "\"@%zu\"", d->n_blobs++);
-                if (!emit(c, ref, (size_t)len)) return false;
+                if (!take_out(c, d, p, n, false)) return false;
             } else if (!emit(c, c->s + i, end < c->n ? n + 2 : c->n - i)) {
                 return false;
             }
@@ -79,6 +100,13 @@ static bool skeleton(scan *c, api_doc *d, bool blobs)
             c->key_n = n;
             c->prev = '"';
             i = end + 1;
+            continue;
+        }
+        size_t numbers = blobs && ch == '[' && at_embedding(c, d) ? numbers_length(c, i) : 0;
+        if (numbers > 0) {
+            if (!take_out(c, d, c->s + i, numbers, true)) return false;
+            c->prev = ']';
+            i += numbers;
             continue;
         }
         if (ch == '{' || ch == '[') c->depth++;
@@ -105,7 +133,7 @@ bool api_doc_parse(api_doc *d, const uint8_t *body, size_t n, bool blobs, size_t
     if (!skeleton(&c, d, blobs)) {
         free(c.out);
         return api_fail_limit(f, "json_too_large", field, max_bytes, "%s has more than %zu bytes of JSON%s", where, max_bytes,
-                              blobs ? ", not counting its photos" : "");
+                              blobs ? ", not counting photos and embeddings" : "");
     }
     json_error_t je;
     d->root = json_loadb(c.out, c.o, JSON_REJECT_DUPLICATES, &je);
@@ -126,16 +154,17 @@ void api_doc_fini(api_doc *d)
     d->root = NULL;
 }
 
-void api_doc_text(const api_doc *d, const json_t *string, const char **p, size_t *n)
+bool api_doc_text(const api_doc *d, const json_t *string, const char **p, size_t *n)
 {
     *p = json_string_value(string);
     *n = json_string_length(string);
-    if (*n < 2 || *n > 3 || (*p)[0] != '@') return;
+    if (*n < 2 || *n > 3 || (*p)[0] != '@') return false;
     char *end;
     unsigned long i = strtoul(*p + 1, &end, 10);
-    if (*end != '\0' || i >= d->n_blobs) return;
+    if (*end != '\0' || i >= d->n_blobs) return false;
     *n = d->blob[i].n;
     *p = d->blob[i].p;
+    return d->blob[i].numbers;
 }
 
 bool api_json_only(const json_t *o, const char *const *names, const char *prefix, api_fault *f)

@@ -35,6 +35,12 @@ static bool rendition_of(api_ctx *cx, const api_photo *ph, emb_view v, const flo
     return true;
 }
 
+bool api_takes_photos(const idx_catalogue *cat, const char *field, api_fault *f)
+{
+    return !api_is_external(cat) ||
+           api_fail(f, "model_mismatch", field, "the catalogue \"%s\" takes embeddings of your own, of %u numbers, and no photos", cat->name, cat->dim);
+}
+
 static bool in_time(uint64_t deadline_ns, api_fault *f)
 {
     if (deadline_ns == 0 || api_now_ns() < deadline_ns) return true;

@@ -12,7 +12,7 @@ static const char *const option_name[] = {"limit",  "page_token", "min_score", "
 static const char *const search_names[] = {"limit", "page_token", "min_score", "crop", "fields", "filter", "exact", NULL};
 static const char *const embed_names[] = {"crop", "encoding", NULL};
 static const char *const search_body[] = {"limit", "page_token", "min_score", "crop",  "fields",
-                                          "filter", "exact",     "image",     "item", NULL};
+                                          "filter", "exact",     "image",     "item",  "embedding", NULL};
 static const char *const embed_body[] = {"crop", "encoding", "image", NULL};
 
 typedef struct {
@@ -200,32 +200,48 @@ static bool options_from_json(api_call *c, api_options *o, const json_t *root)
     return true;
 }
 
+/* The one member that says what is searched for. */
+static bool query_member(api_call *c, int kind, const json_t *root, const char **name, const json_t **value)
+{
+    static const char *const names[] = {"image", "item", "embedding"};
+    *name = NULL;
+    for (size_t i = 0; i < (kind == API_QUERY_SEARCH ? 3 : 1); i++) {
+        const json_t *v = json_object_get(root, names[i]);
+        if (v == NULL) continue;
+        if (*name != NULL)
+            return api_fail(&c->fault, "query_conflict", names[i], "the body has \"%s\" and \"%s\", one of them is expected", *name, names[i]);
+        *name = names[i];
+        *value = v;
+    }
+    return *name != NULL || api_fail(&c->fault, "query_missing", "image", "the body has no member \"image\"%s",
+                                     kind == API_QUERY_SEARCH ? ", none \"item\" and none \"embedding\"" : "");
+}
+
 static bool query_json(api_call *c, int kind, api_query *q)
 {
-    const json_t *image, *item;
+    const json_t *v = NULL;
+    const char *name;
     if (!api_doc_parse(&q->doc, c->rq->body, c->rq->body_bytes, true, c->cx->limits.max_json_bytes, NULL, &c->fault) ||
         !api_json_only(q->doc.root, kind == API_QUERY_SEARCH ? search_body : embed_body, "", &c->fault) ||
         !options_from_json(c, &q->opts, q->doc.root))
         return false;
-    image = json_object_get(q->doc.root, "image");
-    item = json_object_get(q->doc.root, "item");
-    if (image == NULL && item == NULL)
-        return api_fail(&c->fault, "query_missing", "image", "the body has no member \"image\"%s",
-                        kind == API_QUERY_SEARCH ? " and no member \"item\"" : "");
-    if (image != NULL && item != NULL)
-        return api_fail(&c->fault, "query_conflict", "item", "the body has \"image\" and \"item\", one of them is expected");
-    if (item != NULL) {
-        if (!json_is_string(item)) return api_fail(&c->fault, "field_invalid", "item", "item is not a string");
-        if (!api_item_id_check(json_string_value(item), json_string_length(item), &c->fault)) return false;
-        if (q->opts.has_crop)
-            return api_fail(&c->fault, "field_invalid", "crop", "crop goes with an image, not with an item");
-        q->item = json_string_value(item);
+    if (!query_member(c, kind, q->doc.root, &name, &v)) return false;
+    if (strcmp(name, "image") != 0 && q->opts.has_crop)
+        return api_fail(&c->fault, "field_invalid", "crop", "crop goes with an image, not with an %s", name);
+    if (strcmp(name, "embedding") == 0) {
+        q->embedding = v;
         return true;
     }
-    if (!json_is_string(image)) return api_fail(&c->fault, "field_invalid", "image", "image is not a base64 string");
+    if (strcmp(name, "item") == 0) {
+        if (!json_is_string(v)) return api_fail(&c->fault, "field_invalid", "item", "item is not a string");
+        if (!api_item_id_check(json_string_value(v), json_string_length(v), &c->fault)) return false;
+        q->item = json_string_value(v);
+        return true;
+    }
+    if (!json_is_string(v)) return api_fail(&c->fault, "field_invalid", "image", "image is not a base64 string");
     const char *p;
     size_t n;
-    api_doc_text(&q->doc, image, &p, &n);
+    api_doc_text(&q->doc, v, &p, &n);
     q->image_field = "image";
     if (!api_base64_decode(p, n, true, c->cx->limits.max_image_bytes, "image", &q->owned, &q->image_n, &c->fault))
         return false;

@@ -1,4 +1,4 @@
-/* search.c: a photo or an item -> the items that look most alike. */
+/* search.c: a photo, an embedding or an item -> the items that look most alike. */
 #include "internal.h"
 
 #include <math.h>
@@ -20,18 +20,19 @@ static uint64_t photo_hash(const uint8_t *p, size_t n)
     return h ^ h >> 29;
 }
 
-static void page_key(const api_call *c, const api_query *q, api_page_key *k)
+/* v: of a query that is an embedding. */
+static void page_key(const api_call *c, const api_query *q, const float *v, api_page_key *k)
 {
     uint8_t exact = q->opts.exact;
     api_page_key_init(k, "search");
     api_page_key_text(k, c->catalogue);
-    api_page_key_text(k, c->cx->info->fingerprint);
+    api_page_key_text(k, c->cat.fingerprint);
     api_page_key_text(k, q->opts.filter);
     api_page_key_text(k, q->item);
     api_page_key_add(k, &q->opts.min_score, sizeof q->opts.min_score);
     api_page_key_add(k, &exact, 1);
     if (q->item != NULL) return;
-    uint64_t h = photo_hash(q->image, q->image_n);
+    uint64_t h = q->embedding != NULL ? photo_hash((const uint8_t *)v, c->cat.dim * sizeof *v) : photo_hash(q->image, q->image_n);
     api_page_key_add(k, &h, sizeof h);
     if (q->opts.has_crop) api_page_key_add(k, &q->opts.crop, sizeof q->opts.crop);
 }
@@ -48,7 +49,7 @@ static bool embed_item(api_call *c, const char *item, float *out)
     idx_status st = idx_embeddings_get(c->cx->ix, c->catalogue, item, &rows, &n, &dim, &err);
     c->rp->stage_ns[API_STAGE_SEARCH] += api_now_ns() - t;
     if (st != IDX_OK) return api_call_fail_read(c, st, &err, "item_not_found");
-    bool ok = dim == c->cx->info->dim && n > 0;
+    bool ok = dim == c->cat.dim && n > 0;
     double norm = 0;
     for (uint32_t i = 0; i < dim && ok; i++) {
         double sum = 0;
@@ -64,7 +65,9 @@ static bool embed_item(api_call *c, const char *item, float *out)
 
 static bool embed_query(api_call *c, const api_query *q, float *out)
 {
+    if (q->embedding != NULL) return true; /* it was read before the page key was made of it */
     if (q->item != NULL) return embed_item(c, q->item, out);
+    if (!api_takes_photos(&c->cat, q->image_field, &c->fault)) return false;
     api_photo ph = {q->image, q->image_n, q->image_field, q->opts.has_crop ? &q->opts.crop : NULL, c->rq->deadline_ns};
     if (!api_photo_embed(c->cx, c->w, &ph, out, NULL, c->rp->stage_ns, &c->fault)) return false;
     c->rp->images = 1;
@@ -76,9 +79,13 @@ static bool write_hit(api_buf *b, api_call *c, const api_query *q, const idx_hit
     api_buf_raw(b, "{\"id\":", 6);
     api_buf_str(b, h->id);
     /* Six decimals are what the arithmetic holds; the order comes from the exact score. */
-    api_buf_fmt(b, ",\"score\":%.6f,\"image\":{\"n\":%u,\"url\":", (double)h->score, h->image);
-    api_image_url(b, c->catalogue, h->id, h->image, h->sha256);
-    api_buf_fmt(b, ",\"width\":%u,\"height\":%u},\"attributes\":", h->width, h->height);
+    api_buf_fmt(b, ",\"score\":%.6f,\"image\":{\"n\":%u", (double)h->score, h->image);
+    if (h->width > 0) { /* not an embedding alone */
+        api_buf_raw(b, ",\"url\":", 7);
+        api_image_url(b, c->catalogue, h->id, h->image, h->sha256);
+        api_buf_fmt(b, ",\"width\":%u,\"height\":%u", h->width, h->height);
+    }
+    api_buf_raw(b, "},\"attributes\":", 15);
     if (!api_attributes_write(b, h->attributes, &q->opts.fields)) return api_fail_memory(&c->fault);
     api_buf_raw(b, "}", 1);
     return true;
@@ -102,7 +109,7 @@ static bool reply(api_call *c, const api_query *q, const api_page_key *key, cons
         api_buf_str(&b, token);
     }
     api_buf_fmt(&b, ",\"took_ms\":%.2f,\"model\":", (double)(api_now_ns() - c->start_ns) * 1e-6);
-    api_buf_str(&b, c->cx->info->name);
+    api_buf_str(&b, c->cat.model);
     api_buf_raw(&b, "}", 1);
     ok = ok && api_reply_json(c, 200, &b);
     api_buf_fini(&b);
@@ -115,13 +122,15 @@ static bool search(api_call *c, const api_query *q)
     api_page_key key;
     float after_score = 0;
     char after[IDX_MAX_ID_BYTES + 1];
-    float *v = c->w->embedding;
-    page_key(c, q, &key);
+    float *v = api_worker_room(c->w, c->cat.dim);
+    if (v == NULL) return api_fail_memory(&c->fault);
+    if (q->embedding != NULL && !api_embedding_read(&q->doc, q->embedding, c->cat.dim, "embedding", v, &c->fault)) return false;
+    page_key(c, q, v, &key);
     if (q->opts.page_token != NULL && !api_page_token_read(&key, q->opts.page_token, &after_score, after, &c->fault))
         return false;
     if (!embed_query(c, q, v) || !api_call_deadline(c->rq, &c->fault)) return false;
     idx_query iq = {.embedding = v,
-                    .dim = c->cx->info->dim,
+                    .dim = c->cat.dim,
                     .limit = q->opts.limit,
                     .filter = q->opts.filter,
                     .min_score = q->opts.min_score,
@@ -131,7 +140,7 @@ static bool search(api_call *c, const api_query *q)
                     .after_score = after_score,
                     .after_id = q->opts.page_token != NULL ? after : NULL,
                     .deadline_ns = c->rq->deadline_ns};
-    memcpy(iq.fingerprint, c->cx->info->fingerprint, sizeof iq.fingerprint);
+    memcpy(iq.fingerprint, c->cat.fingerprint, sizeof iq.fingerprint);
     idx_result *r = NULL;
     idx_error err = {0};
     uint64_t t = api_now_ns();
@@ -149,7 +158,7 @@ bool api_search(api_call *c, bool *pending)
     api_query q = {0};
     /* An empty photo is refused before its bytes are looked at, with the words of api_photo_embed(). */
     bool ok = api_call_catalogue(c) && api_query_read(c, API_QUERY_SEARCH, &q);
-    if (ok && q.item == NULL && q.image_n == 0)
+    if (ok && q.item == NULL && q.embedding == NULL && q.image_n == 0)
         ok = api_fail(&c->fault, q.image_field == NULL ? "body_missing" : "image_damaged", q.image_field, "the image is empty");
     ok = ok && search(c, &q);
     api_query_fini(&q);

@@ -16,32 +16,45 @@ bool api_item_id_check(const char *id, size_t n, api_fault *f)
     return true;
 }
 
+idx_image *api_write_image(const api_write_ctx *wc, idx_op *op, const char *field)
+{
+    if (op->n_images == IDX_MAX_IMAGES) {
+        api_fail_limit(wc->fault, "too_many_images", field, IDX_MAX_IMAGES, "an item has at most %d images", IDX_MAX_IMAGES);
+        return NULL;
+    }
+    if (op->images == NULL && (op->images = calloc(IDX_MAX_IMAGES, sizeof *op->images)) == NULL) {
+        api_fail_memory(wc->fault);
+        return NULL;
+    }
+    op->dim = wc->cat->dim;
+    memcpy(op->fingerprint, wc->cat->fingerprint, sizeof op->fingerprint);
+    return &op->images[op->n_images++]; /* counted at once: idx_op_free() releases what a failure leaves */
+}
+
 bool api_write_add_photo(const api_write_ctx *wc, idx_op *op, const uint8_t *p, size_t n, const char *field)
 {
-    if (op->n_images == IDX_MAX_IMAGES)
-        return api_fail_limit(wc->fault, "too_many_images", field, IDX_MAX_IMAGES, "an item has at most %d images",
-                              IDX_MAX_IMAGES);
-    if (op->images == NULL && (op->images = calloc(IDX_MAX_IMAGES, sizeof *op->images)) == NULL)
-        return api_fail_memory(wc->fault);
-    const emb_model_info *info = wc->cx->info;
-    op->dim = info->dim;
-    memcpy(op->fingerprint, info->fingerprint, sizeof op->fingerprint);
-    idx_image *im = &op->images[op->n_images++]; /* counted at once: idx_op_free() releases what a failure leaves */
+    idx_image *im = api_takes_photos(wc->cat, field, wc->fault) ? api_write_image(wc, op, field) : NULL;
+    if (im == NULL) return false;
     api_photo ph = {.p = p, .n = n, .field = field, .deadline_ns = wc->deadline_ns};
     return api_photo_embed(wc->cx, wc->w, &ph, wc->w->embedding, im, wc->stage_ns, wc->fault);
 }
 
-static bool add_json_photo(const api_write_ctx *wc, idx_op *op, const api_doc *doc, const json_t *entry, size_t i)
+static bool add_json_image(const api_write_ctx *wc, idx_op *op, const api_doc *doc, const json_t *entry, size_t i)
 {
-    static const char *const names[] = {"data", NULL};
+    static const char *const names[] = {"data", "embedding", NULL};
     char field[48];
     snprintf(field, sizeof field, "images[%zu]", i);
     if (!json_is_object(entry))
-        return api_fail(wc->fault, "field_invalid", field, "%s is not an object with a member \"data\"", field);
+        return api_fail(wc->fault, "field_invalid", field, "%s is not an object with a member \"data\" or \"embedding\"", field);
     char prefix[56];
     snprintf(prefix, sizeof prefix, "%s.", field);
     if (!api_json_only(entry, names, prefix, wc->fault)) return false;
-    const json_t *data = json_object_get(entry, "data");
+    const json_t *data = json_object_get(entry, "data"), *embedding = json_object_get(entry, "embedding");
+    if (embedding != NULL) {
+        snprintf(field, sizeof field, "images[%zu].embedding", i);
+        if (data != NULL) return api_fail(wc->fault, "field_invalid", field, "%s comes beside \"data\", one of them is expected", field);
+        return api_write_add_embedding(wc, op, doc, embedding, field);
+    }
     snprintf(field, sizeof field, "images[%zu].data", i);
     if (!json_is_string(data)) return api_fail(wc->fault, "field_invalid", field, "%s is not a base64 string", field);
     const char *p;
@@ -54,18 +67,18 @@ static bool add_json_photo(const api_write_ctx *wc, idx_op *op, const api_doc *d
     return ok;
 }
 
-static bool add_json_photos(const api_write_ctx *wc, idx_op *op, const api_doc *doc, const json_t *images)
+static bool add_json_images(const api_write_ctx *wc, idx_op *op, const api_doc *doc, const json_t *images)
 {
     size_t n = json_array_size(images);
     if (!json_is_array(images)) return api_fail(wc->fault, "field_invalid", "images", "images is not an array");
     if (n == 0)
         return api_fail(wc->fault, "images_missing", "images",
-                        "images is empty: leave it out to keep the item's photos, or send 1 to %d", IDX_MAX_IMAGES);
+                        "images is empty: leave it out to keep the item's images, or send 1 to %d", IDX_MAX_IMAGES);
     if (n > IDX_MAX_IMAGES)
         return api_fail_limit(wc->fault, "too_many_images", "images", IDX_MAX_IMAGES, "images has %zu entries, the limit is %d",
                               n, IDX_MAX_IMAGES);
     for (size_t i = 0; i < n; i++)
-        if (!add_json_photo(wc, op, doc, json_array_get(images, i), i)) return false;
+        if (!add_json_image(wc, op, doc, json_array_get(images, i), i)) return false;
     return true;
 }
 
@@ -74,7 +87,7 @@ bool api_write_from_json(const api_write_ctx *wc, idx_op_kind kind, const char *
     idx_op *op = idx_op_new(kind, wc->catalogue, id);
     if (op == NULL) return api_fail_memory(wc->fault);
     const json_t *attributes = json_object_get(doc->root, "attributes");
-    const json_t *images = json_object_get(doc->root, "images");
+    const json_t *images = json_object_get(doc->root, "images"), *embedding = json_object_get(doc->root, "embedding");
     bool ok = true;
     if (kind == IDX_PATCH && attributes == NULL)
         ok = api_fail(wc->fault, "field_invalid", "attributes", "a patch needs the member \"attributes\"");
@@ -82,9 +95,15 @@ bool api_write_from_json(const api_write_ctx *wc, idx_op_kind kind, const char *
         ok = api_attributes_text(attributes, kind == IDX_PATCH, &op->attributes, wc->fault);
     if (ok && kind != IDX_PUT && images != NULL)
         ok = api_fail(wc->fault, "field_unknown", "images", "only a put can have images");
+    if (ok && kind != IDX_PUT && embedding != NULL)
+        ok = api_fail(wc->fault, "field_unknown", "embedding", "only a put can have an embedding");
+    if (ok && images != NULL && embedding != NULL)
+        ok = api_fail(wc->fault, "field_invalid", "embedding",
+                      "embedding comes beside images; several embeddings are images with a member \"embedding\" each");
     if (ok && kind == IDX_DELETE && attributes != NULL)
         ok = api_fail(wc->fault, "field_unknown", "attributes", "a delete cannot have attributes");
-    if (ok && images != NULL) ok = add_json_photos(wc, op, doc, images);
+    if (ok && images != NULL) ok = add_json_images(wc, op, doc, images);
+    if (ok && embedding != NULL) ok = api_write_add_embedding(wc, op, doc, embedding, "embedding");
     if (!ok) {
         idx_op_free(op);
         return false;

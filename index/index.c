@@ -276,7 +276,7 @@ static idx_status catalogue_op(const char *name, const char *model, const char *
 {
     if (!name_ok(name))
         return idx_fail(err, IDX_EINVAL, "catalogue name %.80s: 1 to %d of a-z, 0-9, _ and -, starting with a letter or digit", name, IDX_MAX_CATALOGUE_BYTES);
-    if (dim < 1 || dim > 16384) return idx_fail(err, IDX_EINVAL, "dim is %" PRIu32 "; 1 to 16384 are allowed", dim);
+    if (dim < 1 || dim > IDX_MAX_DIM) return idx_fail(err, IDX_EINVAL, "dim is %" PRIu32 "; 1 to %d are allowed", dim, IDX_MAX_DIM);
     idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_PUT, name, "");
     idx_catalogue_row row = {.info = {.dim = dim, .created_ms = idx_now_ms()}};
     snprintf(row.info.name, sizeof row.info.name, "%s", name);

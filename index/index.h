@@ -22,6 +22,7 @@ extern "C" {
 #define IDX_MAX_IMAGES          16
 #define IDX_MAX_ATTR_BYTES      (32u * 1024)
 #define IDX_MAX_FILTER_BYTES    4096
+#define IDX_MAX_DIM             16384
 
 typedef enum {
     IDX_OK = 0,

@@ -3,6 +3,7 @@ every operation of that document was answered with success at least once."""
 
 import base64
 import hashlib
+import json
 import shutil
 import struct
 import tempfile
@@ -70,6 +71,25 @@ class Routes(TestCase):
         self.assertEqual(s.search(OTHER, catalogue="apart").ids(), ["only-here"])
         self.assertNotIn("only-here", s.search(OTHER, "?limit=100").ids())
         self.ok(s.request("DELETE", "/v1/catalogues/apart"), 204)
+
+    def test_external_embeddings(self):
+        s, path = self.server, "/v1/catalogues/mine"
+        self.assertEqual(self.ok(s.request("PUT", path, {"model": "external", "dim": 3}), 201).json()["dim"], 3)
+        self.ok(s.request("PUT", item_path("east", catalogue="mine"), {"embedding": [2, 0, 0], "attributes": {"side": "e"}}), 201)
+        lines = [{"id": "north", "embedding": b64(struct.pack("<3f", 0, 1, 0))}, {"id": "short", "embedding": [1, 2]},
+                 {"id": "both", "images": [{"embedding": [0, 0, 1]}, {"embedding": [0.6, 0.8, 0]}]}]
+        body = "".join(json.dumps(line) + "\n" for line in lines)
+        answers = self.ok(s.request("POST", path + "/items:batch", body.encode(), NDJSON), 200).lines()
+        self.assertEqual([(a["status"], a.get("code"), a.get("field")) for a in answers],
+                         [(201, None, None), (400, "field_invalid", "embedding"), (201, None, None)])
+        for query in ([0, 5, 0], b64(struct.pack("<3f", 0, 5, 0))):
+            found = self.ok(s.request("POST", path + "/search", {"embedding": query}), 200)
+            self.assertEqual(found.ids(), ["north", "both", "east"])
+            self.assertEqual(found.json()["results"][1]["image"], {"n": 1})
+        item = self.ok(s.get(item_path("east", catalogue="mine")), 200).json()
+        self.assertEqual(set(item["images"][0]), {"n", "sha256"})
+        self.is_problem(s.put("photo", BOOT, catalogue="mine"), 409, "model_mismatch")
+        self.ok(s.request("DELETE", path), 204)
 
     # ---- items
 
@@ -433,7 +453,8 @@ class Routes(TestCase):
         self.is_problem(s.request("DELETE", item_path("boot-1"), b"x", JSON), 400, "body_unexpected")
         self.is_problem(s.request("GET", "/livez", b"x", JSON), 400, "body_unexpected")
         self.is_problem(s.request("PUT", "/v1/catalogues/x", b"[]", JSON), 400, "json_invalid")
-        self.is_problem(s.request("PUT", "/v1/catalogues/x", {"model": "m"}), 400, "field_unknown", "model")
+        self.is_problem(s.request("PUT", "/v1/catalogues/x", {"size": 3}), 400, "field_unknown", "size")
+        self.is_problem(s.request("PUT", "/v1/catalogues/x", {"model": "m"}), 400, "field_invalid", "model")
         self.is_problem(s.batch([], catalogue="nope"), 404, "catalogue_not_found")
         self.is_problem(s.request("POST", BATCH, b"{}", JSON), 415, "content_type_unsupported")
         self.is_problem(s.request("POST", BATCH + "?x=1", b"{}\n", NDJSON), 400, "parameter_unknown", "x")

@@ -50,7 +50,7 @@ static const row rows[] = {
     {API_PUT, CAT, NULL, NULL, 200, NULL, NULL},
     {API_PUT, "/v1/catalogues/second", JSON, "{}", 201, NULL, NULL},
     {API_PUT, "/v1/catalogues/second", NULL, NULL, 200, NULL, NULL},
-    {API_PUT, "/v1/catalogues/third", JSON, "{\"dim\":3}", 400, "field_unknown", "dim"},
+    {API_PUT, "/v1/catalogues/third", JSON, "{\"size\":3}", 400, "field_unknown", "size"},
     {API_PUT, "/v1/catalogues/third", "text/plain", "{}", 415, "content_type_unsupported", "text/plain"},
     {API_PUT, "/v1/catalogues/Third", NULL, NULL, 400, "catalogue_name_invalid", "a-z"},
     {API_PUT, "/v1/catalogues/third?x", NULL, NULL, 400, "parameter_unknown", "x"},
