@@ -1,445 +1,439 @@
-/* attrs.c: postings and number columns, and the rules for attribute objects. */
+/* attrs.c: see attrs.h. */
 #include "attrs.h"
 
-#include <inttypes.h>
 #include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_KEYS = 64, MAX_KEY_BYTES = 64, MAX_VALUE_BYTES = 1024, MAX_LIST = 64 };
-
-typedef enum { KIND_STRING = 's', KIND_ELEMENT = 'e', KIND_BOOL = 'b', KIND_FIELD = 'f' } kind;
-
-typedef struct { /* one posting: kind, field, value -> items */
-    char *key;    /* kind byte, field, NUL, value, NUL */
-    const char *value;
-    roaring_bitmap_t *items;
-    uint64_t hash;
-    uint32_t next_of_field; /* chain of the postings of a field and kind; UINT32_MAX ends */
-} posting;
-
+/* The names an item has. Most items of a catalogue have the same: a shape is kept once, an item knows its number. */
 typedef struct {
-    char *name;
-    uint32_t first; /* its postings */
-    double *number; /* by item, NaN = none */
-    uint32_t n_numbers;
-} field;
+    uint32_t n, refs, hash; /* hash of a free one: the next free one */
+    uint32_t *fields;       /* in ascending order; NULL = this number is free */
+} shape;
 
 struct idx_attrs {
-    posting *postings;
-    uint32_t n_postings, cap_postings;
-    uint32_t *slots; /* hash -> posting + 1 */
-    uint32_t mask;
-    field *fields;
-    uint32_t n_fields;
-    uint32_t **of_item; /* [item]: count, then posting numbers; for removal */
+    idx_field **fields;
+    uint32_t n_fields, *field_slots, field_mask;
+    shape *shapes;
+    uint32_t n_shapes, cap_shapes, live_shapes, spare_shape, *shape_slots, shape_mask;
+    idx_column shape_of; /* item -> shape + 1 */
+    uint32_t *pool, n_pool, cap_pool, spare_list[IDX_MAX_LIST + 1]; /* lists: their length, then values; spare ones are chained */
+    idx_bits all;
     uint32_t n_items;
-    roaring_bitmap_t *all;
 };
 
-idx_attrs *idx_attrs_new(void)
+idx_attrs *idx_attrs_new(void) { return calloc(1, sizeof(idx_attrs)); }
+
+static void field_free(idx_field *f)
 {
-    idx_attrs *a = calloc(1, sizeof *a);
-    if (a == NULL) return NULL;
-    a->mask = 1023;
-    a->slots = calloc(a->mask + 1u, sizeof *a->slots);
-    a->all = roaring_bitmap_create();
-    if (a->slots == NULL || a->all == NULL) {
-        idx_attrs_free(a);
-        return NULL;
-    }
-    return a;
+    if (f == NULL) return;
+    for (int i = 0; i < 2; i++)
+        if (f->truth[i] != NULL) roaring_bitmap_free(f->truth[i]);
+    if (f->there != NULL) roaring_bitmap_free(f->there);
+    idx_values_free(&f->values);
+    idx_column_free(&f->text);
+    idx_column_free(&f->list);
+    idx_column_free(&f->number);
+    idx_sorted_free(f->sorted);
+    free(f->name);
+    free(f);
 }
 
 void idx_attrs_free(idx_attrs *a)
 {
     if (a == NULL) return;
-    for (uint32_t i = 0; i < a->n_postings; i++) {
-        free(a->postings[i].key);
-        roaring_bitmap_free(a->postings[i].items);
-    }
-    for (uint32_t i = 0; i < a->n_fields; i++) {
-        free(a->fields[i].name);
-        free(a->fields[i].number);
-    }
-    for (uint32_t i = 0; i < a->n_items; i++) free(a->of_item[i]);
-    free(a->postings);
-    free(a->slots);
+    for (uint32_t i = 0; i < a->n_fields; i++) field_free(a->fields[i]);
+    for (uint32_t i = 0; i < a->n_shapes; i++) free(a->shapes[i].fields);
     free(a->fields);
-    free(a->of_item);
-    if (a->all != NULL) roaring_bitmap_free(a->all);
+    free(a->field_slots);
+    free(a->shapes);
+    free(a->shape_slots);
+    idx_column_free(&a->shape_of);
+    free(a->pool);
+    free(a->all.w);
     free(a);
 }
 
-const roaring_bitmap_t *idx_attrs_items(const idx_attrs *a) { return a->all; }
+idx_bits idx_attrs_items(const idx_attrs *a) { return a->all; }
+uint32_t idx_attrs_count(const idx_attrs *a) { return a->n_items; }
+const idx_field *idx_attrs_field_at(const idx_attrs *a, uint32_t i) { return i < a->n_fields ? a->fields[i] : NULL; }
 
-/* ---- finding and making ---------------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------------------------------------------- */
 
-static uint64_t hash_key(char k, const char *f, const char *v)
+static uint32_t hash_bytes(const void *p, size_t n)
 {
-    uint64_t h = 1469598103934665603u ^ (uint8_t)k;
-    h *= 1099511628211u;
-    for (; *f; f++) h = (h ^ (uint8_t)*f) * 1099511628211u;
-    h = (h ^ 0xff) * 1099511628211u;
-    for (; *v; v++) h = (h ^ (uint8_t)*v) * 1099511628211u;
-    return h ^ h >> 31;
+    uint64_t h = 1469598103934665603u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 1099511628211u;
+    return (uint32_t)(h ^ h >> 32);
 }
 
-static uint32_t find_posting(const idx_attrs *a, uint64_t h, char k, const char *f, const char *v)
+/* A table of hashes doubles before it is three quarters full. */
+static bool slots_room(uint32_t **slots, uint32_t *mask, uint32_t live, bool *moved)
 {
-    for (uint32_t i = (uint32_t)h & a->mask; a->slots[i] != 0; i = (i + 1) & a->mask) {
-        const posting *p = &a->postings[a->slots[i] - 1];
-        if (p->hash == h && p->key[0] == k && strcmp(p->key + 1, f) == 0 && strcmp(p->value, v) == 0) return a->slots[i] - 1;
-    }
+    *moved = false;
+    if (*slots != NULL && (live + 1) * 4 <= *mask * 3) return true;
+    uint32_t m = *slots == NULL ? 15 : *mask * 2 + 1, *s = calloc(m + 1u, sizeof *s);
+    if (s == NULL) return false;
+    free(*slots);
+    *slots = s;
+    *mask = m;
+    *moved = true;
+    return true;
+}
+
+static void slot_put(uint32_t *slots, uint32_t mask, uint32_t h, uint32_t value)
+{
+    uint32_t i = h & mask;
+    while (slots[i] != 0) i = (i + 1) & mask;
+    slots[i] = value + 1;
+}
+
+static uint32_t find_field(const idx_attrs *a, const char *name)
+{
+    if (a->field_slots == NULL) return UINT32_MAX;
+    for (uint32_t i = hash_bytes(name, strlen(name)) & a->field_mask; a->field_slots[i] != 0; i = (i + 1) & a->field_mask)
+        if (strcmp(a->fields[a->field_slots[i] - 1]->name, name) == 0) return a->field_slots[i] - 1;
     return UINT32_MAX;
 }
 
-static field *find_field(const idx_attrs *a, const char *name)
+const idx_field *idx_attrs_field(const idx_attrs *a, const char *name)
 {
-    for (uint32_t i = 0; i < a->n_fields; i++)
-        if (strcmp(a->fields[i].name, name) == 0) return &a->fields[i];
-    return NULL;
+    uint32_t f = find_field(a, name);
+    return f != UINT32_MAX ? a->fields[f] : NULL;
 }
 
-static field *make_field(idx_attrs *a, const char *name)
+static uint32_t make_field(idx_attrs *a, const char *name)
 {
-    field *f = find_field(a, name);
-    if (f != NULL) return f;
-    f = realloc(a->fields, (a->n_fields + 1u) * sizeof *f);
-    if (f == NULL) return NULL;
-    a->fields = f;
-    f += a->n_fields;
-    *f = (field){.name = strdup(name), .first = UINT32_MAX};
-    if (f->name == NULL) return NULL;
-    a->n_fields++;
-    return f;
-}
-
-static bool grow_slots(idx_attrs *a)
-{
-    uint32_t mask = a->mask * 2 + 1, *slots = calloc(mask + 1u, sizeof *slots);
-    if (slots == NULL) return false;
-    for (uint32_t p = 0; p < a->n_postings; p++) {
-        uint32_t i = (uint32_t)a->postings[p].hash & mask;
-        while (slots[i] != 0) i = (i + 1) & mask;
-        slots[i] = p + 1;
-    }
-    free(a->slots);
-    a->slots = slots;
-    a->mask = mask;
-    return true;
-}
-
-static uint32_t make_posting(idx_attrs *a, char k, field *f, const char *v)
-{
-    uint64_t h = hash_key(k, f->name, v);
-    uint32_t at = find_posting(a, h, k, f->name, v);
+    uint32_t at = find_field(a, name);
+    bool moved;
     if (at != UINT32_MAX) return at;
-    if ((a->n_postings + 1) * 2 > a->mask && !grow_slots(a)) return UINT32_MAX;
-    if (a->n_postings == a->cap_postings) {
-        uint32_t cap = a->cap_postings * 2 + 64;
-        posting *p = realloc(a->postings, cap * sizeof *p);
-        if (p == NULL) return UINT32_MAX;
-        a->postings = p;
-        a->cap_postings = cap;
-    }
-    size_t nf = strlen(f->name), nv = strlen(v);
-    posting p = {.key = malloc(nf + nv + 3), .hash = h, .next_of_field = f->first, .items = roaring_bitmap_create()};
-    if (p.key == NULL || p.items == NULL) {
-        free(p.key);
-        if (p.items != NULL) roaring_bitmap_free(p.items);
+    if (!slots_room(&a->field_slots, &a->field_mask, a->n_fields, &moved)) return UINT32_MAX;
+    if (moved)
+        for (uint32_t i = 0; i < a->n_fields; i++) slot_put(a->field_slots, a->field_mask, hash_bytes(a->fields[i]->name, strlen(a->fields[i]->name)), i);
+    idx_field **fields = realloc(a->fields, (a->n_fields + 1u) * sizeof *fields);
+    if (fields == NULL) return UINT32_MAX;
+    a->fields = fields;
+    idx_field *f = calloc(1, sizeof *f);
+    if (f == NULL || (f->name = strdup(name)) == NULL || (f->there = roaring_bitmap_create()) == NULL) {
+        field_free(f);
         return UINT32_MAX;
     }
-    p.key[0] = k;
-    memcpy(p.key + 1, f->name, nf + 1);
-    memcpy(p.key + 2 + nf, v, nv + 1);
-    p.value = p.key + 2 + nf;
-    at = a->n_postings++;
-    a->postings[at] = p;
-    f->first = at;
-    uint32_t i = (uint32_t)h & a->mask;
-    while (a->slots[i] != 0) i = (i + 1) & a->mask;
-    a->slots[i] = at + 1;
+    fields[a->n_fields] = f;
+    slot_put(a->field_slots, a->field_mask, hash_bytes(name, strlen(name)), a->n_fields);
+    return a->n_fields++;
+}
+
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
+
+static uint32_t make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
+{
+    uint32_t h = hash_bytes(fields, n * sizeof *fields);
+    bool moved;
+    if (!slots_room(&a->shape_slots, &a->shape_mask, a->live_shapes, &moved)) return UINT32_MAX;
+    if (moved)
+        for (uint32_t i = 0; i < a->n_shapes; i++)
+            if (a->shapes[i].fields != NULL) slot_put(a->shape_slots, a->shape_mask, a->shapes[i].hash, i);
+    for (uint32_t i = h & a->shape_mask; a->shape_slots[i] != 0; i = (i + 1) & a->shape_mask) {
+        const shape *s = &a->shapes[a->shape_slots[i] - 1];
+        if (s->hash == h && s->n == n && memcmp(s->fields, fields, n * sizeof *fields) == 0) return a->shape_slots[i] - 1;
+    }
+    if (a->spare_shape == 0 && a->n_shapes == a->cap_shapes) {
+        uint32_t cap = a->cap_shapes * 2 + 8;
+        shape *s = realloc(a->shapes, cap * sizeof *s);
+        if (s == NULL) return UINT32_MAX;
+        a->shapes = s;
+        a->cap_shapes = cap;
+    }
+    uint32_t *copy = malloc((n + 1u) * sizeof *copy);
+    if (copy == NULL) return UINT32_MAX;
+    memcpy(copy, fields, n * sizeof *copy);
+    uint32_t at = a->spare_shape != 0 ? a->spare_shape - 1 : a->n_shapes++;
+    if (a->spare_shape != 0) a->spare_shape = a->shapes[at].hash;
+    a->shapes[at] = (shape){.n = n, .hash = h, .fields = copy};
+    slot_put(a->shape_slots, a->shape_mask, h, at);
+    a->live_shapes++;
     return at;
 }
 
-/* ---- set and remove ---------------------------------------------------------------------------------- */
-
-static bool set_number(field *f, uint32_t item, double v)
+static void drop_shape(idx_attrs *a, uint32_t at)
 {
-    if (item >= f->n_numbers) {
-        uint32_t n = item + item / 2 + 64;
-        double *d = realloc(f->number, n * sizeof *d);
-        if (d == NULL) return false;
-        for (uint32_t i = f->n_numbers; i < n; i++) d[i] = NAN;
-        f->number = d;
-        f->n_numbers = n;
+    shape *s = &a->shapes[at];
+    if (--s->refs > 0) return;
+    uint32_t hole = s->hash & a->shape_mask;
+    while (a->shape_slots[hole] != at + 1) hole = (hole + 1) & a->shape_mask;
+    for (uint32_t i = hole;;) {
+        i = (i + 1) & a->shape_mask;
+        if (a->shape_slots[i] == 0) break;
+        if (((i - (a->shapes[a->shape_slots[i] - 1].hash & a->shape_mask)) & a->shape_mask) < ((i - hole) & a->shape_mask)) continue;
+        a->shape_slots[hole] = a->shape_slots[i];
+        hole = i;
     }
-    f->number[item] = v;
-    return true;
+    a->shape_slots[hole] = 0;
+    free(s->fields);
+    *s = (shape){.hash = a->spare_shape};
+    a->spare_shape = at + 1;
+    a->live_shapes--;
+}
+
+/* ---- lists ---------------------------------------------------------------------------------------------------------- */
+
+const uint32_t *idx_attrs_list(const idx_attrs *a, uint64_t at, uint32_t *n)
+{
+    *n = a->pool[at - 1];
+    return a->pool + at;
+}
+
+static uint32_t list_new(idx_attrs *a, const uint32_t *values, uint32_t n) /* place + 1, 0 = no memory */
+{
+    uint32_t at = a->spare_list[n];
+    if (at != 0) {
+        a->spare_list[n] = a->pool[at];
+    } else {
+        if (a->cap_pool - a->n_pool < n + 1u) {
+            uint32_t cap = a->cap_pool + a->cap_pool / 2 + 256, *pool = realloc(a->pool, cap * sizeof *pool);
+            if (pool == NULL) return 0;
+            a->pool = pool;
+            a->cap_pool = cap;
+        }
+        at = a->n_pool + 1;
+        a->n_pool += n + 1;
+    }
+    a->pool[at - 1] = n;
+    memcpy(a->pool + at, values, n * sizeof *values);
+    return at;
+}
+
+static void list_drop(idx_attrs *a, uint32_t at)
+{
+    uint32_t n = a->pool[at - 1];
+    a->pool[at] = a->spare_list[n];
+    a->spare_list[n] = at;
+}
+
+/* ---- taking out ------------------------------------------------------------------------------------------------------- */
+
+static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
+{
+    uint64_t value = idx_column_get(&f->text, item), at = idx_column_get(&f->list, item);
+    bool ok = true; /* setting to nothing needs no memory */
+    if (value != 0) {
+        idx_values_drop(&f->values, (uint32_t)value - 1, item, false);
+        ok = idx_column_set(&f->text, item, 0) && ok;
+    }
+    if (at != 0) {
+        uint32_t n;
+        const uint32_t *values = idx_attrs_list(a, at, &n);
+        for (uint32_t i = 0; i < n; i++) idx_values_drop(&f->values, values[i], item, true);
+        list_drop(a, (uint32_t)at);
+        ok = idx_column_set(&f->list, item, 0) && ok;
+    }
+    if (idx_column_get(&f->number, item) != 0) {
+        if (f->sorted != NULL) idx_sorted_remove(f->sorted, item);
+        ok = idx_column_set(&f->number, item, 0) && ok;
+    }
+    for (int i = 0; i < 2; i++)
+        if (f->truth[i] != NULL) roaring_bitmap_remove(f->truth[i], item);
+    roaring_bitmap_remove(f->there, item);
+    (void)ok;
 }
 
 void idx_attrs_remove(idx_attrs *a, uint32_t item)
 {
-    if (item >= a->n_items || a->of_item[item] == NULL) return;
-    uint32_t *list = a->of_item[item];
-    for (uint32_t i = 1; i <= list[0]; i++) roaring_bitmap_remove(a->postings[list[i]].items, item);
-    free(list);
-    a->of_item[item] = NULL;
-    for (uint32_t i = 0; i < a->n_fields; i++)
-        if (item < a->fields[i].n_numbers) a->fields[i].number[item] = NAN;
-    roaring_bitmap_remove(a->all, item);
+    uint64_t s = idx_column_get(&a->shape_of, item);
+    if (s == 0) return;
+    const shape *sh = &a->shapes[s - 1];
+    for (uint32_t i = 0; i < sh->n; i++) take_out(a, a->fields[sh->fields[i]], item);
+    drop_shape(a, (uint32_t)s - 1);
+    if (!idx_column_set(&a->shape_of, item, 0)) return;
+    idx_bit_clear(a->all.w, item);
+    a->n_items--;
 }
 
-static bool add(idx_attrs *a, uint32_t *list, uint32_t item, char k, field *f, const char *v)
+/* ---- putting in --------------------------------------------------------------------------------------------------------- */
+
+static bool put_list(idx_attrs *a, idx_field *f, uint32_t item, const json_t *list)
 {
-    uint32_t p = make_posting(a, k, f, v);
-    if (p == UINT32_MAX) return false;
-    roaring_bitmap_add(a->postings[p].items, item);
-    list[++list[0]] = p;
+    uint32_t values[IDX_MAX_LIST], n = 0;
+    size_t i;
+    json_t *e;
+    json_array_foreach(list, i, e)
+    {
+        const char *text = json_string_value(e);
+        uint32_t v = text != NULL && n < IDX_MAX_LIST ? idx_values_make(&f->values, text, false) : UINT32_MAX;
+        bool twice = false;
+        for (uint32_t k = 0; k < n; k++) twice = twice || values[k] == v;
+        if (v == UINT32_MAX || (!twice && !idx_values_add(&f->values, v, item, true))) return false;
+        if (!twice) values[n++] = v;
+    }
+    uint32_t at = n > 0 ? list_new(a, values, n) : 0;
+    return n == 0 || (at != 0 && idx_column_set(&f->list, item, at));
+}
+
+static bool put_in(idx_attrs *a, idx_field *f, uint32_t item, const json_t *v)
+{
+    roaring_bitmap_add(f->there, item);
+    if (json_is_string(v)) {
+        uint32_t value = idx_values_make(&f->values, json_string_value(v), false);
+        return value != UINT32_MAX && idx_values_add(&f->values, value, item, false) && idx_column_set(&f->text, item, value + 1ull);
+    }
+    if (json_is_boolean(v)) {
+        roaring_bitmap_t **t = &f->truth[json_is_true(v)];
+        if (*t == NULL && (*t = roaring_bitmap_create()) == NULL) return false;
+        roaring_bitmap_add(*t, item);
+        return true;
+    }
+    if (json_is_number(v)) {
+        if (f->sorted == NULL && (f->sorted = idx_sorted_new(&f->number)) == NULL) return false;
+        return idx_column_set(&f->number, item, idx_number_pack(json_number_value(v))) && idx_sorted_add(f->sorted, item);
+    }
+    return put_list(a, f, item, v);
+}
+
+static bool all_reach(idx_attrs *a, uint32_t item)
+{
+    if (item / 64 < a->all.n_words) return true;
+    uint32_t n = item / 64 + item / 128 + 16;
+    uint64_t *w = realloc(a->all.w, n * sizeof *w);
+    if (w == NULL) return false;
+    memset(w + a->all.n_words, 0, (n - a->all.n_words) * sizeof *w);
+    a->all = (idx_bits){w, n};
+    return true;
+}
+
+static int by_number(const void *x, const void *y)
+{
+    uint32_t a = *(const uint32_t *)x, b = *(const uint32_t *)y;
+    return a < b ? -1 : a > b;
+}
+
+/* The numbers of an object's names, in order; false = no memory. */
+static bool fields_of(idx_attrs *a, json_t *o, uint32_t *fields, uint32_t *n)
+{
+    const char *key;
+    json_t *v;
+    *n = 0;
+    json_object_foreach(o, key, v) if ((fields[(*n)++] = make_field(a, key)) == UINT32_MAX) return false;
+    qsort(fields, *n, sizeof *fields, by_number);
     return true;
 }
 
 idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_error *err)
 {
     idx_attrs_remove(a, item);
-    json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+    json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *v;
     if (!json_is_object(o)) {
         json_decref(o);
         return idx_fail(err, IDX_EINVAL, "attributes are not a JSON object");
     }
-    if (item >= a->n_items) {
-        uint32_t n = item + item / 2 + 64;
-        uint32_t **of = realloc(a->of_item, n * sizeof *of);
-        if (of == NULL) goto memory;
-        memset(of + a->n_items, 0, (n - a->n_items) * sizeof *of);
-        a->of_item = of;
-        a->n_items = n;
-    }
-    size_t count = 1;
     const char *key;
-    json_t *v, *e;
-    json_object_foreach(o, key, v) count += 1 + (json_is_array(v) ? json_array_size(v) : 1);
-    uint32_t *list = calloc(count, sizeof *list);
-    if (list == NULL) goto memory;
-    a->of_item[item] = list;
-    roaring_bitmap_add(a->all, item);
-    json_object_foreach(o, key, v)
-    {
-        field *f = make_field(a, key);
-        bool ok = f != NULL && add(a, list, item, KIND_FIELD, f, "");
-        size_t i;
-        if (ok && json_is_string(v)) ok = add(a, list, item, KIND_STRING, f, json_string_value(v));
-        if (ok && json_is_boolean(v)) ok = add(a, list, item, KIND_BOOL, f, json_is_true(v) ? "t" : "f");
-        if (ok && json_is_number(v)) ok = set_number(f, item, json_number_value(v));
-        if (ok && json_is_array(v)) json_array_foreach(v, i, e) ok = ok && add(a, list, item, KIND_ELEMENT, f, json_string_value(e) ? json_string_value(e) : "");
-        if (!ok) goto memory;
+    uint32_t n, *fields = malloc((json_object_size(o) + 1) * sizeof *fields), sh = UINT32_MAX;
+    bool ok = fields != NULL && fields_of(a, o, fields, &n) && all_reach(a, item) && (sh = make_shape(a, fields, n)) != UINT32_MAX &&
+              idx_column_set(&a->shape_of, item, sh + 1ull);
+    if (ok) {
+        a->shapes[sh].refs++;
+        idx_bit_set(a->all.w, item);
+        a->n_items++;
+        json_object_foreach(o, key, v) ok = ok && put_in(a, a->fields[find_field(a, key)], item, v);
     }
+    free(fields);
     json_decref(o);
-    return IDX_OK;
-memory:
-    json_decref(o);
-    return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
+    return ok ? IDX_OK : idx_fail(err, IDX_ENOMEM, "no memory for attributes");
+}
+
+/* ---- checks ----------------------------------------------------------------------------------------------------------------- */
+
+uint64_t idx_attrs_bytes(const idx_attrs *a)
+{
+    uint64_t sum = sizeof *a + a->cap_pool * sizeof *a->pool + a->all.n_words * sizeof *a->all.w + idx_column_bytes(&a->shape_of);
+    for (uint32_t i = 0; i < a->n_fields; i++) {
+        const idx_field *f = a->fields[i];
+        sum += sizeof *f + idx_values_bytes(&f->values) + idx_column_bytes(&f->text) + idx_column_bytes(&f->list) + idx_column_bytes(&f->number) +
+               (f->sorted != NULL ? idx_sorted_bytes(f->sorted) : 0) + roaring_bitmap_frozen_size_in_bytes(f->there);
+    }
+    return sum;
+}
+
+static bool list_agrees(const idx_attrs *a, const idx_field *f, uint32_t item, const json_t *list)
+{
+    uint64_t at = idx_column_get(&f->list, item);
+    uint32_t n = 0;
+    const uint32_t *values = at != 0 ? idx_attrs_list(a, at, &n) : NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        bool found = false;
+        for (size_t k = 0; k < json_array_size(list); k++) found = found || strcmp(json_string_value(json_array_get(list, k)), f->values.v[values[i]].text) == 0;
+        if (!found) return false;
+    }
+    for (size_t k = 0; k < json_array_size(list); k++) {
+        uint32_t v = idx_values_find(&f->values, json_string_value(json_array_get(list, k)));
+        if (v == UINT32_MAX || f->values.listed == NULL || !idx_posting_has(&f->values.listed[v], item)) return false;
+    }
+    return true;
+}
+
+static bool field_agrees(const idx_attrs *a, const idx_field *f, uint32_t item, const json_t *v)
+{
+    uint64_t text = idx_column_get(&f->text, item), number = idx_column_get(&f->number, item);
+    bool truth[2];
+    for (int i = 0; i < 2; i++) truth[i] = f->truth[i] != NULL && roaring_bitmap_contains(f->truth[i], item);
+    if (!roaring_bitmap_contains(f->there, item) || (text != 0) != json_is_string(v) || (number != 0) != json_is_number(v) ||
+        truth[0] != json_is_false(v) || truth[1] != json_is_true(v) || (idx_column_get(&f->list, item) != 0 && !json_is_array(v)))
+        return false;
+    if (json_is_string(v)) return strcmp(f->values.v[text - 1].text, json_string_value(v)) == 0 && idx_posting_has(&f->values.v[text - 1].scalar, item);
+    if (json_is_number(v)) return idx_number_unpack(number) == json_number_value(v);
+    return !json_is_array(v) || list_agrees(a, f, item, v);
 }
 
 bool idx_attrs_agree(const idx_attrs *a, uint32_t item, const char *json)
 {
     json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *v;
     const char *key;
-    bool ok = json_is_object(o) && roaring_bitmap_contains(a->all, item);
+    uint64_t s = idx_column_get(&a->shape_of, item);
+    bool ok = json_is_object(o) && s != 0 && idx_bit(a->all.w, item) && a->shapes[s - 1].n == json_object_size(o);
     if (ok) json_object_foreach(o, key, v)
         {
-            char k = json_is_string(v) ? KIND_STRING : json_is_boolean(v) ? KIND_BOOL : KIND_FIELD;
-            const char *text = json_is_string(v) ? json_string_value(v) : json_is_boolean(v) ? (json_is_true(v) ? "t" : "f") : "";
-            uint32_t p = find_posting(a, hash_key(k, key, text), k, key, text);
-            ok = ok && p != UINT32_MAX && roaring_bitmap_contains(a->postings[p].items, item);
-            field *f = find_field(a, key);
-            if (ok && json_is_number(v)) ok = f != NULL && item < f->n_numbers && f->number[item] == json_number_value(v);
+            const idx_field *f = idx_attrs_field(a, key);
+            ok = ok && f != NULL && field_agrees(a, f, item, v);
         }
     json_decref(o);
     return ok;
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------ */
-
-roaring_bitmap_t *idx_attrs_has_field(const idx_attrs *a, const char *name)
+/* With as many members as there are items that say so, a posting that all of those agree with has no others. */
+static const char *check_field(const idx_attrs *a, const idx_field *f)
 {
-    uint32_t p = find_posting(a, hash_key(KIND_FIELD, name, ""), KIND_FIELD, name, "");
-    return p == UINT32_MAX ? roaring_bitmap_create() : roaring_bitmap_copy(a->postings[p].items);
-}
-
-roaring_bitmap_t *idx_attrs_bool(const idx_attrs *a, const char *name, bool value)
-{
-    const char *v = value ? "t" : "f";
-    uint32_t p = find_posting(a, hash_key(KIND_BOOL, name, v), KIND_BOOL, name, v);
-    return p == UINT32_MAX ? roaring_bitmap_create() : roaring_bitmap_copy(a->postings[p].items);
-}
-
-static bool compare(idx_cmp cmp, int order)
-{
-    switch (cmp) {
-    case IDX_CMP_EQ: return order == 0;
-    case IDX_CMP_LT: return order < 0;
-    case IDX_CMP_LE: return order <= 0;
-    case IDX_CMP_GT: return order > 0;
-    default: return order >= 0;
+    uint64_t texts = 0, listed = 0, in_lists = 0;
+    for (uint32_t i = 0; i < f->values.n; i++) {
+        if (f->values.v[i].text == NULL) continue;
+        if (idx_values_find(&f->values, f->values.v[i].text) != i) return "a text is not found";
+        uint64_t n = idx_posting_count(&f->values.v[i].scalar), m = f->values.listed != NULL ? idx_posting_count(&f->values.listed[i]) : 0;
+        if (n + m == 0) return "a text that nobody has is kept";
+        texts += n;
+        listed += m;
     }
-}
-
-/* x*, *x and *x*: a star in the middle is a character like any other. */
-static bool matches(const char *v, const char *pattern)
-{
-    size_t n = strlen(pattern), len = strlen(v);
-    bool head = n > 0 && pattern[0] == '*', tail = n > (head ? 1u : 0u) && pattern[n - 1] == '*';
-    const char *core = pattern + head;
-    size_t k = n - head - tail;
-    if (head && tail) return k == 0 || memmem(v, len, core, k) != NULL;
-    if (head) return len >= k && memcmp(v + len - k, core, k) == 0;
-    if (tail) return len >= k && memcmp(v, core, k) == 0;
-    return strcmp(v, pattern) == 0;
-}
-
-roaring_bitmap_t *idx_attrs_string(const idx_attrs *a, const char *name, idx_cmp cmp, const char *value, bool wildcards, bool scalars,
-                                   bool list)
-{
-    roaring_bitmap_t *r = roaring_bitmap_create();
-    if (r == NULL) return NULL;
-    if (cmp == IDX_CMP_EQ && !wildcards) {
-        for (int i = 0; i < 2; i++) {
-            char k = i == 0 ? KIND_STRING : KIND_ELEMENT;
-            if (!(i == 0 ? scalars : list)) continue;
-            uint32_t p = find_posting(a, hash_key(k, name, value), k, name, value);
-            if (p != UINT32_MAX) roaring_bitmap_or_inplace(r, a->postings[p].items);
-        }
-        return r;
+    for (uint32_t item = 0; item < f->list.top; item++) {
+        uint64_t at = idx_column_get(&f->list, item);
+        if (at != 0) in_lists += a->pool[at - 1];
     }
-    const field *f = find_field(a, name);
-    for (uint32_t p = f != NULL ? f->first : UINT32_MAX; p != UINT32_MAX; p = a->postings[p].next_of_field) {
-        const posting *q = &a->postings[p];
-        if (!((q->key[0] == KIND_STRING && scalars) || (q->key[0] == KIND_ELEMENT && list))) continue;
-        if (wildcards ? matches(q->value, value) : compare(cmp, strcmp(q->value, value))) roaring_bitmap_or_inplace(r, q->items);
-    }
-    return r;
+    if (texts != f->text.used) return "the postings of texts and their column differ";
+    if (listed != in_lists) return "the postings of lists and the lists differ";
+    if (f->sorted != NULL && !idx_sorted_check(f->sorted)) return "the sorted numbers and their column differ";
+    uint64_t kinds = f->text.used + (uint64_t)f->number.used + f->list.used;
+    for (int i = 0; i < 2; i++) kinds += f->truth[i] != NULL ? roaring_bitmap_get_cardinality(f->truth[i]) : 0;
+    return kinds <= roaring_bitmap_get_cardinality(f->there) ? NULL : "more items have a value than have the attribute";
 }
 
-roaring_bitmap_t *idx_attrs_number(const idx_attrs *a, const char *name, idx_cmp cmp, double value)
+const char *idx_attrs_check(const idx_attrs *a)
 {
-    roaring_bitmap_t *r = roaring_bitmap_create();
-    const field *f = find_field(a, name);
-    if (r == NULL || f == NULL) return r;
-    uint32_t batch[1024];
-    size_t n = 0;
-    for (uint32_t i = 0; i < f->n_numbers; i++) {
-        double d = f->number[i];
-        if (isnan(d) || !compare(cmp, d < value ? -1 : d > value)) continue;
-        batch[n++] = i;
-        if (n == 1024) roaring_bitmap_add_many(r, n, batch), n = 0;
+    uint64_t refs = 0, uses = 0, there = 0;
+    for (uint32_t i = 0; i < a->n_shapes; i++) {
+        refs += a->shapes[i].refs;
+        uses += (uint64_t)a->shapes[i].refs * a->shapes[i].n;
     }
-    roaring_bitmap_add_many(r, n, batch);
-    return r;
-}
-
-/* ---- rules ------------------------------------------------------------------------------------------------ */
-
-static idx_status check_value(const char *key, const json_t *v, bool patch, idx_error *err)
-{
-    if (patch && json_is_null(v)) return IDX_OK;
-    if (json_is_boolean(v) || json_is_integer(v)) return IDX_OK;
-    if (json_is_real(v))
-        return isfinite(json_real_value(v)) ? IDX_OK : idx_fail(err, IDX_EINVAL, "attributes.%s is not a finite number", key);
-    if (json_is_string(v)) {
-        size_t n = json_string_length(v);
-        if (n != strlen(json_string_value(v))) return idx_fail(err, IDX_EINVAL, "attributes.%s holds a NUL character", key);
-        return n <= MAX_VALUE_BYTES ? IDX_OK : idx_fail(err, IDX_EINVAL, "attributes.%s has %zu bytes, the limit is %d", key, n, MAX_VALUE_BYTES);
+    if (refs != a->n_items || refs != a->shape_of.used || refs != idx_bits_count(a->all.w, a->all.n_words)) return "items are counted wrongly";
+    for (uint32_t i = 0; i < a->n_fields; i++) {
+        const char *why = check_field(a, a->fields[i]);
+        if (why != NULL) return why;
+        there += roaring_bitmap_get_cardinality(a->fields[i]->there);
     }
-    if (json_is_array(v)) {
-        size_t i;
-        json_t *e;
-        if (json_array_size(v) > MAX_LIST)
-            return idx_fail(err, IDX_EINVAL, "attributes.%s has %zu elements, the limit is %d", key, json_array_size(v), MAX_LIST);
-        json_array_foreach(v, i, e)
-        {
-            if (!json_is_string(e)) return idx_fail(err, IDX_EINVAL, "attributes.%s[%zu] is not a string", key, i);
-            idx_status st = check_value(key, e, false, err);
-            if (st != IDX_OK) return st;
-        }
-        return IDX_OK;
-    }
-    return idx_fail(err, IDX_EINVAL, "attributes.%s is %s; a string, a number, a boolean or a list of strings is expected", key,
-                    json_is_object(v) ? "an object" : "null");
-}
-
-static idx_status parse(const char *json, bool patch, json_t **out, idx_error *err)
-{
-    json_error_t je;
-    size_t bytes = strlen(json);
-    if (bytes > IDX_MAX_ATTR_BYTES) return idx_fail(err, IDX_EINVAL, "attributes have %zu bytes, the limit is %u", bytes, IDX_MAX_ATTR_BYTES);
-    json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, &je), *v;
-    if (o == NULL) return idx_fail(err, IDX_EINVAL, "attributes are not valid JSON: %.120s", je.text);
-    idx_status st = IDX_OK;
-    const char *key;
-    if (!json_is_object(o)) st = idx_fail(err, IDX_EINVAL, "attributes are not a JSON object");
-    else if (json_object_size(o) > MAX_KEYS) st = idx_fail(err, IDX_EINVAL, "attributes have %zu keys, the limit is %d", json_object_size(o), MAX_KEYS);
-    else
-        json_object_foreach(o, key, v)
-        {
-            size_t n = strlen(key);
-            if (n < 1 || n > MAX_KEY_BYTES)
-                st = idx_fail(err, IDX_EINVAL, "an attribute's name has %zu bytes; 1 to %d are allowed: %.40s", n, MAX_KEY_BYTES, key);
-            else st = check_value(key, v, patch, err);
-            if (st != IDX_OK) break;
-        }
-    if (st != IDX_OK) json_decref(o);
-    else *out = o;
-    return st;
-}
-
-idx_status idx_attributes_check(const char *json, bool patch, idx_error *err)
-{
-    json_t *o;
-    idx_status st = parse(json, patch, &o, err);
-    if (st == IDX_OK) json_decref(o);
-    return st;
-}
-
-idx_status idx_attrs_validate(const char *json, idx_error *err) { return idx_attributes_check(json, false, err); }
-
-/* 17 digits hold every number and show 79.99 as 79.989999999999995; 15 are what people write. NULL = no memory. */
-static char *text_of(const json_t *o)
-{
-    char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(15));
-    json_t *again = text != NULL ? json_loads(text, 0, NULL) : NULL;
-    bool same = again != NULL && json_equal(o, again);
-    json_decref(again);
-    if (same || text == NULL) return text;
-    free(text);
-    return json_dumps(o, JSON_COMPACT);
-}
-
-idx_status idx_attrs_merge(const char *json, const char *patch, char **out, idx_error *err)
-{
-    json_t *o, *p, *v;
-    idx_status st = parse(json, false, &o, err);
-    if (st != IDX_OK) return st;
-    st = parse(patch, true, &p, err);
-    if (st != IDX_OK) {
-        json_decref(o);
-        return st;
-    }
-    const char *key;
-    bool ok = true;
-    json_object_foreach(p, key, v)
-    {
-        if (json_is_null(v)) json_object_del(o, key);
-        else ok = ok && json_object_set(o, key, v) == 0;
-    }
-    char *text = ok ? text_of(o) : NULL;
-    json_decref(o);
-    json_decref(p);
-    if (text == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
-    st = idx_attrs_validate(text, err);
-    if (st != IDX_OK) free(text);
-    else *out = text;
-    return st;
+    return there == uses ? NULL : "attributes are counted wrongly";
 }

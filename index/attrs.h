@@ -1,13 +1,26 @@
-/* attrs.h: the attributes of a catalogue's items in memory, so that a filter becomes a set of item numbers.
+/* attrs.h: the attributes of a catalogue's items in memory, so that a filter becomes a set of items and a facet a count.
  *
- * Strings, booleans and list elements have postings (CRoaring bitmaps); numbers have one array a field. A field may hold
- * different types in different items. Not thread-safe: the catalogue's lock covers it. */
+ * Item numbers are dense and small. What an item has is kept twice: by value (postings of texts and booleans, sorted numbers),
+ * for filters; and by item (columns), for facets and to take an item out again. A field may hold different types in different items.
+ * Not thread-safe: the catalogue's lock covers it. */
 #ifndef LK_ATTRS_H
 #define LK_ATTRS_H
 
-#include "error.h"
+#include "sorted.h"
+#include "values.h"
 
-#include <roaring/roaring.h>
+enum { IDX_MAX_LIST = 64 };
+
+typedef struct { /* one attribute name */
+    char *name;
+    roaring_bitmap_t *there;    /* the items that have it, whatever it is */
+    roaring_bitmap_t *truth[2]; /* that have false, true; NULL = none ever */
+    idx_values values;
+    idx_column text;   /* item -> value + 1 */
+    idx_column list;   /* item -> place of its list + 1; an empty list is only `there` */
+    idx_column number; /* item -> idx_number_pack */
+    idx_sorted *sorted; /* of `number`; NULL = none ever */
+} idx_field;
 
 typedef struct idx_attrs idx_attrs;
 
@@ -16,26 +29,24 @@ void idx_attrs_free(idx_attrs *a);
 /* Replaces what is known of `item` by a JSON object that idx_attrs_validate accepts. */
 IDX_CHECK idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_error *err);
 void idx_attrs_remove(idx_attrs *a, uint32_t item);
-const roaring_bitmap_t *idx_attrs_items(const idx_attrs *a); /* all items that were set */
-/* The postings agree with this object for this item (for idx_check). */
+
+idx_bits idx_attrs_items(const idx_attrs *a); /* all items that were set; borrowed */
+uint32_t idx_attrs_count(const idx_attrs *a);
+const idx_field *idx_attrs_field(const idx_attrs *a, const char *name); /* NULL = no item has it */
+const idx_field *idx_attrs_field_at(const idx_attrs *a, uint32_t i);    /* NULL = no more; for walks over all */
+/* The values of a list; idx_column_get(&f->list, item) says `at`, not 0. */
+const uint32_t *idx_attrs_list(const idx_attrs *a, uint64_t at, uint32_t *n);
+uint64_t idx_attrs_bytes(const idx_attrs *a);
+
+/* What is known of this item is this object (for idx_check). */
 bool idx_attrs_agree(const idx_attrs *a, uint32_t item, const char *json);
+/* Postings, sorted numbers and columns say the same of every item; NULL, or what does not. */
+const char *idx_attrs_check(const idx_attrs *a);
 
 /* Flat; keys of 1..64 bytes, at most 64 of them; strings up to 1,024 bytes; lists of up to 64 strings; finite numbers;
  * IDX_MAX_ATTR_BYTES in all. The error names the key. */
 IDX_CHECK idx_status idx_attrs_validate(const char *json, idx_error *err);
 /* RFC 7396 on flat objects: null removes. *out: malloc. */
 IDX_CHECK idx_status idx_attrs_merge(const char *json, const char *patch, char **out, idx_error *err);
-
-/* ---- what filter.c asks ---- */
-
-typedef enum { IDX_CMP_EQ, IDX_CMP_LT, IDX_CMP_LE, IDX_CMP_GT, IDX_CMP_GE } idx_cmp;
-
-/* All return a new bitmap (NULL = no memory). Strings: whole scalar values or list elements (`list`), with the wildcard
- * forms *x, x*, *x*. Ordered comparisons of strings are by bytes. */
-roaring_bitmap_t *idx_attrs_has_field(const idx_attrs *a, const char *field);
-roaring_bitmap_t *idx_attrs_string(const idx_attrs *a, const char *field, idx_cmp cmp, const char *value, bool wildcards, bool scalars,
-                                   bool list);
-roaring_bitmap_t *idx_attrs_number(const idx_attrs *a, const char *field, idx_cmp cmp, double value);
-roaring_bitmap_t *idx_attrs_bool(const idx_attrs *a, const char *field, bool value);
 
 #endif

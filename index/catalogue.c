@@ -303,6 +303,9 @@ idx_status idx_cat_check(idx_cat *c, idx_store *s, idx_error *err)
     idx_status st = idx_store_each_item(s, c->row.id, check_item, &k, err);
     if (st == IDX_OK) st = idx_store_each_image(s, c->row.id, check_image, &k, err);
     if (st != IDX_OK) return st;
+    const char *why = idx_attrs_check(c->attrs);
+    if (why != NULL || idx_attrs_count(c->attrs) != c->live_items)
+        return idx_fail(err, IDX_ECORRUPT, "catalogue %s: the attributes in memory: %s", c->row.info.name, why != NULL ? why : "they are of another number of items");
     if (k.items != c->live_items || k.images != c->live_images)
         return idx_fail(err, IDX_ECORRUPT, "catalogue %s: the store has %" PRIu64 " items and %" PRIu64 " images, memory %" PRIu32 " and %" PRIu32,
                         c->row.info.name, k.items, k.images, c->live_items, c->live_images);

@@ -1,23 +1,11 @@
-/* filter.c: a recursive-descent parser with bounded depth, and evaluation by bitmap algebra. */
-#include "filter.h"
+/* filter.c: a recursive-descent parser with bounded depth. filter_eval.c computes with what it makes. */
+#include "filter_tree.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_DEPTH = 64, MAX_NODES = 512 };
-
-typedef enum { N_AND, N_OR, N_NOT, N_CMP } node_kind;
-typedef enum { OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_HAS } op;
-
-struct idx_filter {
-    node_kind kind;
-    struct idx_filter *a, *b;
-    char *field, *text;
-    op op;
-    bool is_number, is_bool, truth, bare_star;
-    double number;
-};
 
 typedef struct {
     const char *start, *at;
@@ -33,7 +21,17 @@ void idx_filter_free(idx_filter *f)
     idx_filter_free(f->b);
     free(f->field);
     free(f->text);
+    free(f->stars);
     free(f);
+}
+
+bool idx_filter_star(idx_filter *f, size_t at)
+{
+    uint16_t *s = realloc(f->stars, (f->n_stars + 1u) * sizeof *s);
+    if (s == NULL) return false;
+    s[f->n_stars++] = (uint16_t)at;
+    f->stars = s;
+    return true;
 }
 
 static idx_filter *fail(parser *p, const char *expected)
@@ -43,7 +41,7 @@ static idx_filter *fail(parser *p, const char *expected)
     return NULL;
 }
 
-static idx_filter *node(parser *p, node_kind kind, idx_filter *a, idx_filter *b)
+static idx_filter *node(parser *p, idx_node kind, idx_filter *a, idx_filter *b)
 {
     idx_filter *f = NULL;
     if (++p->nodes > MAX_NODES) fail(p, "the filter has more than 512 parts");
@@ -81,7 +79,8 @@ static bool peek_keyword(const parser *p, const char *word)
     return strncmp(p->at, word, n) == 0 && !word_byte(p->at[n]);
 }
 
-static char *quoted(parser *p)
+/* stars: where it holds a * that was not escaped; NULL = not asked. */
+static char *quoted(parser *p, idx_filter *stars)
 {
     char quote = *p->at;
     const char *begin = p->at++;
@@ -89,6 +88,7 @@ static char *quoted(parser *p)
     if (out == NULL) return (void)fail(p, "no memory"), NULL;
     while (*p->at != 0 && *p->at != quote) {
         if (*p->at == '\\' && p->at[1] != 0) p->at++;
+        else if (*p->at == '*' && stars != NULL && !idx_filter_star(stars, (size_t)(to - out))) p->st = idx_fail(p->err, IDX_ENOMEM, "no memory for a filter");
         *to++ = *p->at++;
     }
     *to = 0;
@@ -98,24 +98,42 @@ static char *quoted(parser *p)
         return (void)fail(p, "the quote is not closed"), NULL;
     }
     p->at++;
-    return out;
+    if (p->st == IDX_OK) return out;
+    free(out);
+    return NULL;
 }
 
-static char *word(parser *p, bool stars)
+static char *word(parser *p)
 {
     size_t n = 0;
-    while (word_byte(p->at[n]) || (stars && p->at[n] == '*')) n++;
+    while (word_byte(p->at[n])) n++;
     char *w = strndup(p->at, n);
     p->at += n;
     return w;
 }
 
-static bool read_op(parser *p, op *out)
+static size_t digits(const char *s) { return strspn(s, "0123456789"); }
+
+/* Bytes of a decimal number at s, 0 = none. strtod would also take 0x10, inf and nan. */
+static size_t number(const char *s)
+{
+    size_t n = *s == '-' || *s == '+', whole = digits(s + n), part = 0;
+    n += whole;
+    if (s[n] == '.') part = digits(s + n + 1), n += 1 + part;
+    if (whole + part == 0) return 0;
+    if (s[n] == 'e' || s[n] == 'E') {
+        size_t sign = s[n + 1] == '-' || s[n + 1] == '+', exponent = digits(s + n + 1 + sign);
+        if (exponent > 0) n += 1 + sign + exponent;
+    }
+    return word_byte(s[n]) || s[n] == '*' ? 0 : n; /* 10cm is a word */
+}
+
+static bool read_op(parser *p, idx_filter_op *out)
 {
     static const struct {
         const char *text;
-        op op;
-    } ops[] = {{"!=", OP_NE}, {"<=", OP_LE}, {">=", OP_GE}, {"=", OP_EQ}, {"<", OP_LT}, {">", OP_GT}, {":", OP_HAS}};
+        idx_filter_op op;
+    } ops[] = {{"!=", IDX_OP_NE}, {"<=", IDX_OP_LE}, {">=", IDX_OP_GE}, {"=", IDX_OP_EQ}, {"<", IDX_OP_LT}, {">", IDX_OP_GT}, {":", IDX_OP_HAS}};
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (strncmp(p->at, ops[i].text, strlen(ops[i].text)) == 0) {
             *out = ops[i].op;
@@ -125,34 +143,43 @@ static bool read_op(parser *p, op *out)
     return false;
 }
 
-static bool read_value(parser *p, idx_filter *f)
+static bool bare_value(parser *p, idx_filter *f)
 {
-    if (*p->at == '"' || *p->at == '\'') return (f->text = quoted(p)) != NULL;
-    const char *begin = p->at;
-    bool sign = *p->at == '+';
-    if (sign) p->at++;
-    f->text = word(p, true);
-    if (f->text == NULL || f->text[0] == 0) {
-        p->at = begin;
-        fail(p, "a value is expected: a quoted string, a number, true, false or *");
-        return false;
-    }
-    char *end;
-    f->number = strtod(f->text, &end);
-    f->is_number = *end == 0 && (isdigit((unsigned char)f->text[0]) || f->text[0] == '-' || f->text[0] == '.');
+    size_t n = number(p->at);
+    f->is_number = n > 0;
+    if (f->is_number) f->number = strtod(p->at, NULL);
+    else
+        for (; word_byte(p->at[n]) || p->at[n] == '*'; n++)
+            if (p->at[n] == '*' && !idx_filter_star(f, n)) p->st = idx_fail(p->err, IDX_ENOMEM, "no memory for a filter");
+    bool plus = f->is_number && *p->at == '+'; /* +5 is also the text 5 */
+    if (n > 0 && (f->text = strndup(p->at + plus, n - plus)) == NULL) p->st = idx_fail(p->err, IDX_ENOMEM, "no memory for a filter");
+    if (n == 0) fail(p, "a value is expected: a quoted string, a number, true, false or *");
+    if (p->st != IDX_OK) return false;
     f->is_bool = strcmp(f->text, "true") == 0 || strcmp(f->text, "false") == 0;
     f->truth = f->text[0] == 't';
     f->bare_star = strcmp(f->text, "*") == 0;
+    bool order = f->op == IDX_OP_LT || f->op == IDX_OP_LE || f->op == IDX_OP_GT || f->op == IDX_OP_GE;
+    if (order && (f->is_bool || f->bare_star)) {
+        fail(p, "true, false and * have no order: a number or a string is expected here");
+        return false;
+    }
+    p->at += n;
     return true;
+}
+
+static bool read_value(parser *p, idx_filter *f)
+{
+    if (*p->at == '"' || *p->at == '\'') return (f->text = quoted(p, f)) != NULL;
+    return bare_value(p, f);
 }
 
 static idx_filter *restriction(parser *p)
 {
     if (*p->at != '"' && *p->at != '\'' && (!word_byte(*p->at) || isdigit((unsigned char)*p->at)))
         return fail(p, *p->at == 0 ? "an attribute is expected, the filter ends" : "an attribute's name is expected");
-    idx_filter *f = node(p, N_CMP, NULL, NULL);
+    idx_filter *f = node(p, IDX_NODE_CMP, NULL, NULL);
     if (f == NULL) return NULL;
-    f->field = *p->at == '"' || *p->at == '\'' ? quoted(p) : word(p, false);
+    f->field = *p->at == '"' || *p->at == '\'' ? quoted(p, NULL) : word(p);
     blanks(p);
     if (f->field == NULL || (f->field[0] == 0 && p->st == IDX_OK) || !read_op(p, &f->op)) {
         if (p->st == IDX_OK) fail(p, "one of = != < <= > >= : is expected after the attribute");
@@ -196,7 +223,7 @@ static idx_filter *term(parser *p)
     } else {
         f = restriction(p);
     }
-    return f != NULL && negate ? node(p, N_NOT, f, NULL) : f;
+    return f != NULL && negate ? node(p, IDX_NODE_NOT, f, NULL) : f;
 }
 
 static idx_filter *factor(parser *p)
@@ -208,7 +235,7 @@ static idx_filter *factor(parser *p)
             idx_filter_free(f);
             return NULL;
         }
-        f = node(p, N_OR, f, g);
+        f = node(p, IDX_NODE_OR, f, g);
     }
     return f;
 }
@@ -224,7 +251,7 @@ static idx_filter *expression(parser *p)
             idx_filter_free(f);
             return NULL;
         }
-        f = node(p, N_AND, f, g);
+        f = node(p, IDX_NODE_AND, f, g);
     }
     return f;
 }
@@ -251,57 +278,4 @@ idx_status idx_filter_check(const char *filter, idx_error *err)
     idx_status st = idx_filter_parse(filter, &f, err);
     if (st == IDX_OK) idx_filter_free(f);
     return st;
-}
-
-/* ---- evaluation ------------------------------------------------------------------------------------------ */
-
-static void or_into(roaring_bitmap_t *r, roaring_bitmap_t *more)
-{
-    if (r != NULL && more != NULL) roaring_bitmap_or_inplace(r, more);
-    if (more != NULL) roaring_bitmap_free(more);
-}
-
-static roaring_bitmap_t *compare(const idx_filter *f, const idx_attrs *a)
-{
-    static const idx_cmp cmp[] = {IDX_CMP_EQ, IDX_CMP_EQ, IDX_CMP_LT, IDX_CMP_LE, IDX_CMP_GT, IDX_CMP_GE, IDX_CMP_EQ};
-    bool equality = f->op == OP_EQ || f->op == OP_NE || f->op == OP_HAS;
-    if (f->op == OP_HAS && f->bare_star) return idx_attrs_has_field(a, f->field);
-    size_t n = strlen(f->text);
-    bool wild = equality && n > 0 && (f->text[0] == '*' || f->text[n - 1] == '*');
-    roaring_bitmap_t *r = f->is_number ? idx_attrs_number(a, f->field, cmp[f->op], f->number) : roaring_bitmap_create();
-    if (f->is_bool && equality) or_into(r, idx_attrs_bool(a, f->field, f->truth));
-    if (equality || !f->is_number) or_into(r, idx_attrs_string(a, f->field, cmp[f->op], f->text, wild, true, f->op == OP_HAS));
-    if (f->op != OP_NE || r == NULL) return r;
-    roaring_bitmap_t *there = idx_attrs_has_field(a, f->field);
-    if (there != NULL) roaring_bitmap_andnot_inplace(there, r);
-    roaring_bitmap_free(r);
-    return there;
-}
-
-static roaring_bitmap_t *eval(const idx_filter *f, const idx_attrs *a)
-{
-    if (f->kind == N_CMP) return compare(f, a);
-    roaring_bitmap_t *x = eval(f->a, a), *y;
-    if (x == NULL) return NULL;
-    if (f->kind == N_NOT) {
-        y = roaring_bitmap_andnot(idx_attrs_items(a), x);
-        roaring_bitmap_free(x);
-        return y;
-    }
-    if ((y = eval(f->b, a)) != NULL) {
-        if (f->kind == N_AND) roaring_bitmap_and_inplace(x, y);
-        else roaring_bitmap_or_inplace(x, y);
-        roaring_bitmap_free(y);
-        return x;
-    }
-    roaring_bitmap_free(x);
-    return NULL;
-}
-
-idx_status idx_filter_eval(const idx_filter *f, const idx_attrs *a, roaring_bitmap_t **items, idx_error *err)
-{
-    roaring_bitmap_t *r = eval(f, a);
-    if (r == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a filter");
-    *items = r;
-    return IDX_OK;
 }

@@ -415,17 +415,16 @@ static int by_text(const void *a, const void *b) { return strcmp(*(char *const *
 /* Ids that match, above `after`, sorted: all of them are looked at, which costs less than walking the store. */
 static idx_status matching_ids(idx_cat *c, const idx_filter *f, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err)
 {
-    roaring_bitmap_t *items = NULL;
+    idx_bits items = {0};
     char **ids = NULL;
     size_t count = 0;
     pthread_rwlock_rdlock(&c->lock);
     idx_status st = idx_filter_eval(f, c->attrs, &items, err);
-    if (st == IDX_OK && (ids = malloc((roaring_bitmap_get_cardinality(items) + 1) * sizeof *ids)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a page");
+    if (st == IDX_OK && (ids = malloc((idx_bits_count(items.w, items.n_words) + 1) * sizeof *ids)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a page");
     if (st == IDX_OK) {
-        roaring_uint32_iterator_t it;
-        for (roaring_init_iterator(items, &it); it.has_value; roaring_advance_uint32_iterator(&it))
-            if (it.current_value < c->n_items && c->items[it.current_value].id != NULL && (after == NULL || strcmp(c->items[it.current_value].id, after) > 0))
-                ids[count++] = c->items[it.current_value].id; /* borrowed under the lock */
+        idx_bits_iter it = idx_bits_begin(items);
+        for (uint32_t i; idx_bits_next(&it, &i);)
+            if (after == NULL || strcmp(c->items[i].id, after) > 0) ids[count++] = c->items[i].id; /* borrowed under the lock */
         qsort(ids, count, sizeof *ids, by_text);
         if (count > limit) count = limit;
         for (size_t i = 0; i < count; i++)
@@ -436,7 +435,7 @@ static idx_status matching_ids(idx_cat *c, const idx_filter *f, const char *afte
             }
     }
     pthread_rwlock_unlock(&c->lock);
-    if (items != NULL) roaring_bitmap_free(items);
+    free(items.w);
     *out = ids;
     *n = count;
     return st;

@@ -21,7 +21,8 @@ typedef struct {
 typedef struct {
     idx_cat *c;
     const idx_query *q;
-    roaring_bitmap_t *matches; /* of the filter, NULL = everything */
+    idx_bits matches;   /* of the filter, .w NULL = everything */
+    uint64_t n_matches; /* items */
     uint32_t skip;             /* the excluded item */
     found *heap;               /* the worst of the kept ones on top */
     uint32_t n, want;
@@ -119,15 +120,15 @@ static idx_status late(const search *s)
     return idx_fail(s->err, IDX_EDEADLINE, "the deadline passed while searching");
 }
 
-static bool wanted(const search *s, uint32_t item) { return s->matches == NULL || roaring_bitmap_contains(s->matches, item); }
+static bool wanted(const search *s, uint32_t item) { return s->matches.w == NULL || idx_bit(s->matches.w, item); }
 
 static idx_status scan_matches(search *s)
 {
-    roaring_uint32_iterator_t it;
+    idx_bits_iter it = idx_bits_begin(s->matches);
     idx_status st = IDX_OK;
     uint32_t k = 0;
-    for (roaring_init_iterator(s->matches, &it); st == IDX_OK && it.has_value; roaring_advance_uint32_iterator(&it)) {
-        if (it.current_value < s->c->n_items && s->c->items[it.current_value].id != NULL) consider(s, it.current_value, false);
+    for (uint32_t item; st == IDX_OK && idx_bits_next(&it, &item);) {
+        consider(s, item, false);
         if (++k % 1024 == 0) st = late(s);
     }
     return st;
@@ -159,7 +160,7 @@ static idx_status permitted(const search *s, const idx_segment *g, uint8_t **map
 {
     *map = NULL;
     *count = g->rows - g->dead;
-    if (g->dead == 0 && s->matches == NULL) return IDX_OK;
+    if (g->dead == 0 && s->matches.w == NULL) return IDX_OK;
     *map = calloc(g->rows / 8 + 1u, 1);
     if (*map == NULL) return idx_fail(s->err, IDX_ENOMEM, "no memory for a search");
     *count = 0;
@@ -246,8 +247,7 @@ static void drop_doubles(search *s)
 
 static idx_status walk(search *s, uint32_t ef, const char **plan)
 {
-    uint64_t matching = s->matches == NULL ? s->c->live_items : roaring_bitmap_get_cardinality(s->matches);
-    if (s->matches != NULL && (matching <= SCAN_IMAGES || s->q->exact)) {
+    if (s->matches.w != NULL && (s->n_matches <= SCAN_IMAGES || s->q->exact)) {
         *plan = "scan";
         return scan_matches(s);
     }
@@ -255,7 +255,7 @@ static idx_status walk(search *s, uint32_t ef, const char **plan)
         *plan = "flat";
         return scan_all(s);
     }
-    *plan = s->matches != NULL ? "hnsw+filter" : "hnsw";
+    *plan = s->matches.w != NULL ? "hnsw+filter" : "hnsw";
     idx_status st = scan_fresh(s);
     for (uint32_t i = 0; st == IDX_OK && i < s->c->n_segments; i++) st = search_segment(s, s->c->segments[i], ef);
     return st;
@@ -266,13 +266,14 @@ static idx_status search_locked(search *s, const idx_filter *filter, uint32_t ef
 {
     if (s->q->exclude_item != NULL) s->skip = idx_cat_find(s->c, s->q->exclude_item);
     idx_status st = filter != NULL ? idx_filter_eval(filter, s->c->attrs, &s->matches, s->err) : IDX_OK;
+    if (st == IDX_OK && filter != NULL) s->n_matches = idx_bits_count(s->matches.w, s->matches.n_words);
     const char *plan = "flat";
     if (st == IDX_OK) st = walk(s, ef, &plan);
     if (st != IDX_OK) return st;
     qsort_r(s->heap, s->n, sizeof *s->heap, by_rank, s);
     drop_doubles(s);
     snprintf(r->plan, sizeof r->plan, "%s", plan);
-    r->matches = s->matches != NULL ? roaring_bitmap_get_cardinality(s->matches) : s->c->live_images;
+    r->matches = s->matches.w != NULL ? s->n_matches : s->c->live_images;
     r->distances = s->distances;
     r->generation = s->c->row.info.generation;
     r->more = s->n > s->q->limit;
@@ -353,7 +354,7 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     }
     if (st == IDX_OK) st = fill_in(ix, c, r, err);
     idx_filter_free(filter);
-    if (s.matches != NULL) roaring_bitmap_free(s.matches);
+    free(s.matches.w);
     free(s.heap);
     free(s.seen);
     free(s.room);

@@ -1,0 +1,103 @@
+/* bits.c: the few loops over words. They run at memory speed in the baseline's vectors; only counting asks for an instruction of
+ * its own. */
+#include "bits.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#if __has_include(<roaring/bitset/bitset.h>)
+#include <roaring/bitset/bitset.h>
+#define HAVE_TO_BITSET 1 /* CRoaring from 1.0 on has a function for it; Debian 12's 0.2.66 shows its containers instead */
+#endif
+
+bool idx_bits_new(idx_bits *b, uint32_t n)
+{
+    b->n_words = idx_bits_words(n);
+    b->w = calloc(b->n_words + 1u, sizeof *b->w);
+    return b->w != NULL;
+}
+
+static uint64_t count_plain(const uint64_t *w, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (uint64_t)__builtin_popcountll(w[i]);
+    return sum;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("popcnt"))) static uint64_t count_popcnt(const uint64_t *w, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (uint64_t)__builtin_popcountll(w[i]);
+    return sum;
+}
+#endif
+
+uint64_t idx_bits_count(const uint64_t *w, size_t n_words)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) return count_popcnt(w, n_words);
+#endif
+    return count_plain(w, n_words);
+}
+
+void idx_bits_and(idx_bits b, idx_bits c)
+{
+    for (uint32_t i = 0; i < b.n_words; i++) b.w[i] &= c.w[i];
+}
+
+void idx_bits_or(idx_bits b, idx_bits c)
+{
+    for (uint32_t i = 0; i < b.n_words; i++) b.w[i] |= c.w[i];
+}
+
+void idx_bits_andnot(idx_bits b, const uint64_t *c, uint32_t c_words)
+{
+    uint32_t n = b.n_words < c_words ? b.n_words : c_words;
+    for (uint32_t i = 0; i < n; i++) b.w[i] &= ~c[i];
+}
+
+#ifdef HAVE_TO_BITSET
+
+void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r)
+{
+    bitset_t *s = bitset_create();
+    if (s != NULL && roaring_bitmap_to_bitset(r, s))
+        for (size_t i = 0; i < s->arraysize && i < b.n_words; i++) b.w[i] |= s->array[i];
+    else { /* no memory for the short way */
+        roaring_uint32_iterator_t it;
+        for (roaring_init_iterator(r, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+            if (it.current_value / 64 < b.n_words) idx_bit_set(b.w, it.current_value);
+    }
+    if (s != NULL) bitset_free(s);
+}
+
+#else
+
+static void or_container(idx_bits b, uint32_t base, const void *container, uint8_t type)
+{
+    if (type == BITSET_CONTAINER_TYPE_CODE) {
+        const uint64_t *from = ((const bitset_container_t *)container)->array;
+        for (uint32_t i = 0; i < 1024 && base / 64 + i < b.n_words; i++) b.w[base / 64 + i] |= from[i];
+    } else if (type == ARRAY_CONTAINER_TYPE_CODE) {
+        const array_container_t *a = container;
+        for (int32_t i = 0; i < a->cardinality; i++)
+            if ((base + a->array[i]) / 64 < b.n_words) idx_bit_set(b.w, base + a->array[i]);
+    } else {
+        const run_container_t *runs = container;
+        for (int32_t i = 0; i < runs->n_runs; i++)
+            for (uint32_t v = runs->runs[i].value, end = v + runs->runs[i].length; v <= end && (base + v) / 64 < b.n_words; v++)
+                idx_bit_set(b.w, base + v);
+    }
+}
+
+void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r)
+{
+    const roaring_array_t *a = &r->high_low_container;
+    for (int32_t i = 0; i < a->size; i++) {
+        uint8_t type = a->typecodes[i];
+        or_container(b, (uint32_t)a->keys[i] << 16, container_unwrap_shared(a->containers[i], &type), type);
+    }
+}
+
+#endif

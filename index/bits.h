@@ -1,0 +1,48 @@
+/* bits.h: a set of item numbers as plain words, which is what filters compute with and the walk of a graph asks; postings
+ * wait as CRoaring bitmaps, which are small. */
+#ifndef LK_BITS_H
+#define LK_BITS_H
+
+#include "error.h"
+
+#include <roaring/roaring.h>
+
+typedef struct {
+    uint64_t *w;
+    uint32_t n_words;
+} idx_bits;
+
+static inline uint32_t idx_bits_words(uint32_t n) { return n / 64 + (n % 64 != 0); }
+static inline bool idx_bit(const uint64_t *w, uint32_t i) { return w[i / 64] >> i % 64 & 1; }
+static inline void idx_bit_set(uint64_t *w, uint32_t i) { w[i / 64] |= (uint64_t)1 << i % 64; }
+static inline void idx_bit_clear(uint64_t *w, uint32_t i) { w[i / 64] &= ~((uint64_t)1 << i % 64); }
+
+/* All of `n` bits clear; false = no memory. free(b.w). */
+IDX_CHECK bool idx_bits_new(idx_bits *b, uint32_t n);
+uint64_t idx_bits_count(const uint64_t *w, size_t n_words);
+/* Members of `r` beyond the words are left out. */
+void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r);
+/* b = b AND c, b OR c, b AND NOT c; of the same length. */
+void idx_bits_and(idx_bits b, idx_bits c);
+void idx_bits_or(idx_bits b, idx_bits c);
+void idx_bits_andnot(idx_bits b, const uint64_t *c, uint32_t c_words);
+
+/* for (uint32_t i; idx_bits_next(&it, &i);) */
+typedef struct {
+    const uint64_t *w;
+    uint64_t word;
+    uint32_t at, n;
+} idx_bits_iter;
+static inline idx_bits_iter idx_bits_begin(idx_bits b) { return (idx_bits_iter){b.w, b.n_words > 0 ? b.w[0] : 0, 0, b.n_words}; }
+static inline bool idx_bits_next(idx_bits_iter *it, uint32_t *i)
+{
+    while (it->word == 0) {
+        if (++it->at >= it->n) return false;
+        it->word = it->w[it->at];
+    }
+    *i = it->at * 64 + (uint32_t)__builtin_ctzll(it->word);
+    it->word &= it->word - 1;
+    return true;
+}
+
+#endif

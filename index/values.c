@@ -1,0 +1,135 @@
+/* values.c: see values.h. */
+#include "values.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t hash_of(const char *s)
+{
+    uint64_t h = 1469598103934665603u;
+    for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static bool is_kept(const idx_values *d, const char *text) { return text >= d->kept && text < d->kept_end; }
+
+void idx_values_free(idx_values *d)
+{
+    for (uint32_t i = 0; i < d->n; i++) {
+        idx_posting_free(&d->v[i].scalar);
+        if (d->listed != NULL) idx_posting_free(&d->listed[i]);
+        if (d->v[i].text != NULL && !is_kept(d, d->v[i].text)) free((char *)(uintptr_t)d->v[i].text);
+    }
+    free(d->v);
+    free(d->slots);
+    free(d->listed);
+    *d = (idx_values){0};
+}
+
+static uint32_t find(const idx_values *d, const char *text, uint32_t h)
+{
+    if (d->slots == NULL) return UINT32_MAX;
+    for (uint32_t i = h & d->mask; d->slots[i] != 0; i = (i + 1) & d->mask) {
+        const idx_value *v = &d->v[d->slots[i] - 1];
+        if (v->hash == h && strcmp(v->text, text) == 0) return d->slots[i] - 1;
+    }
+    return UINT32_MAX;
+}
+
+uint32_t idx_values_find(const idx_values *d, const char *text) { return find(d, text, hash_of(text)); }
+
+static void slot_put(uint32_t *slots, uint32_t mask, uint32_t h, uint32_t value)
+{
+    uint32_t i = h & mask;
+    while (slots[i] != 0) i = (i + 1) & mask;
+    slots[i] = value + 1;
+}
+
+static bool slots_grow(idx_values *d)
+{
+    uint32_t mask = d->slots == NULL ? 7 : d->mask * 2 + 1, *slots = calloc(mask + 1u, sizeof *slots);
+    if (slots == NULL) return false;
+    for (uint32_t i = 0; i < d->n; i++)
+        if (d->v[i].text != NULL) slot_put(slots, mask, d->v[i].hash, i);
+    free(d->slots);
+    d->slots = slots;
+    d->mask = mask;
+    return true;
+}
+
+static bool room(idx_values *d)
+{
+    if (d->spare != 0 || d->n < d->cap) return true;
+    uint32_t cap = d->cap + d->cap / 2 + 8;
+    idx_value *v = realloc(d->v, cap * sizeof *v);
+    if (v == NULL) return false;
+    d->v = v;
+    if (d->listed != NULL) {
+        idx_posting *listed = realloc(d->listed, cap * sizeof *listed);
+        if (listed == NULL) return false;
+        memset(listed + d->cap, 0, (cap - d->cap) * sizeof *listed);
+        d->listed = listed;
+    }
+    d->cap = cap;
+    return true;
+}
+
+uint32_t idx_values_make(idx_values *d, const char *text, bool keep)
+{
+    uint32_t h = hash_of(text), at = find(d, text, h);
+    if (at != UINT32_MAX) return at;
+    if ((d->slots == NULL || (d->live + 1) * 4 > d->mask * 3) && !slots_grow(d)) return UINT32_MAX;
+    const char *copy = keep ? text : room(d) ? strdup(text) : NULL;
+    if (copy == NULL || !room(d)) {
+        if (!keep) free((char *)(uintptr_t)copy);
+        return UINT32_MAX;
+    }
+    at = d->spare != 0 ? d->spare - 1 : d->n++;
+    if (d->spare != 0) d->spare = d->v[at].hash;
+    d->v[at] = (idx_value){.text = copy, .hash = h};
+    slot_put(d->slots, d->mask, h, at);
+    d->live++;
+    return at;
+}
+
+/* Linear probing without tombstones: the run behind the hole moves up. */
+static void slot_remove(idx_values *d, uint32_t value)
+{
+    uint32_t hole = d->v[value].hash & d->mask;
+    while (d->slots[hole] != value + 1) hole = (hole + 1) & d->mask;
+    for (uint32_t i = hole;;) {
+        i = (i + 1) & d->mask;
+        if (d->slots[i] == 0) break;
+        if (((i - (d->v[d->slots[i] - 1].hash & d->mask)) & d->mask) < ((i - hole) & d->mask)) continue;
+        d->slots[hole] = d->slots[i];
+        hole = i;
+    }
+    d->slots[hole] = 0;
+}
+
+bool idx_values_add(idx_values *d, uint32_t value, uint32_t item, bool listed)
+{
+    if (listed && d->listed == NULL && (d->listed = calloc(d->cap, sizeof *d->listed)) == NULL) return false;
+    return idx_posting_add(listed ? &d->listed[value] : &d->v[value].scalar, item);
+}
+
+void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed)
+{
+    idx_value *v = &d->v[value];
+    if (!listed) idx_posting_remove(&v->scalar, item);
+    else if (d->listed != NULL) idx_posting_remove(&d->listed[value], item);
+    if (!idx_posting_empty(&v->scalar) || (d->listed != NULL && !idx_posting_empty(&d->listed[value]))) return;
+    slot_remove(d, value);
+    if (!is_kept(d, v->text)) free((char *)(uintptr_t)v->text);
+    *v = (idx_value){.hash = d->spare};
+    d->spare = value + 1;
+    d->live--;
+}
+
+uint64_t idx_values_bytes(const idx_values *d)
+{
+    uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + (d->slots != NULL ? (d->mask + 1u) * sizeof *d->slots : 0);
+    for (uint32_t i = 0; i < d->n; i++)
+        if (d->v[i].text != NULL && !is_kept(d, d->v[i].text)) sum += strlen(d->v[i].text) + 1;
+    return sum;
+}

@@ -1,0 +1,37 @@
+/* values.h: the texts that an attribute has, numbered, and who has each: as its value, or in its list. A text that nobody has any
+ * more is forgotten, and its number used again. */
+#ifndef LK_VALUES_H
+#define LK_VALUES_H
+
+#include "posting.h"
+
+typedef struct {
+    const char *text; /* NULL = this number is free */
+    idx_posting scalar;
+    uint32_t hash; /* of a free one: the next free one */
+} idx_value;
+
+typedef struct {
+    idx_value *v;
+    idx_posting *listed; /* [number]; NULL = nobody has a list */
+    uint32_t n, cap, live;
+    uint32_t *slots, mask; /* text -> number + 1 */
+    uint32_t spare;        /* a free number + 1 */
+    const char *kept, *kept_end; /* texts in here belong to a mapped file, others are malloc'd */
+} idx_values; /* zero-initialised = empty */
+
+void idx_values_free(idx_values *d);
+uint32_t idx_values_find(const idx_values *d, const char *text); /* UINT32_MAX = none */
+/* The number of a text, a new one if need be; UINT32_MAX = no memory. keep: `text` itself stays, within the kept range. */
+uint32_t idx_values_make(idx_values *d, const char *text, bool keep);
+IDX_CHECK bool idx_values_add(idx_values *d, uint32_t value, uint32_t item, bool listed); /* the item has it */
+/* Takes the item out of a value's posting, and forgets the value with its last item. */
+void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed);
+/* NULL = nobody has it there. */
+static inline const idx_posting *idx_values_posting(const idx_values *d, uint32_t value, bool listed)
+{
+    return !listed ? &d->v[value].scalar : d->listed != NULL ? &d->listed[value] : NULL;
+}
+uint64_t idx_values_bytes(const idx_values *d);
+
+#endif
