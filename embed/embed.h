@@ -143,6 +143,20 @@ EMB_CHECK emb_status emb_model_run(const char *path, const emb_tensor *inputs, s
                                    size_t *n_outputs, emb_error *err);
 void emb_tensors_free(emb_tensor *t, size_t n);
 
+typedef struct { /* 0 = the default named here */
+    double percentile;        /* of the activations seen that must lie inside their range (e.g. 99.99); 0: the range of least mean square error */
+    const char *const *keep;  /* nodes, by name or by the name of their first output, that stay in float32 */
+    size_t n_keep;
+    void (*progress)(void *ctx, const char *what, size_t done, size_t of); /* may be NULL; called on the calling thread */
+    void *progress_ctx;
+} emb_quantize_opts;
+
+/* A float model (ONNX bytes, NULL = the built-in one; `name` is for messages) -> the same model with int8 weights, one scale for each output channel, and uint8
+ * activations, as an ONNX file with QuantizeLinear and DequantizeLinear. photos: upright pictures like those that will be embedded,
+ * decoded for emb_model_info.decode_side; borrowed. *onnx: malloc, caller frees. Minutes for large models. */
+EMB_CHECK emb_status emb_model_quantize(const void *bytes, size_t n, const char *name, const emb_view *photos, size_t n_photos,
+                                        const emb_quantize_opts *opts, void **onnx, size_t *n_onnx, emb_error *err);
+
 /* Inputs, outputs, operators, layers after optimisation, MACs, arena: text for `likeness model inspect`.
  * layers: also one line per planned step; timed: with the median time of several runs and GFLOP/s. */
 EMB_CHECK emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err);

@@ -6,37 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-size_t emb_dtype_size(emb_dtype t)
-{
-    switch (t) {
-    case EMB_F32: case EMB_I32: return 4;
-    case EMB_I64: case EMB_F64: return 8;
-    case EMB_F16: return 2;
-    case EMB_U8: case EMB_I8: case EMB_BOOL: return 1;
-    }
-    return 0;
-}
-
-int64_t emb_elements(const emb_type *t)
-{
-    int64_t n = 1;
-    for (uint32_t i = 0; i < t->rank; i++) n *= t->dims[i];
-    return n;
-}
-
-size_t emb_type_bytes(const emb_type *t) { return (size_t)emb_elements(t) * emb_dtype_size(t->dtype); }
-
-/* Dims >= 0 with a bounded product, so that emb_elements cannot overflow. */
-static bool type_sane(const emb_type *t)
-{
-    int64_t n = 1;
-    if (t->rank > EMB_MAX_RANK) return false;
-    for (uint32_t i = 0; i < t->rank; i++) {
-        if (t->dims[i] < 0 || __builtin_mul_overflow(n, t->dims[i] > 0 ? t->dims[i] : 1, &n) || n > EMB_MAX_ELEMENTS) return false;
-    }
-    return true;
-}
-
 /* ---- names -------------------------------------------------------------------------------------- */
 
 typedef struct { /* open addressing; slots hold value + 1 */
@@ -66,98 +35,6 @@ static int32_t name_add(names *nm, emb_graph *g, const char *name)
     nm->slot[i] = (uint32_t)++g->n_values;
     g->values[g->n_values - 1] = (emb_value){.name = name, .producer = -1};
     return (int32_t)(g->n_values - 1);
-}
-
-/* ---- tensors ------------------------------------------------------------------------------------ */
-
-static float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h >> 15) << 31, exp = h >> 10 & 31, man = h & 1023, bits;
-    if (exp == 31) bits = sign | 0x7f800000u | man << 13;
-    else if (exp != 0) bits = sign | (exp + 112) << 23 | man << 13;
-    else {
-        float f = (float)man * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    float f;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-static double tensor_element(const Onnx__Tensor *t, emb_dtype dtype, size_t i)
-{
-    const uint8_t *raw = t->has_raw_data ? t->raw_data.data : NULL;
-    switch (dtype) {
-    case EMB_F32: {
-        float f;
-        if (raw == NULL) return (double)t->float_data[i];
-        memcpy(&f, raw + i * 4, 4);
-        return (double)f;
-    }
-    case EMB_F64: {
-        double f;
-        if (raw == NULL) return t->double_data[i];
-        memcpy(&f, raw + i * 8, 8);
-        return f;
-    }
-    case EMB_F16: {
-        uint16_t h;
-        if (raw == NULL) return (double)half_to_float((uint16_t)t->int32_data[i]);
-        memcpy(&h, raw + i * 2, 2);
-        return (double)half_to_float(h);
-    }
-    default: return 0;
-    }
-}
-
-/* Takes the file's bytes over where they are what is wanted, unpacks them otherwise; float16 and double become float32. */
-static emb_status tensor_unpack(const emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_error *err)
-{
-    const char *name = t->name != NULL ? t->name : "(constant)";
-    emb_dtype dtype = (emb_dtype)t->data_type;
-    size_t size = emb_dtype_size(dtype);
-    emb_type type = {.dtype = dtype, .rank = (uint32_t)t->n_dims};
-    if (t->n_dims > EMB_MAX_RANK)
-        return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has rank %zu, the limit is %d", g->file, name, t->n_dims, EMB_MAX_RANK);
-    for (size_t i = 0; i < t->n_dims; i++) type.dims[i] = t->dims[i];
-    if (t->n_external_data > 0 || t->data_location == 1)
-        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %s lies in another file; models must be one file", g->file, name);
-    if (size == 0)
-        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %s has data type %d, which is not supported", g->file, name, (int)t->data_type);
-    if (!type_sane(&type)) return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has impossible dimensions", g->file, name);
-    size_t n = (size_t)emb_elements(&type), have;
-    if (t->has_raw_data) have = t->raw_data.len % size == 0 ? t->raw_data.len / size : SIZE_MAX;
-    else if (dtype == EMB_F32) have = t->n_float_data;
-    else if (dtype == EMB_F64) have = t->n_double_data;
-    else if (dtype == EMB_I64) have = t->n_int64_data;
-    else have = t->n_int32_data;
-    if (have != n)
-        return emb_fail(err, EMB_EFORMAT, "%s: tensor %s has %zu elements, its shape needs %zu", g->file, name, have, n);
-    bool to_float = dtype == EMB_F16 || dtype == EMB_F64;
-    if (to_float) type.dtype = EMB_F32;
-    v->type = type;
-    if (t->has_raw_data && !to_float && n > 0) {
-        v->data = t->raw_data.data; /* protobuf-c's memory is malloc's */
-        v->known = true;
-        t->raw_data.data = NULL;
-        t->raw_data.len = 0;
-        return EMB_OK;
-    }
-    v->data = malloc(n * emb_dtype_size(type.dtype) + 64);
-    if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, name);
-    v->known = true;
-    if (to_float)
-        for (size_t i = 0; i < n; i++) ((float *)v->data)[i] = (float)tensor_element(t, dtype, i);
-    else if (n > 0 && dtype == EMB_F32)
-        memcpy(v->data, t->float_data, n * size);
-    else if (n > 0 && dtype == EMB_I64)
-        memcpy(v->data, t->int64_data, n * size);
-    else
-        for (size_t i = 0; i < n; i++) {
-            if (size == 4) ((int32_t *)v->data)[i] = t->int32_data[i];
-            else ((uint8_t *)v->data)[i] = (uint8_t)t->int32_data[i];
-        }
-    return EMB_OK;
 }
 
 /* ---- attributes --------------------------------------------------------------------------------- */
@@ -254,7 +131,7 @@ static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
             if (n->in[i] >= 0 && in[i].data == NULL) foldable = false;
     }
     for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++) {
-        if (!type_sane(&out[i].type)) st = emb_call_fail(&c, EMB_EFORMAT, "output %u is impossibly large", i);
+        if (!emb_type_sane(&out[i].type)) st = emb_call_fail(&c, EMB_EFORMAT, "output %u is impossibly large", i);
         if (st == EMB_OK && foldable && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
             st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     }
@@ -313,6 +190,24 @@ static emb_status node_init(emb_graph *g, names *nm, const Onnx__Node *p, emb_no
 
 /* ---- graph -------------------------------------------------------------------------------------- */
 
+/* Takes the file's bytes over where they are what is wanted, unpacks them otherwise. */
+static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_error *err)
+{
+    emb_status st = emb_tensor_type(t, g->file, &v->type, err);
+    if (st != EMB_OK) return st;
+    v->known = true;
+    if (emb_tensor_is_raw(t) && t->raw_data.len > 0) {
+        v->data = t->raw_data.data; /* protobuf-c's memory is malloc's */
+        t->raw_data.data = NULL;
+        t->raw_data.len = 0;
+        return EMB_OK;
+    }
+    v->data = malloc(emb_type_bytes(&v->type) + 64);
+    if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, t->name);
+    emb_tensor_copy(t, v->data);
+    return EMB_OK;
+}
+
 static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_value *v, const emb_tensor *given,
                              size_t n_given, emb_error *err)
 {
@@ -337,7 +232,7 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
                             g->file, i, vi->name);
         v->type.dims[i] = fixed ? d->dim_value : 1;
     }
-    if (emb_dtype_size(v->type.dtype) == 0 || !type_sane(&v->type))
+    if (emb_dtype_size(v->type.dtype) == 0 || !emb_type_sane(&v->type))
         return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type", g->file, vi->name);
     v->known = true;
     return EMB_OK;
@@ -363,7 +258,7 @@ static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, s
         Onnx__Tensor *t = p->initializer[i];
         if (t->name == NULL || t->name[0] == 0 || name_find(nm, g, t->name) >= 0)
             return emb_fail(err, EMB_EFORMAT, "%s: an initializer has no name or one that is taken", g->file);
-        st = tensor_unpack(g, t, &g->values[name_add(nm, g, t->name)], err);
+        st = take_tensor(g, t, &g->values[name_add(nm, g, t->name)], err);
     }
     for (size_t i = 0; st == EMB_OK && i < p->n_input; i++) {
         if (p->input[i]->name == NULL) return emb_fail(err, EMB_EFORMAT, "%s: an input has no name", g->file);
@@ -410,14 +305,49 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
     for (size_t i = 0; st == EMB_OK && i < p->n_output; i++) {
         int32_t v = p->output[i]->name != NULL ? name_find(&nm, g, p->output[i]->name) : -1;
         if (v < 0) st = emb_fail(err, EMB_EFORMAT, "%s: output %zu is made by no node", g->file, i);
-        else g->values[g->outputs[g->n_outputs++] = v].uses++;
+        else g->outputs[g->n_outputs++] = v;
     }
     if (st == EMB_OK && g->n_outputs == 0) st = emb_fail(err, EMB_EFORMAT, "%s: the graph has no output", g->file);
     free(nm.slot);
-    for (size_t i = 0; st == EMB_OK && i < g->n_nodes; i++)
+    if (st == EMB_OK) emb_graph_count_uses(g);
+    return st;
+}
+
+void emb_graph_count_uses(emb_graph *g)
+{
+    for (size_t i = 0; i < g->n_values; i++) g->values[i].uses = 0;
+    for (size_t i = 0; i < g->n_outputs; i++) g->values[g->outputs[i]].uses++;
+    for (size_t i = 0; i < g->n_nodes; i++)
         for (uint32_t k = 0; !g->nodes[i].folded && k < g->nodes[i].n_in; k++)
             if (g->nodes[i].in[k] >= 0) g->values[g->nodes[i].in[k]].uses++;
-    return st;
+}
+
+int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb_type *t, const void *data)
+{
+    uint32_t n_in = in + 1 > n->n_in ? in + 1 : n->n_in;
+    char name[64];
+    int len = snprintf(name, sizeof name, "likeness:constant_%zu", g->n_values);
+    size_t bytes = emb_type_bytes(t);
+    emb_value *values = realloc(g->values, (g->n_values + 1) * sizeof *values);
+    if (values != NULL) g->values = values;
+    int32_t *args = values != NULL ? malloc((n_in + n->n_out) * sizeof *args) : NULL;
+    char *copy = args != NULL ? malloc(bytes + 64 + (size_t)len + 1) : NULL;
+    if (copy == NULL) {
+        free(args);
+        return -1;
+    }
+    for (uint32_t k = 0; k < n_in; k++) args[k] = k < n->n_in ? n->in[k] : -1;
+    memcpy(args + n_in, n->out, n->n_out * sizeof *args);
+    args[in] = (int32_t)g->n_values;
+    free(n->in);
+    n->in = args;
+    n->out = args + n_in;
+    n->n_in = n_in;
+    if (data != NULL) memcpy(copy, data, bytes);
+    else memset(copy, 0, bytes);
+    memcpy(copy + bytes + 64, name, (size_t)len + 1); /* lives and goes with the data */
+    g->values[g->n_values] = (emb_value){.name = copy + bytes + 64, .type = *t, .known = true, .data = copy, .producer = -1, .uses = 1};
+    return (int32_t)g->n_values++;
 }
 
 /* protobuf-c recurses only as deep as the messages nest in our schema, so depth is bounded by construction. */

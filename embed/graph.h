@@ -1,7 +1,9 @@
 /* graph.h: a loaded ONNX graph: values with known shapes, nodes in topological order, constants folded.
  *
  * Loading walks the nodes once. Each operator says the type of its outputs; when all its inputs are constants it is run at
- * once and its outputs become constants. What remains are the nodes that depend on the model's input. */
+ * once and its outputs become constants. What remains are the nodes that depend on the model's input. A folded node and the
+ * constants it was made of stay until emb_graph_drop: the int8 weights behind a DequantizeLinear are found through
+ * values[v].producer. */
 #ifndef LK_GRAPH_H
 #define LK_GRAPH_H
 
@@ -60,6 +62,9 @@ EMB_CHECK emb_status emb_graph_load(const void *bytes, size_t n, const char *fil
 void emb_graph_free(emb_graph *g);
 /* Frees the constants that nobody needs any more; the graph is good for its names and types then. */
 void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx);
+void emb_graph_count_uses(emb_graph *g); /* anew, after nodes were folded or their arguments changed */
+/* A new constant with a copy of data (NULL = zeros) becomes argument `in` of n; -> the value, -1 = no memory. */
+int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb_type *t, const void *data);
 const char *emb_graph_metadata(const emb_graph *g, const char *key); /* NULL when absent */
 
 /* ---- operators ---------------------------------------------------------------------------------- */
@@ -90,9 +95,20 @@ extern const emb_op emb_ops[];
 extern const size_t emb_ops_count;
 const emb_op *emb_op_find(const char *name);
 
+/* ---- types and tensors (tensor.c) ------------------------------------------------------------------ */
+
 size_t emb_dtype_size(emb_dtype t); /* 0 = not handled */
+const char *emb_dtype_name(emb_dtype t);
 int64_t emb_elements(const emb_type *t);
 size_t emb_type_bytes(const emb_type *t);
+bool emb_type_sane(const emb_type *t); /* dims >= 0 with a bounded product, so that the two above cannot overflow */
+/* The type that a tensor of the file has here (float16 and double become float32), when its bytes are as many as that needs. */
+EMB_CHECK emb_status emb_tensor_type(const Onnx__Tensor *t, const char *file, emb_type *type, emb_error *err);
+void emb_tensor_copy(const Onnx__Tensor *t, void *to); /* one whose type was found; emb_type_bytes */
+bool emb_tensor_is_raw(const Onnx__Tensor *t);          /* its raw_data are what emb_tensor_copy would write */
+
+/* ---- nodes ------------------------------------------------------------------------------------------ */
+
 bool emb_has(const emb_call *c, uint32_t in); /* the optional input is given */
 /* EMB_EFORMAT or EMB_EUNSUPPORTED with file, node, operator and the sentence. */
 emb_status emb_call_fail(const emb_call *c, emb_status st, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

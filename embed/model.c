@@ -56,11 +56,9 @@ static bool three_floats(const char *text, float out[3])
     return true;
 }
 
-static emb_status read_preproc(emb_model *m, emb_error *err)
+emb_status emb_preproc_read(const emb_graph *g, uint32_t in_w, uint32_t in_h, emb_preproc *pp, emb_error *err)
 {
-    const emb_graph *g = m->graph;
-    emb_preproc *pp = &m->pp;
-    *pp = (emb_preproc){m->plan->in_w, m->plan->in_h, 0, EMB_FIT_CROP, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
+    *pp = (emb_preproc){in_w, in_h, 0, EMB_FIT_CROP, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
     const char *mean = emb_graph_metadata(g, "likeness.mean"), *std = emb_graph_metadata(g, "likeness.std");
     const char *fit = emb_graph_metadata(g, "likeness.fit"), *resize = emb_graph_metadata(g, "likeness.resize");
     if (mean != NULL && !three_floats(mean, pp->mean))
@@ -106,7 +104,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, em
     }
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
     if (st == EMB_OK) st = emb_plan_new(m->graph, emb_kernels_get(), &m->plan, err);
-    if (st == EMB_OK) st = read_preproc(m, err);
+    if (st == EMB_OK) st = emb_preproc_read(m->graph, m->plan->in_w, m->plan->in_h, &m->pp, err);
     if (st != EMB_OK) {
         emb_model_close(m);
         return st;
@@ -143,9 +141,18 @@ emb_status emb_model_open(const char *path, emb_model **out, emb_error *err)
     return st;
 }
 
+void emb_builtin_bytes(const void **bytes, size_t *n)
+{
+    *bytes = emb_builtin_onnx;
+    *n = (size_t)(emb_builtin_onnx_end - emb_builtin_onnx);
+}
+
 emb_status emb_model_open_builtin(emb_model **out, emb_error *err)
 {
-    return open_bytes(emb_builtin_onnx, (size_t)(emb_builtin_onnx_end - emb_builtin_onnx), "built-in", out, err);
+    const void *bytes;
+    size_t n;
+    emb_builtin_bytes(&bytes, &n);
+    return open_bytes(bytes, n, "built-in", out, err);
 }
 
 emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out, emb_error *err)

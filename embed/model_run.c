@@ -29,36 +29,57 @@ static emb_status check_inputs(const emb_graph *g, const emb_tensor *in, size_t 
     return EMB_OK;
 }
 
-/* data[v]: constants are the graph's, inputs the caller's, the rest are owned here and freed after their last use. */
-static emb_status run_nodes(const emb_graph *g, void **data, int32_t *uses, emb_error *err)
+static emb_status run_node(const emb_graph *g, const emb_node *n, void **data, emb_error *err)
 {
+    emb_arg *in = calloc((size_t)n->n_in + n->n_out, sizeof *in), *out = in + n->n_in;
+    if (in == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    emb_status st = EMB_OK;
+    for (uint32_t k = 0; k < n->n_in; k++) {
+        in[k].type.rank = UINT32_MAX;
+        if (n->in[k] >= 0) in[k] = (emb_arg){g->values[n->in[k]].type, data[n->in[k]]};
+    }
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] >= 0) out[k].type = g->values[n->out[k]].type;
+        out[k].data = malloc(emb_type_bytes(&out[k].type) + 64);
+        if (out[k].data == NULL) st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    }
+    if (st == EMB_OK) st = emb_node_run(g, n, in, out, err);
+    for (uint32_t k = 0; k < n->n_out; k++) {
+        if (n->out[k] >= 0) data[n->out[k]] = out[k].data;
+        else free(out[k].data);
+    }
+    free(in);
+    return st;
+}
+
+void emb_graph_release(const emb_graph *g, void **data)
+{
+    for (size_t i = 0; i < g->n_values; i++) {
+        if (g->values[i].producer < 0 || data[i] == g->values[i].data) continue;
+        free(data[i]);
+        data[i] = NULL;
+    }
+}
+
+emb_status emb_graph_run(const emb_graph *g, void **data, const emb_watch *watch, emb_error *err)
+{
+    int32_t *uses = malloc((g->n_values + 1) * sizeof *uses);
+    if (uses == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    for (size_t i = 0; i < g->n_values; i++) uses[i] = g->values[i].uses;
     emb_status st = EMB_OK;
     for (size_t i = 0; st == EMB_OK && i < g->n_nodes; i++) {
         const emb_node *n = &g->nodes[i];
         if (n->folded) continue;
-        emb_arg *in = calloc((size_t)n->n_in + n->n_out, sizeof *in), *out = in + n->n_in;
-        if (in == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
-        for (uint32_t k = 0; k < n->n_in; k++) {
-            in[k].type.rank = UINT32_MAX;
-            if (n->in[k] >= 0) in[k] = (emb_arg){g->values[n->in[k]].type, data[n->in[k]]};
-        }
-        for (uint32_t k = 0; k < n->n_out; k++) {
-            if (n->out[k] >= 0) out[k].type = g->values[n->out[k]].type;
-            out[k].data = malloc(emb_type_bytes(&out[k].type) + 64);
-            if (out[k].data == NULL) st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
-        }
-        if (st == EMB_OK) st = emb_node_run(g, n, in, out, err);
-        for (uint32_t k = 0; k < n->n_out; k++) {
-            if (n->out[k] >= 0) data[n->out[k]] = out[k].data;
-            else free(out[k].data);
-        }
+        st = run_node(g, n, data, err);
+        for (uint32_t k = 0; st == EMB_OK && watch != NULL && k < n->n_out; k++)
+            if (n->out[k] >= 0) watch->made(watch->ctx, n->out[k], data[n->out[k]]);
         for (uint32_t k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0 && g->values[n->in[k]].producer >= 0 && g->values[n->in[k]].data == NULL && --uses[n->in[k]] == 0) {
                 free(data[n->in[k]]);
                 data[n->in[k]] = NULL;
             }
-        free(in);
     }
+    free(uses);
     return st;
 }
 
@@ -91,21 +112,15 @@ static emb_status run_graph(const emb_graph *g, const emb_tensor *inputs, size_t
     emb_status st = check_inputs(g, inputs, n_inputs, err);
     if (st != EMB_OK) return st;
     void **data = calloc(g->n_values + 1, sizeof *data);
-    int32_t *uses = calloc(g->n_values + 1, sizeof *uses);
-    if (data == NULL || uses == NULL) {
-        st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
-    } else {
-        for (size_t i = 0; i < g->n_values; i++) data[i] = g->values[i].data, uses[i] = g->values[i].uses;
-        for (size_t i = 0; i < g->n_inputs; i++)
-            for (size_t k = 0; k < n_inputs; k++)
-                if (strcmp(inputs[k].name, g->values[g->inputs[i]].name) == 0) data[g->inputs[i]] = inputs[k].data;
-        st = run_nodes(g, data, uses, err);
-        if (st == EMB_OK) st = collect(g, data, outputs, n_outputs, err);
-        for (size_t i = 0; i < g->n_values; i++)
-            if (g->values[i].producer >= 0 && data[i] != g->values[i].data) free(data[i]);
-    }
+    if (data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    for (size_t i = 0; i < g->n_values; i++) data[i] = g->values[i].data;
+    for (size_t i = 0; i < g->n_inputs; i++)
+        for (size_t k = 0; k < n_inputs; k++)
+            if (strcmp(inputs[k].name, g->values[g->inputs[i]].name) == 0) data[g->inputs[i]] = inputs[k].data;
+    st = emb_graph_run(g, data, NULL, err);
+    if (st == EMB_OK) st = collect(g, data, outputs, n_outputs, err);
+    emb_graph_release(g, data);
     free(data);
-    free(uses);
     return st;
 }
 

@@ -17,6 +17,7 @@ const emb_op emb_ops[] = {
     OP("Constant", 0, 0, constant, NULL),
     OP("ConstantOfShape", 1, 1, constant_of_shape, NULL),
     OP("Conv", 2, 3, conv, "two spatial dimensions"),
+    OP("DequantizeLinear", 2, 3, dequantize, "not in blocks"),
     OP("Div", 2, 2, binary, NULL),
     OP("Dropout", 1, 3, identity, "inference only"),
     OP("Elu", 1, 1, unary, NULL),
@@ -51,6 +52,7 @@ const emb_op emb_ops[] = {
     OP("PRelu", 2, 2, prelu, NULL),
     OP("Pad", 1, 3, pad, "constant, edge and reflect"),
     OP("Pow", 2, 2, binary, NULL),
+    OP("QuantizeLinear", 2, 3, quantize, "to int8 and uint8, not in blocks"),
     OP("Range", 3, 3, range, "of constants"),
     OP("Reciprocal", 1, 1, unary, NULL),
     OP("ReduceL2", 1, 1, reduce, NULL),
@@ -82,6 +84,27 @@ const emb_op *emb_op_find(const char *name)
     for (size_t i = 0; i < emb_ops_count; i++)
         if (strcmp(emb_ops[i].name, name) == 0) return &emb_ops[i];
     return NULL;
+}
+
+bool emb_is_whole(emb_dtype t) { return t == EMB_I64 || t == EMB_I32 || t == EMB_U8 || t == EMB_I8; }
+
+int64_t emb_whole(const emb_arg *a, int64_t i)
+{
+    switch (a->type.dtype) {
+    case EMB_I64: return ((const int64_t *)a->data)[i];
+    case EMB_I32: return ((const int32_t *)a->data)[i];
+    case EMB_I8: return ((const int8_t *)a->data)[i];
+    default: return ((const uint8_t *)a->data)[i];
+    }
+}
+
+void emb_put_whole(emb_arg *a, int64_t i, int64_t v)
+{
+    switch (a->type.dtype) {
+    case EMB_I64: ((int64_t *)a->data)[i] = v; break;
+    case EMB_I32: ((int32_t *)a->data)[i] = (int32_t)v; break;
+    default: ((uint8_t *)a->data)[i] = (uint8_t)v; break;
+    }
 }
 
 emb_status emb_want_float(emb_call *c, uint32_t in)

@@ -6,8 +6,8 @@
 
 #define EMB_OP_LIST(X)                                                                                                  \
     X(affine) X(average_pool) X(binary) X(cast) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape)     \
-    X(conv) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
-    X(max_pool) X(not) X(pad) X(prelu) X(range) X(reduce) X(reshape) X(scatter_nd) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
+    X(conv) X(dequantize) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
+    X(max_pool) X(not) X(pad) X(prelu) X(quantize) X(range) X(reduce) X(reshape) X(scatter_nd) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
     X(unary) X(unsqueeze) X(where)
 
 #define EMB_OP_DECLARE(n) emb_status emb_op_##n##_infer(emb_call *c); emb_status emb_op_##n##_run(emb_call *c);
@@ -20,6 +20,11 @@ EMB_CHECK emb_status emb_want_float(emb_call *c, uint32_t in);
 EMB_CHECK emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out);
 /* Integers of a constant I64 or I32 input; at most max. */
 EMB_CHECK emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, uint32_t *n);
+
+/* Integers of any size, and a bool as 0 or 1. */
+bool emb_is_whole(emb_dtype t);
+int64_t emb_whole(const emb_arg *a, int64_t i);
+void emb_put_whole(emb_arg *a, int64_t i, int64_t v); /* wraps, as the type does */
 
 /* Multidirectional broadcasting. The shape that n inputs from `first` on have together. */
 EMB_CHECK emb_status emb_broadcast_type(emb_call *c, uint32_t first, uint32_t n, emb_type *out);

@@ -47,32 +47,9 @@ void emb_broadcast_advance(const emb_type *out, int64_t index[EMB_MAX_RANK], int
     }
 }
 
-/* ---- numbers of any type ---------------------------------------------------------------------------- */
-
-static bool is_whole(emb_dtype t) { return t == EMB_I64 || t == EMB_I32 || t == EMB_U8 || t == EMB_I8; }
-
-static int64_t whole(const emb_arg *a, int64_t i)
-{
-    switch (a->type.dtype) {
-    case EMB_I64: return ((const int64_t *)a->data)[i];
-    case EMB_I32: return ((const int32_t *)a->data)[i];
-    case EMB_I8: return ((const int8_t *)a->data)[i];
-    default: return ((const uint8_t *)a->data)[i];
-    }
-}
-
-static void put_whole(emb_arg *a, int64_t i, int64_t v) /* wraps, as the type does */
-{
-    switch (a->type.dtype) {
-    case EMB_I64: ((int64_t *)a->data)[i] = v; break;
-    case EMB_I32: ((int32_t *)a->data)[i] = (int32_t)v; break;
-    default: ((uint8_t *)a->data)[i] = (uint8_t)v; break;
-    }
-}
-
 static double real(const emb_arg *a, int64_t i)
 {
-    return a->type.dtype == EMB_F32 ? (double)((const float *)a->data)[i] : (double)whole(a, i);
+    return a->type.dtype == EMB_F32 ? (double)((const float *)a->data)[i] : (double)emb_whole(a, i);
 }
 
 /* ---- arithmetic --------------------------------------------------------------------------------------- */
@@ -132,10 +109,10 @@ emb_status emb_op_binary_infer(emb_call *c)
 {
     emb_dtype t = c->in[0].type.dtype;
     binary_op op = binary_of(c);
-    bool ok = t == EMB_F32 || is_whole(t);
+    bool ok = t == EMB_F32 || emb_is_whole(t);
     for (uint32_t i = 1; ok && i < c->n_in; i++) {
         emb_dtype other = c->in[i].type.dtype;
-        ok = op == POW ? other == EMB_F32 || is_whole(other) : other == t;
+        ok = op == POW ? other == EMB_F32 || emb_is_whole(other) : other == t;
     }
     if (ok && op == MOD && t == EMB_F32) return emb_call_fail(c, EMB_EFORMAT, "floats need fmod = 1");
     if (!ok) return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d, or several", (int)t);
@@ -155,11 +132,11 @@ static void apply(emb_call *c, binary_op op, uint32_t k)
             float *to = (float *)y->data + i, v = ((const float *)x->data)[at];
             *to = k == 0 ? v : f_binary(op, *to, v);
         } else if (y->type.dtype == EMB_F32) {
-            ((float *)y->data)[i] = powf(((const float *)y->data)[i], (float)whole(x, at));
+            ((float *)y->data)[i] = powf(((const float *)y->data)[i], (float)emb_whole(x, at));
         } else if (k > 0 && op == POW) {
-            put_whole(y, i, i_power((double)whole(y, i), real(x, at)));
+            emb_put_whole(y, i, i_power((double)emb_whole(y, i), real(x, at)));
         } else {
-            put_whole(y, i, k == 0 ? whole(x, at) : i_binary(op, whole(y, i), whole(x, at)));
+            emb_put_whole(y, i, k == 0 ? emb_whole(x, at) : i_binary(op, emb_whole(y, i), emb_whole(x, at)));
         }
     }
 }
@@ -174,7 +151,7 @@ emb_status emb_op_binary_run(emb_call *c)
 emb_status emb_op_compare_infer(emb_call *c)
 {
     emb_dtype a = c->in[0].type.dtype, b = c->in[1].type.dtype;
-    if (a != b || (a != EMB_F32 && a != EMB_BOOL && !is_whole(a)))
+    if (a != b || (a != EMB_F32 && a != EMB_BOOL && !emb_is_whole(a)))
         return emb_call_fail(c, EMB_EUNSUPPORTED, "data types %d and %d", (int)a, (int)b);
     c->out[0].type.dtype = EMB_BOOL;
     return emb_broadcast_type(c, 0, 2, &c->out[0].type);
@@ -193,7 +170,7 @@ emb_status emb_op_compare_run(emb_call *c)
             float a = ((const float *)c->in[0].data)[at[0]], b = ((const float *)c->in[1].data)[at[1]];
             order = a < b ? -1 : a > b ? 1 : a == b ? 0 : 2;
         } else {
-            int64_t a = whole(&c->in[0], at[0]), b = whole(&c->in[1], at[1]);
+            int64_t a = emb_whole(&c->in[0], at[0]), b = emb_whole(&c->in[1], at[1]);
             order = a < b ? -1 : a > b;
         }
         ((uint8_t *)c->out[0].data)[i] = op == 'E' ? order == 0 : op == 'G' ? order == 1 : order == -1;

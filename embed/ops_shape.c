@@ -55,29 +55,11 @@ emb_status emb_op_identity_run(emb_call *c)
 
 /* ---- constants ------------------------------------------------------------------------------------- */
 
-static size_t tensor_count(const Onnx__Tensor *t, size_t size)
-{
-    if (t->has_raw_data) return t->raw_data.len / size;
-    return t->data_type == EMB_F32 ? t->n_float_data : t->data_type == EMB_I64 ? t->n_int64_data : t->n_int32_data;
-}
-
 emb_status emb_op_constant_infer(emb_call *c)
 {
     const Onnx__Attribute *v = emb_attr(c->node->proto, "value"), *a;
     emb_type *t = &c->out[0].type;
-    if (v != NULL && v->t != NULL) {
-        *t = (emb_type){.dtype = (emb_dtype)v->t->data_type, .rank = (uint32_t)v->t->n_dims};
-        if (v->t->n_dims > EMB_MAX_RANK || v->t->n_external_data > 0) return emb_call_fail(c, EMB_EUNSUPPORTED, "rank or external data");
-        if (t->dtype != EMB_F32 && t->dtype != EMB_I64 && t->dtype != EMB_I32 && t->dtype != EMB_BOOL)
-            return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d", (int)t->dtype);
-        int64_t n = 1;
-        for (size_t i = 0; i < v->t->n_dims; i++) {
-            t->dims[i] = v->t->dims[i];
-            if (t->dims[i] < 0 || __builtin_mul_overflow(n, t->dims[i], &n)) return emb_call_fail(c, EMB_EFORMAT, "impossible dimensions");
-        }
-        if (tensor_count(v->t, emb_dtype_size(t->dtype)) != (size_t)n) return emb_call_fail(c, EMB_EFORMAT, "the value has another size than its shape");
-        return EMB_OK;
-    }
+    if (v != NULL && v->t != NULL) return emb_tensor_type(v->t, c->g->file, t, c->err);
     if ((a = emb_attr(c->node->proto, "value_float")) != NULL) *t = (emb_type){.dtype = EMB_F32};
     else if ((a = emb_attr(c->node->proto, "value_int")) != NULL) *t = (emb_type){.dtype = EMB_I64};
     else if ((a = emb_attr(c->node->proto, "value_floats")) != NULL) *t = (emb_type){EMB_F32, 1, {(int64_t)a->n_floats}};
@@ -92,31 +74,24 @@ emb_status emb_op_constant_run(emb_call *c)
     const Onnx__Attribute *v = emb_attr(p, "value"), *a;
     size_t bytes = emb_type_bytes(&c->out[0].type);
     void *to = c->out[0].data;
-    if (v != NULL && v->t != NULL) {
-        const Onnx__Tensor *t = v->t;
-        if (t->has_raw_data) memcpy(to, t->raw_data.data, bytes);
-        else if (t->data_type == EMB_F32) memcpy(to, t->float_data, bytes);
-        else if (t->data_type == EMB_I64) memcpy(to, t->int64_data, bytes);
-        else
-            for (size_t i = 0; i < t->n_int32_data; i++) {
-                if (t->data_type == EMB_I32) ((int32_t *)to)[i] = t->int32_data[i];
-                else ((uint8_t *)to)[i] = (uint8_t)t->int32_data[i];
-            }
-    } else if ((a = emb_attr(p, "value_float")) != NULL) memcpy(to, &a->f, 4);
+    if (v != NULL && v->t != NULL) emb_tensor_copy(v->t, to);
+    else if ((a = emb_attr(p, "value_float")) != NULL) memcpy(to, &a->f, 4);
     else if ((a = emb_attr(p, "value_int")) != NULL) memcpy(to, &a->i, 8);
-    else if ((a = emb_attr(p, "value_floats")) != NULL) memcpy(to, a->floats, bytes);
-    else if ((a = emb_attr(p, "value_ints")) != NULL) memcpy(to, a->ints, bytes);
+    else if (bytes > 0 && (a = emb_attr(p, "value_floats")) != NULL) memcpy(to, a->floats, bytes);
+    else if (bytes > 0 && (a = emb_attr(p, "value_ints")) != NULL) memcpy(to, a->ints, bytes);
     return EMB_OK;
 }
 
 emb_status emb_op_constant_of_shape_infer(emb_call *c)
 {
-    emb_type *t = &c->out[0].type;
+    emb_type *t = &c->out[0].type, one = {.dtype = EMB_F32};
     const Onnx__Attribute *v = emb_attr(c->node->proto, "value");
-    t->dtype = v != NULL && v->t != NULL ? (emb_dtype)v->t->data_type : EMB_F32;
-    size_t size = t->dtype == EMB_F32 || t->dtype == EMB_I64 ? emb_dtype_size(t->dtype) : 0;
-    if (size == 0 || (v != NULL && v->t != NULL && tensor_count(v->t, size) != 1))
-        return emb_call_fail(c, EMB_EUNSUPPORTED, "value must be one float or int64");
+    if (v != NULL && v->t != NULL) {
+        emb_status st = emb_tensor_type(v->t, c->g->file, &one, c->err);
+        if (st != EMB_OK) return st;
+        if (emb_elements(&one) != 1) return emb_call_fail(c, EMB_EFORMAT, "value must be one number");
+    }
+    t->dtype = one.dtype;
     return emb_const_ints(c, 0, t->dims, EMB_MAX_RANK, &t->rank);
 }
 
@@ -125,12 +100,7 @@ emb_status emb_op_constant_of_shape_run(emb_call *c)
     const Onnx__Attribute *v = emb_attr(c->node->proto, "value");
     size_t size = emb_dtype_size(c->out[0].type.dtype), n = (size_t)emb_elements(&c->out[0].type);
     uint8_t one[8] = {0};
-    if (v != NULL && v->t != NULL) {
-        const Onnx__Tensor *t = v->t;
-        if (t->has_raw_data) memcpy(one, t->raw_data.data, size);
-        else if (t->data_type == EMB_F32) memcpy(one, t->float_data, size);
-        else memcpy(one, t->int64_data, size);
-    }
+    if (v != NULL && v->t != NULL) emb_tensor_copy(v->t, one);
     for (size_t i = 0; i < n; i++) memcpy((uint8_t *)c->out[0].data + i * size, one, size);
     return EMB_OK;
 }

@@ -369,6 +369,28 @@ class Model(Folder):
         for part in ("built-in", "fingerprint", "parameters", "128x128", "Conv"):
             self.assertIn(part, text)
 
+    def test_quantize(self):
+        out = self.folder / "eight.onnx"
+        done = run("model", "quantize", "-", out, "--calibrate", harness.TREE / "deploy/demo/catalog.csv", "--label", "category", "--photos", "40",
+                   timeout=60 * harness.SLOW)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        figures = {line.split()[0]: line for line in done.stdout.splitlines()}
+        self.assertGreater(float(figures["cosine"].split("mean ")[1].split(",")[0]), 0.99, done.stdout)
+        change = float(figures["recall@1"].split(": ")[1].split()[0])
+        self.assertLessEqual(abs(change), 3, done.stdout)  # some photos of a few dozen
+        self.assertLess(out.stat().st_size, (harness.TREE / "embed/training/likeness-v1.onnx").stat().st_size / 3)
+        inspected = run("model", "inspect", out).stdout
+        self.assertIn("DequantizeLinear", inspected)
+        self.assertIn("likeness-v1", inspected)
+        again = run("model", "quantize", out, self.folder / "twice.onnx", "--calibrate", harness.TREE / "deploy/demo/catalog.csv")
+        self.assertEqual(again.returncode, 1)
+        self.assertIn("quantised already", again.stderr)
+        for source, part in (("nowhere", "nowhere"), (self.folder, "names no photos")):
+            done = run("model", "quantize", "-", self.folder / "x.onnx", "--calibrate", source)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(part, done.stderr)
+        self.assertEqual(run("model", "quantize", "-", out).returncode, 2)
+
 
 class CommandLine(Folder):
     COMMANDS = ["serve", "import", "search", "embed", "model", "bench", "key", "health"]
