@@ -108,6 +108,14 @@ typedef struct { /* borrowed while the model lives */
     uint64_t parameters, macs;
 } emb_model_info;
 
+typedef enum { EMB_PRECISION_AUTO, EMB_PRECISION_F32, EMB_PRECISION_F16 } emb_precision;
+typedef struct { /* all 0 = the defaults */
+    /* What activations and weights are while they are computed with; embeddings are float32 in any case, and those of one model are
+     * comparable whatever computed them. F16 is F32 where the processor has no arithmetic for it. */
+    emb_precision precision;
+} emb_model_options;
+/* path NULL: the built-in model; o NULL: the defaults. */
+EMB_CHECK emb_status emb_model_open_with(const char *path, const emb_model_options *o, emb_model **out, emb_error *err);
 EMB_CHECK emb_status emb_model_open(const char *path, emb_model **out, emb_error *err);
 EMB_CHECK emb_status emb_model_open_builtin(emb_model **out, emb_error *err);
 EMB_CHECK emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out,

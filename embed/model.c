@@ -95,7 +95,13 @@ static void fingerprint(emb_model *m, const void *bytes, size_t n)
 
 /* ---- open ----------------------------------------------------------------------------------------- */
 
-static emb_status open_bytes(const void *bytes, size_t n, const char *source, emb_model **out, emb_error *err)
+static const emb_kernels *kernels_for(const emb_model_options *o)
+{
+    const emb_kernels *half = emb_kernels_f16_get();
+    return o != NULL && o->precision == EMB_PRECISION_F16 && half != NULL ? half : emb_kernels_get();
+}
+
+static emb_status open_bytes(const void *bytes, size_t n, const char *source, const emb_model_options *o, emb_model **out, emb_error *err)
 {
     emb_model *m = calloc(1, sizeof *m);
     if (m == NULL || (m->source = strdup(source)) == NULL) {
@@ -103,7 +109,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, em
         return emb_fail(err, EMB_ENOMEM, "no memory for a model");
     }
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
-    if (st == EMB_OK) st = emb_plan_new(m->graph, emb_kernels_get(), &m->plan, err);
+    if (st == EMB_OK) st = emb_plan_new(m->graph, kernels_for(o), &m->plan, err);
     if (st == EMB_OK) st = emb_preproc_read(m->graph, m->plan->in_w, m->plan->in_h, &m->pp, err);
     if (st != EMB_OK) {
         emb_model_close(m);
@@ -130,13 +136,18 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, em
     return EMB_OK;
 }
 
-emb_status emb_model_open(const char *path, emb_model **out, emb_error *err)
+emb_status emb_model_open_with(const char *path, const emb_model_options *o, emb_model **out, emb_error *err)
 {
     void *bytes;
     size_t n;
+    if (path == NULL) {
+        const void *builtin;
+        emb_builtin_bytes(&builtin, &n);
+        return open_bytes(builtin, n, "built-in", o, out, err);
+    }
     emb_status st = emb_file_read(path, EMB_MAX_MODEL_BYTES, &bytes, &n, err);
     if (st != EMB_OK) return st;
-    st = open_bytes(bytes, n, path, out, err);
+    st = open_bytes(bytes, n, path, o, out, err);
     free(bytes);
     return st;
 }
@@ -147,17 +158,13 @@ void emb_builtin_bytes(const void **bytes, size_t *n)
     *n = (size_t)(emb_builtin_onnx_end - emb_builtin_onnx);
 }
 
-emb_status emb_model_open_builtin(emb_model **out, emb_error *err)
-{
-    const void *bytes;
-    size_t n;
-    emb_builtin_bytes(&bytes, &n);
-    return open_bytes(bytes, n, "built-in", out, err);
-}
+emb_status emb_model_open(const char *path, emb_model **out, emb_error *err) { return emb_model_open_with(path, NULL, out, err); }
+
+emb_status emb_model_open_builtin(emb_model **out, emb_error *err) { return emb_model_open_with(NULL, NULL, out, err); }
 
 emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out, emb_error *err)
 {
-    return open_bytes(bytes, n, name, out, err);
+    return open_bytes(bytes, n, name, NULL, out, err);
 }
 
 void emb_model_close(emb_model *m)

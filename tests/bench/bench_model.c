@@ -1,7 +1,7 @@
 /* bench_model.c: runs of a model alone, without pictures.
  *   bench_model FILE.onnx|- THREADS SECONDS              one JSON line: runs a second, and the fastest run
  *   bench_model FILE.onnx|- --check IN.f32 OUT.f32       one run of the plan: IN holds 1 x 3 x H x W floats
- * "-" is the built-in model. */
+ * "-" is the built-in model. BENCH_PRECISION=fp16 asks for float16. */
 #include "../../embed/model.h"
 
 #include <pthread.h>
@@ -98,7 +98,9 @@ int main(int argc, char **argv)
     if (argc < 4) fail("usage", "bench_model FILE.onnx|- THREADS SECONDS | --check IN OUT");
     emb_error e = {0};
     uint64_t load = now_ns();
-    emb_status st = strcmp(argv[1], "-") == 0 ? emb_model_open_builtin(&model, &e) : emb_model_open(argv[1], &model, &e);
+    const char *precision = getenv("BENCH_PRECISION");
+    emb_model_options o = {precision != NULL && strcmp(precision, "fp16") == 0 ? EMB_PRECISION_F16 : EMB_PRECISION_F32};
+    emb_status st = emb_model_open_with(strcmp(argv[1], "-") == 0 ? NULL : argv[1], &o, &model, &e);
     if (st != EMB_OK) fail(argv[1], e.text);
     if (strcmp(argv[2], "--check") == 0) return argc > 4 ? check(argv[3], argv[4]) : 1;
     double load_s = (double) (now_ns() - load) / 1e9;
@@ -113,7 +115,7 @@ int main(int argc, char **argv)
     double took = (double) (now_ns() - start) / 1e9;
     printf("{\"threads\":%d,\"rate\":%.3f,\"best_ms\":%.4f,\"load_s\":%.4f,\"kernels\":\"%s\",\"blas_core\":\"%s\"}\n", threads, (double) done / took,
            (double) best_ns / 1e6, load_s,
-           emb_cpu_kernels(), emb_blas_core());
+           model->plan->k->name, emb_blas_core());
     emb_model_close(model);
     return 0;
 }
