@@ -31,7 +31,7 @@ static uint32_t detect(void)
     const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F DQ BW VL */
     if ((f & EMB_CPU_AVX2) && zmm && (b & avx512) == avx512) {
         f |= EMB_CPU_AVX512;
-        if (c & 1u << 11) f |= EMB_CPU_VNNI;
+        if ((c & 1u << 11) && (c & 1u << 1)) f |= EMB_CPU_VNNI;
         if (d & 1u << 23) f |= EMB_CPU_FP16;
     }
     return f;

@@ -7,7 +7,7 @@
 enum {
     EMB_CPU_AVX2 = 1u << 0,   /* with FMA and F16C */
     EMB_CPU_AVX512 = 1u << 1, /* F, BW, VL, DQ, and the system saves ZMM */
-    EMB_CPU_VNNI = 1u << 2,   /* AVX-512 VNNI */
+    EMB_CPU_VNNI = 1u << 2,   /* AVX-512 VNNI and VBMI */
     EMB_CPU_FP16 = 1u << 3,   /* AVX512-FP16 */
     EMB_CPU_NEON = 1u << 4,
 };

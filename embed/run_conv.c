@@ -73,7 +73,7 @@ void emb_run_tiles(const emb_walk *w, const emb_tile *first, const void **ptr, u
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
         t.c = emb_behind(w, first->c, pixel * t.ldc);
         t.residual = first->residual != NULL ? emb_behind(w, first->residual, pixel * t.ldc) : NULL;
-        t.sum = first->sum + pixel * t.lds;
+        t.sum = (float *)first->sum + pixel * t.lds;
         k->tile(&t, m);
         t.next += panel / row * t.next_step;
     }

@@ -33,9 +33,13 @@ typedef struct {
     uint32_t n;            /* columns to write, 1..nr */
     float lo, hi;          /* clamp after bias and residual; -inf and inf for none */
     bool hswish;           /* x * clamp(x / 6 + 1/2, 0, 1) after the clamp */
-    float *sum;            /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
+    void *sum;             /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
     size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
     bool resume, more;
+    /* Quantised tables only, see q8.h. */
+    const float *scale;    /* nr floats */
+    float residual_scale, y_scale, y_zero;
+    bool wide;
 } emb_tile;
 
 /* Pixels of one row of a depthwise convolution whose taps all lie in the picture (or the part of the taps that does):

@@ -35,7 +35,7 @@ static inline __m512h vs_bring(const uint16_t *p)
     memcpy(&two, p, sizeof two);
     return _mm512_castsi512_ph(_mm512_set1_epi32(two));
 }
-static inline __m512h vs_bring_last(const uint16_t *p) { return _mm512_castsi512_ph(_mm512_set1_epi32(*p)); }
+#define vs_bring_last(p, n) _mm512_castsi512_ph(_mm512_set1_epi32(*(p)))
 static inline __m512h vs_weights(const uint16_t *p) { return _mm512_castsi512_ph(_mm512_loadu_si512(p)); }
 #define vs_fma(a, w, s)  _mm512_fmadd_ph(a, w, s)
 #define vs_gate(p, w, g) _mm512_storeu_si512(p, _mm512_castph_si512(_mm512_mul_ph(w, g)))

@@ -1,0 +1,71 @@
+/* q8.h: kernels over quantised activations: u8, real value = scale * (q - zero), one scale and zero for a tensor. Weights are s8
+ * with a scale for each output channel and no zero. q8_ref.c defines every result to the bit; float steps are one fmaf after the
+ * other, and rounding is to nearest, ties to even. Source of the arithmetic: ONNX QLinearConv-10, QuantizeLinear-13. */
+#ifndef LK_Q8_H
+#define LK_Q8_H
+
+#include "kernels.h"
+
+/* One row of a depthwise convolution: out[p][c] = q(bias[c] + scale[c] * sum over ky, kx of rows[ky][pixel p * stride - left + kx *
+ * dilation][c] * w[ky][kx][c]), q rounding and clamping to lo..hi. Pixels outside 0..width are `zero`. */
+typedef struct {
+    const uint8_t *const *rows; /* kh of them, each `width` pixels; a row outside the picture points to zeros of the same length */
+    const int8_t *w;            /* packed by emb_q8_pack_depthwise() */
+    const float *scale, *bias;  /* packed by emb_q8_pack_channels() */
+    uint8_t *out;               /* [pixels][channels] */
+    uint8_t *columns;           /* scratch: emb_q8_columns_bytes() */
+    int32_t width, left, stride, dilation;
+    uint32_t kh, kw, pixels, channels;
+    uint8_t zero;
+    float lo, hi;
+} emb_q8_depthwise;
+
+typedef struct {
+    const char *name;
+    uint32_t mr, nr; /* tile: pixels x channels; its group is 4; columns of a panel lie as emb_q8_column() says */
+    uint32_t lanes;  /* channels that a depthwise convolution takes together, at most */
+    /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), clamped to lo..hi; then if
+     * hswish is set, that, and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
+     * sum and resume are over int32. */
+    void (*tile)(const emb_tile *t, uint32_t m);
+    void (*depthwise)(const emb_q8_depthwise *d);
+    void (*lookup)(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *out);
+    void (*max_pool)(const void *const *a, uint32_t taps, uint32_t channels, void *out);
+    /* out[c] = q(fmaf(sum over taps, scale, shift)). */
+    void (*sum_pool)(const void *const *a, uint32_t taps, uint32_t channels, float scale, float shift, void *out);
+    /* out[c] = fmaf(sum over pixels, scale, shift). */
+    void (*global_sum)(const uint8_t *x, size_t pixels, uint32_t channels, float scale, float shift, float *out);
+    /* out = q(fmaf(a, a_scale, fmaf(b, b_scale, shift))), clamped to lo..hi. */
+    void (*add)(const uint8_t *a, const uint8_t *b, size_t n, const float by[5], uint8_t *out); /* a_scale, b_scale, shift, lo, hi */
+    /* out[p][c] = q(fmaf(x[p][c], factor[c], shift[c])). */
+    void (*gate)(const uint8_t *x, size_t pixels, uint32_t channels, const float *factor, const float *shift, uint8_t *out);
+    /* out = q(fmaf(x, scale, zero)). */
+    void (*quantize)(const float *x, size_t n, float scale, float zero, uint8_t *out);
+    /* out = fmaf(x, scale, shift). */
+    void (*dequantize)(const uint8_t *x, size_t n, float scale, float shift, float *out);
+} emb_kernels_q8;
+
+extern const emb_kernels_q8 emb_q8_ref;
+#if defined(__x86_64__)
+extern const emb_kernels_q8 emb_q8_avx2, emb_q8_avxvnni, emb_q8_avx512, emb_q8_amx;
+#elif defined(__aarch64__)
+extern const emb_kernels_q8 emb_q8_neon;
+#endif
+const emb_kernels_q8 *emb_kernels_q8_get(void); /* by emb_cpu_features() */
+
+/* Where channel c of a panel of nr lies: in pieces of four that packing instructions, which work within 128 bits, bring into order. */
+static inline uint32_t emb_q8_column(uint32_t nr, uint32_t c) { return c % 8 / 4 * (nr / 2) + c / 8 * 4 + c % 4; }
+
+/* How many of `left` channels a depthwise convolution takes next (or the room for them). */
+static inline uint32_t emb_q8_chunk(uint32_t lanes, uint32_t left) { return lanes == 64 && left <= 32 ? 32 : lanes; }
+/* Channels with what fills the last chunk up. */
+uint32_t emb_q8_lanes(const emb_kernels_q8 *k, uint32_t channels);
+/* Depthwise weights [channels][kh][kw]: for each chunk [kw][ceil(kh / 4)][4][lanes / 4][4], the last being taps of a column. */
+size_t emb_q8_depthwise_bytes(const emb_kernels_q8 *k, uint32_t channels, uint32_t kh, uint32_t kw);
+void emb_q8_pack_depthwise(const emb_kernels_q8 *k, const int8_t *w, uint32_t channels, uint32_t kh, uint32_t kw, int8_t *to);
+/* The order of channels in a chunk, for scales and biases: emb_q8_lanes() floats. */
+void emb_q8_pack_channels(const emb_kernels_q8 *k, const float *from, uint32_t channels, float *to);
+/* Of pictures `width` pixels wide (with what is beside them). */
+size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh);
+
+#endif

@@ -1,0 +1,245 @@
+/* The quantised kernels in use against the scalar definition, to the bit: all tails, inputs that end at an unmapped page (behind
+ * EMB_KERNEL_SLACK where the contract gives them that), outputs in poison whose border must stay. */
+#include "../../embed/cpu.h"
+#include "../../embed/kernels/q8.h"
+#include "../test.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const emb_kernels_q8 *k, *ref = &emb_q8_ref;
+static uint64_t seed = 21;
+
+enum { GUARDS = 128 };
+static struct {
+    char *map;
+    size_t bytes;
+} guards[GUARDS];
+static size_t n_guards;
+
+/* n random bytes; `slack` more lie between them and the unmapped page. */
+static void *guarded(size_t n, size_t slack)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (n + slack + page - 1) / page * page + page;
+    char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(map != MAP_FAILED && n_guards < GUARDS);
+    REQUIRE(mprotect(map + bytes - page, page, PROT_NONE) == 0);
+    guards[n_guards].map = map;
+    guards[n_guards++].bytes = bytes;
+    char *p = map + bytes - page - slack - n;
+    for (size_t i = 0; i < n + slack; i++) p[i] = (char)test_rand(&seed);
+    return p;
+}
+
+static float *floats(size_t n, float size, float middle)
+{
+    float *p = guarded(n * sizeof *p, 0);
+    for (size_t i = 0; i < n; i++) p[i] = middle + size * (test_randf(&seed) - 0.5f);
+    return p;
+}
+
+static void release(void)
+{
+    while (n_guards > 0) {
+        n_guards--;
+        munmap(guards[n_guards].map, guards[n_guards].bytes);
+    }
+}
+
+static void same(const char *what, const void *got, const void *want, size_t bytes)
+{
+    test_checks++;
+    for (size_t i = 0; i < bytes; i++)
+        if (((const uint8_t *)got)[i] != ((const uint8_t *)want)[i]) {
+            TEST_FAIL("%s of %s: byte %zu is %u, want %u", what, k->name, i, ((const uint8_t *)got)[i], ((const uint8_t *)want)[i]);
+            return;
+        }
+}
+
+/* ---- tile: the same weights, packed for each table ---------------------------------------------------------- */
+
+typedef struct {
+    uint32_t m, n, taps, kk, split;
+    bool residual, hswish, wide;
+    float lo, hi;
+} tile_case;
+
+typedef struct { /* of a case, before packing */
+    const void *a[EMB_MAX_MR * 8];
+    const int8_t *w; /* [taps][kk][n] */
+    const float *scale, *bias;
+    const uint8_t *residual;
+} tile_data;
+
+static void *packed(const emb_kernels_q8 *t, const tile_case *c, const int8_t *w, uint32_t x0, uint32_t n)
+{
+    uint32_t rows = (n + 3) / 4;
+    int8_t *b = guarded((size_t)c->taps * rows * t->nr * 4, 0);
+    memset(b, 0, (size_t)c->taps * rows * t->nr * 4);
+    for (uint32_t tap = 0; tap < c->taps; tap++)
+        for (uint32_t x = 0; x < n; x++)
+            for (uint32_t j = 0; j < c->n; j++)
+                b[((size_t)(tap * rows + x / 4) * t->nr + emb_q8_column(t->nr, j)) * 4 + x % 4] = w[((size_t)tap * c->kk + x0 + x) * c->n + j];
+    return b;
+}
+
+static const float *columns(const emb_kernels_q8 *t, const tile_case *c, const float *from)
+{
+    float *to = guarded(t->nr * sizeof *to, 0);
+    memset(to, 0, t->nr * sizeof *to);
+    for (uint32_t j = 0; j < c->n; j++) to[emb_q8_column(t->nr, j)] = from[j];
+    return to;
+}
+
+/* The columns j0 to j0 + n of the case on this table. */
+static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d, void *out, size_t ldc)
+{
+    for (uint32_t part = 0, parts = c->split > 0 ? 2 : 1; part < parts; part++) {
+        static int32_t sums[EMB_MAX_MR * EMB_MAX_NR];
+        uint32_t x0 = part > 0 ? c->split : 0, n = part > 0 ? c->kk - c->split : parts > 1 ? c->split : c->kk;
+        emb_tile tile = {.a = d->a, .taps = c->taps, .k = n, .x0 = x0, .b = packed(t, c, d->w, x0, n), .scale = columns(t, c, d->scale),
+                         .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL, .residual_scale = 0.37f, .c = out, .ldc = ldc,
+                         .n = c->n, .lo = c->lo, .hi = c->hi, .hswish = c->hswish, .y_scale = 11.5f, .y_zero = 14, .wide = c->wide, .sum = sums,
+                         .lds = t->nr, .resume = part > 0, .more = part + 1 < parts};
+        t->tile(&tile, c->m);
+    }
+}
+
+/* The reference's panels are narrower: its columns are made some at a time. */
+static void run_ref(const tile_case *c, const tile_data *d, char *out, size_t ldc)
+{
+    size_t bytes = c->wide ? 4 : 1;
+    for (uint32_t j0 = 0; j0 < c->n; j0 += ref->nr)
+        for (uint32_t i0 = 0; i0 < c->m; i0 += ref->mr) {
+            tile_case some = *c;
+            tile_data part = {.scale = d->scale + j0, .bias = d->bias + j0, .residual = d->residual + i0 * ldc + j0};
+            some.n = c->n - j0 < ref->nr ? c->n - j0 : ref->nr;
+            some.m = c->m - i0 < ref->mr ? c->m - i0 : ref->mr;
+            int8_t *w = guarded((size_t)c->taps * c->kk * some.n, 0);
+            for (size_t x = 0; x < (size_t)c->taps * c->kk; x++) memcpy(w + x * some.n, d->w + x * c->n + j0, some.n);
+            part.w = w;
+            for (uint32_t tap = 0; tap < c->taps; tap++)
+                for (uint32_t i = 0; i < some.m; i++) part.a[tap * some.m + i] = d->a[tap * c->m + i0 + i];
+            run(ref, &some, &part, out + (i0 * ldc + j0) * bytes, ldc);
+        }
+}
+
+static void test_tile(tile_case c)
+{
+    tile_data d;
+    size_t ldc = c.n + 3, bytes = c.wide ? 4 : 1;
+    for (uint32_t i = 0; i < c.taps * c.m; i++) d.a[i] = guarded(c.kk, 0);
+    d.w = guarded((size_t)c.taps * c.kk * c.n, 0);
+    float size = c.hswish || c.wide ? 1e-4f : 3e-3f;
+    d.scale = floats(c.n, size, size);
+    d.bias = floats(c.n, 100, c.wide || c.hswish ? 0 : 100);
+    d.residual = guarded(c.m * ldc, 0);
+    char *got = guarded(c.m * ldc * bytes, 0), *want = guarded(c.m * ldc * bytes, 0);
+    memcpy(got, want, c.m * ldc * bytes);
+    run(k, &c, &d, got, ldc);
+    run_ref(&c, &d, want, ldc);
+    same("tile", got, want, c.m * ldc * bytes);
+    release();
+}
+
+static void test_tiles(void)
+{
+    for (uint32_t m = 1; m <= k->mr; m++)
+        for (uint32_t n = 1; n <= k->nr; n++)
+            test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 5 == 4, n % 7 == 6, n % 3 ? 0 : 13, n % 4 ? 255 : 200});
+    for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, false, kk % 5 == 0, 0, 255});
+    for (uint32_t n = 1; n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, false, 0, 255});
+}
+
+/* ---- the others ------------------------------------------------------------------------------------------------ */
+
+static void depthwise_of(const emb_kernels_q8 *t, emb_q8_depthwise d, const int8_t *w, const float *scale, const float *bias)
+{
+    int8_t *packed_w = guarded(emb_q8_depthwise_bytes(t, d.channels, d.kh, d.kw), 0);
+    float *packed_scale = guarded(emb_q8_lanes(t, d.channels) * sizeof(float), 0), *packed_bias = guarded(emb_q8_lanes(t, d.channels) * sizeof(float), 0);
+    emb_q8_pack_depthwise(t, w, d.channels, d.kh, d.kw, packed_w);
+    emb_q8_pack_channels(t, scale, d.channels, packed_scale);
+    emb_q8_pack_channels(t, bias, d.channels, packed_bias);
+    uint32_t columns = (d.pixels - 1) * (uint32_t)d.stride + (d.kw - 1) * (uint32_t)d.dilation + 1;
+    d.w = packed_w, d.scale = packed_scale, d.bias = packed_bias;
+    d.columns = guarded(emb_q8_columns_bytes(columns, d.kh), 0);
+    t->depthwise(&d);
+}
+
+static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint32_t kw, int32_t stride, int32_t dilation, int32_t left)
+{
+    const uint8_t *rows[8];
+    int32_t width = ((int32_t)pixels - 1) * stride + ((int32_t)kw - 1) * dilation + 1 - left - (int32_t)(channels % 3);
+    if (width < 1) width = 1;
+    for (uint32_t i = 0; i < kh; i++) rows[i] = guarded((size_t)width * channels, EMB_KERNEL_SLACK);
+    int8_t *w = guarded((size_t)channels * kh * kw, 0);
+    float *scale = floats(channels, 2e-3f, 4e-3f), *bias = floats(channels, 100, 100);
+    size_t n = (size_t)pixels * channels;
+    uint8_t *got = guarded(n, 0), *want = guarded(n, 0);
+    emb_q8_depthwise d = {.rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
+                          .pixels = pixels, .channels = channels, .zero = 77, .lo = channels % 2 ? 0 : 20, .hi = channels % 5 ? 255 : 190};
+    depthwise_of(k, d, w, scale, bias);
+    d.out = want;
+    depthwise_of(ref, d, w, scale, bias);
+    same("depthwise", got, want, n);
+    release();
+}
+
+static void test_pools(uint32_t channels, uint32_t taps)
+{
+    const void *a[25];
+    for (uint32_t i = 0; i < taps; i++) a[i] = guarded(channels, 0);
+    uint8_t *got = guarded(channels, 0), *want = guarded(channels, 0);
+    k->max_pool(a, taps, channels, got);
+    ref->max_pool(a, taps, channels, want);
+    same("max_pool", got, want, channels);
+    k->sum_pool(a, taps, channels, 1.7f / (float)taps, -40, got);
+    ref->sum_pool(a, taps, channels, 1.7f / (float)taps, -40, want);
+    same("sum_pool", got, want, channels);
+    release();
+}
+
+static void test_rows(uint32_t channels, uint32_t pixels)
+{
+    size_t n = (size_t)channels * pixels;
+    uint8_t *a = guarded(n, 0), *b = guarded(n, 0), *got = guarded(n, 0), *want = guarded(n, 0), *table = guarded(256, 0);
+    float *factor = floats(channels, 1, 1), *shift = floats(channels, 90, -20), *x = floats(n, 8, 1), *wide = floats(n, 1, 0), *wide_want = floats(n, 1, 0);
+    k->lookup(a, n, table, got);
+    ref->lookup(a, n, table, want);
+    same("lookup", got, want, n);
+    k->add(a, b, n, (const float[5]){0.83f, 0.61f, -31, 10, 250}, got);
+    ref->add(a, b, n, (const float[5]){0.83f, 0.61f, -31, 10, 250}, want);
+    same("add", got, want, n);
+    k->gate(a, pixels, channels, factor, shift, got);
+    ref->gate(a, pixels, channels, factor, shift, want);
+    same("gate", got, want, n);
+    k->quantize(x, n, 41.7f, 100, got);
+    ref->quantize(x, n, 41.7f, 100, want);
+    same("quantize", got, want, n);
+    k->dequantize(a, n, 0.031f, -2.5f, wide);
+    ref->dequantize(a, n, 0.031f, -2.5f, wide_want);
+    same("dequantize", wide, wide_want, n * sizeof *wide);
+    k->global_sum(a, pixels, channels, 0.01f, -3, wide);
+    ref->global_sum(a, pixels, channels, 0.01f, -3, wide_want);
+    same("global_sum", wide, wide_want, channels * sizeof *wide);
+    release();
+}
+
+int main(void)
+{
+    const char *cpu = getenv("EMB_CPU");
+    k = emb_kernels_q8_get();
+    if (cpu != NULL && strncmp(cpu, k->name, strlen(cpu)) != 0) {
+        printf("SKIP: this processor has no %s for int8\n", cpu);
+        return TEST_SKIP;
+    }
+    test_tiles();
+    for (uint32_t c = 1; c <= 150; c++) {
+        test_depthwise(c, 1 + c % 9, 3, 3, 1, 1, 1);
+        test_depthwise(c, 1 + c % 17, 5, 5, 1 + (int32_t)(c % 2), 1, 2);
+        test_depthwise(c, 1 + c % 10, 1 + c % 8, 1 + c % 7, 1 + (int32_t)(c % 3), 1 + (int32_t)(c % 2), (int32_t)(c % 3));
+        test_pools(c, c % 2 ? 9 : 25);
+        test_rows(c, 1 + c % 11);
+    }
+    return test_end();
+}
