@@ -81,6 +81,21 @@ idx_status idx_ann_row(const idx_ann *a, uint64_t i, float *out, idx_error *err)
     return faiss_Index_reconstruct(a->index, (idx_t)i, out) == 0 ? IDX_OK : faiss_fail(err, "read a vector");
 }
 
+idx_status idx_ann_scores(const idx_ann *a, const float *query, const uint32_t *rows, uint32_t n, float *out, idx_error *err)
+{
+    return idx_shim_scores(a->index, query, rows, n, out) == 0 ? IDX_OK : faiss_fail(err, "compare vectors");
+}
+
+idx_status idx_ann_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, bool go_on, float *centroids, idx_error *err)
+{
+    return idx_shim_cluster(rows, n, dim, k, go_on, centroids) == 0 ? IDX_OK : faiss_fail(err, "find clusters");
+}
+
+idx_status idx_ann_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label, idx_error *err)
+{
+    return idx_shim_nearest(centroids, k, dim, rows, n, label) == 0 ? IDX_OK : faiss_fail(err, "assign vectors");
+}
+
 bool idx_ann_has_own_distances(const idx_ann *a) { return idx_shim_has_own_distances(a->index) != 0; }
 
 idx_status idx_ann_write(const idx_ann *a, FILE *f, idx_error *err)

@@ -19,6 +19,12 @@ IDX_CHECK idx_status idx_ann_search(const idx_ann *a, const float *query, uint32
                                     int64_t *labels, idx_error *err);
 /* Copies row i: dim floats. */
 IDX_CHECK idx_status idx_ann_row(const idx_ann *a, uint64_t i, float *out, idx_error *err);
+/* Inner products of the query with rows that are there, as the walk of the graph computes them. */
+IDX_CHECK idx_status idx_ann_scores(const idx_ann *a, const float *query, const uint32_t *rows, uint32_t n, float *out, idx_error *err);
+/* One step of k-means on the sphere: k centroids of n rows; `go_on`: from those in `centroids`, otherwise from some of the rows. */
+IDX_CHECK idx_status idx_ann_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, bool go_on, float *centroids, idx_error *err);
+/* label[i]: which of the k centroids row i is most alike. */
+IDX_CHECK idx_status idx_ann_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label, idx_error *err);
 bool idx_ann_has_own_distances(const idx_ann *a); /* dot.h computes them, not FAISS */
 /* From and to an open file at its position. */
 IDX_CHECK idx_status idx_ann_write(const idx_ann *a, FILE *f, idx_error *err);

@@ -13,10 +13,12 @@
 
 #include <algorithm>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include <faiss/Clustering.h>
 #include <faiss/Index.h>
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexHNSW.h>
@@ -133,6 +135,54 @@ int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, 
 #else
         cpp(index)->search(1, query, k, scores, reinterpret_cast<idx_t *>(labels), &params);
 #endif
+    });
+}
+
+int idx_shim_scores(const FaissIndex *index, const float *query, const uint32_t *rows, uint32_t n, float *out)
+{
+    return guarded([=] {
+        auto &storage = dynamic_cast<const faiss::IndexFlatCodes &>(*dynamic_cast<const faiss::IndexHNSW &>(*cpp(index)).storage);
+        std::unique_ptr<faiss::FlatCodesDistanceComputer> dot(storage.get_FlatCodesDistanceComputer());
+        dot->set_query(query);
+        constexpr uint32_t AHEAD = 6; // rows lie anywhere: they are asked for before they are read
+        const size_t bytes = std::min<size_t>(dot->code_size, 2048);
+        auto ask = [&](uint32_t i) {
+            const uint8_t *code = dot->codes + static_cast<size_t>(rows[i]) * dot->code_size;
+            for (size_t o = 0; o < bytes; o += 64) __builtin_prefetch(code + o);
+        };
+        for (uint32_t i = 0; i < n && i < AHEAD; i++) ask(i);
+        for (uint32_t i = 0; i < n; i++) {
+            if (i + AHEAD < n) ask(i + AHEAD);
+            out[i] = (*dot)(rows[i]);
+        }
+    });
+}
+
+int idx_shim_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, int go_on, float *centroids)
+{
+    return guarded([=] {
+        faiss::ClusteringParameters how;
+        how.niter = 1;
+        how.spherical = true;
+        how.min_points_per_centroid = 1; // no advice on stderr
+        how.max_points_per_centroid = static_cast<int>(n / k + 1);
+        faiss::Clustering step(static_cast<int>(dim), static_cast<int>(k), how);
+        if (go_on != 0) step.centroids.assign(centroids, centroids + static_cast<size_t>(k) * dim);
+        faiss::IndexFlatIP assigner(static_cast<int>(dim));
+        step.train(static_cast<idx_t>(n), rows, assigner);
+        std::copy(step.centroids.begin(), step.centroids.end(), centroids);
+    });
+}
+
+int idx_shim_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label)
+{
+    return guarded([=] {
+        faiss::IndexFlatIP assigner(static_cast<int>(dim));
+        assigner.add(static_cast<idx_t>(k), centroids);
+        std::vector<float> score(n);
+        std::vector<idx_t> name(n);
+        assigner.search(static_cast<idx_t>(n), rows, 1, score.data(), name.data());
+        std::transform(name.begin(), name.end(), label, [](idx_t i) { return static_cast<uint32_t>(i < 0 ? 0 : i); }); // -1: not a number
     });
 }
 

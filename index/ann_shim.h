@@ -17,6 +17,11 @@ int idx_shim_own_distances(FaissIndex *index);
 int idx_shim_has_own_distances(const FaissIndex *index);
 /* One query; allowed: a bit a row, or NULL. */
 int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, const uint8_t *allowed, float *scores, int64_t *labels);
+/* The inner products of the query with some rows. */
+int idx_shim_scores(const FaissIndex *index, const float *query, const uint32_t *rows, uint32_t n, float *out);
+/* See ann.h. */
+int idx_shim_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, int go_on, float *centroids);
+int idx_shim_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label);
 int idx_shim_is_hnsw(const FaissIndex *index);
 
 #ifdef __cplusplus

@@ -39,6 +39,7 @@ void idx_segment_free(idx_segment *s)
 {
     if (s == NULL) return;
     idx_ann_free(s->ann);
+    idx_parts_free(s->parts);
     free(s->ids);
     free(s->image);
     free(s->path);

@@ -8,6 +8,7 @@
 
 #include "ann.h"
 #include "attrs.h"
+#include "parts.h"
 #include "store.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@ typedef struct {
     int64_t *ids;    /* [row] image rowid */
     uint32_t *image; /* [row] image number, IDX_NONE when deleted */
     char *path;
+    idx_parts *parts; /* NULL = not made yet (lists.h) */
 } idx_segment;
 
 typedef struct {

@@ -1,6 +1,7 @@
 /* index.c: opening and closing, the table of catalogues, reads, and the thread that keeps segments in shape. */
 #include "filter.h"
 #include "index_priv.h"
+#include "lists.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -117,6 +118,7 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
     if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, reader, err);
     else idx_segments_read_free(reader);
+    if (st == IDX_OK) idx_lists_load(c, &ix->env);
     if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     if (st != IDX_OK) idx_cat_free(c);
     return st;
@@ -131,6 +133,7 @@ static idx_status load_all(idx *ix, idx_error *err)
     idx_segments_clean(ix->segment_dir, rows, n);
     for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
     free(rows);
+    idx_lists_sweep(ix->segment_dir);
     return st;
 }
 
@@ -176,6 +179,8 @@ static idx_status maintain_once(idx *ix, bool *worked, idx_error *err)
         if (c == NULL) break;
         pthread_mutex_lock(&ix->maintain_lock);
         st = idx_segments_maintain(c, &ix->env, worked, err);
+        if (st == IDX_OK && *worked) idx_lists_sweep(ix->segment_dir);
+        if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, &ix->env, worked, err);
         pthread_mutex_unlock(&ix->maintain_lock);
         idx_give_cat(ix, c);
     }

@@ -165,6 +165,38 @@ IDX_CHECK idx_status idx_rendition_get(idx *ix, const char *catalogue, const cha
 IDX_CHECK idx_status idx_embeddings_get(idx *ix, const char *catalogue, const char *id, float **out, size_t *n_images,
                                         uint32_t *dim, idx_error *err);
 
+/* Counts over items: of the values of an attribute (texts, list elements, booleans, numbers), or of its numbers in ranges. */
+#define IDX_MAX_FACETS       16
+#define IDX_MAX_FACET_VALUES 1000
+#define IDX_MAX_FACET_RANGES 64
+typedef struct {
+    double from, to; /* from <= number < to; infinite = open */
+} idx_range;
+typedef struct {
+    const char *field;
+    uint32_t limit; /* values, the most frequent first, equal ones in order; 0 = 10 */
+    const idx_range *ranges; /* not NULL: ranges instead of values */
+    size_t n_ranges;
+} idx_facet;
+
+typedef enum { IDX_VALUE_TEXT, IDX_VALUE_NUMBER, IDX_VALUE_BOOL } idx_value_kind;
+typedef struct {
+    idx_value_kind kind;
+    char *text;
+    double number;
+    bool truth;
+    uint64_t count;
+} idx_value_count;
+typedef struct { /* of one facet */
+    uint64_t with, without; /* items that have the attribute, and that have not */
+    idx_value_count *values;
+    size_t n_values;
+    uint64_t distinct; /* values there are, shown or not */
+    uint64_t *ranges;  /* [n_ranges] items; NULL = values were asked for */
+    bool has_numbers;  /* then min and max are the least and the greatest */
+    double min, max;
+} idx_facet_counts;
+
 typedef struct {
     const float *embedding; /* dim floats, L2 norm 1, finite */
     uint32_t dim;
@@ -178,6 +210,10 @@ typedef struct {
     bool after;                   /* continue strictly after (after_score, after_id) in the order score desc, id asc */
     float after_score;
     const char *after_id;
+    uint32_t depth;               /* items on the pages before this one */
+    const idx_facet *facets;      /* at most IDX_MAX_FACETS */
+    size_t n_facets;
+    uint32_t facets_top;          /* count over the best so many results (1..1000); 0 = over all matches of the filter */
     uint64_t deadline_ns;         /* CLOCK_MONOTONIC, 0 = none */
 } idx_query;
 
@@ -196,9 +232,19 @@ typedef struct {
     size_t n;
     bool more;
     uint64_t generation;
-    char plan[32];            /* "flat", "hnsw", "hnsw+filter", "scan" */
-    uint64_t matches;         /* images that matched the filter, or live images */
-    uint64_t distances;       /* computed */
+    uint64_t total;              /* items that all pages together hold; a lower bound unless total_exact */
+    bool total_exact;
+    idx_facet_counts *facets;    /* [n_facets] in the order asked for */
+    size_t n_facets;
+    uint64_t facet_items;        /* counted over; all matches, or the best of them */
+    /* How it was found. */
+    char plan[32];               /* index/plan.h lists them */
+    uint64_t matches;            /* items that match the filter, or all */
+    uint32_t segments;           /* sealed ones that were looked into */
+    uint64_t distances;          /* computed */
+    uint64_t tests;              /* rows asked whether they match */
+    uint32_t effort;             /* ef of this search */
+    uint64_t filter_ns, walk_ns; /* spent on the filter, and on finding */
 } idx_result;
 
 IDX_CHECK idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_result **out, idx_error *err);

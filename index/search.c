@@ -1,17 +1,15 @@
-/* search.c: a query -> the best items. Candidates come from the fresh rows (all of them), the graphs (as many as prove
- * enough), or, with few matches of a filter, from the matches themselves; every candidate item is scored exactly over
- * all its images, so an item shows once, with its best image, in an order that does not depend on where it was found. */
-#include "filter.h"
+/* search.c: a query -> the best items. candidates.c finds rows worth a closer look; here every item of theirs is scored exactly
+ * over all its images, so that it shows once, with its best image, in an order that does not depend on where it was found. More
+ * candidates are asked for until what was not seen cannot be better than what is kept. */
 #include "dot.h"
-#include "index_priv.h"
+#include "facet.h"
+#include "filter.h"
+#include "search.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Below this many matching images a scan of them is cheaper than a graph search among them, and exact. */
-#define SCAN_IMAGES 20000u
 
 typedef struct {
     float score;
@@ -19,23 +17,22 @@ typedef struct {
 } found;
 
 typedef struct {
-    idx_cat *c;
+    idx_finder f;
     const idx_query *q;
-    idx_bits matches;   /* of the filter, .w NULL = everything */
-    uint64_t n_matches; /* items */
-    uint32_t skip;             /* the excluded item */
-    found *heap;               /* the worst of the kept ones on top */
+    bool cursor;    /* items up to q->after_* are left out */
+    uint32_t skip;  /* the excluded item */
+    found *heap;    /* the worst of the kept ones on top */
     uint32_t n, want;
-    uint32_t *seen, seen_mask, n_seen; /* items with several images: item + 1 */
+    uint32_t *seen, seen_mask, n_seen; /* items looked at: item + 1 */
+    uint64_t passing;                  /* of them, those with min_score */
+    bool below;                        /* one had less: all that follow have */
     float *room;
-    uint64_t distances;
-    idx_error *err;
 } search;
 
 static bool better(const search *s, const found *a, const found *b)
 {
     if (a->score != b->score) return a->score > b->score;
-    return strcmp(s->c->items[a->item].id, s->c->items[b->item].id) < 0;
+    return strcmp(s->f.c->items[a->item].id, s->f.c->items[b->item].id) < 0;
 }
 
 static void sift_down(search *s, uint32_t i)
@@ -69,164 +66,91 @@ static void keep(search *s, found f)
     }
 }
 
-/* First visit of an item? A scan meets items of several images again, a graph asked for more meets all again. */
 static bool first_visit(search *s, uint32_t item)
 {
-    if ((s->n_seen + 1) * 2 > s->seen_mask) {
-        uint32_t mask = s->seen_mask * 2 + 1, *table = calloc((size_t)mask + 1, sizeof *table);
-        if (table == NULL) return true; /* drop_doubles() is the second line */
-        for (uint32_t k = 0; s->seen != NULL && k <= s->seen_mask; k++) {
-            if (s->seen[k] == 0) continue;
-            uint32_t i = s->seen[k] * 2654435761u & mask;
-            while (table[i] != 0) i = (i + 1) & mask;
-            table[i] = s->seen[k];
-        }
-        free(s->seen);
-        s->seen = table;
-        s->seen_mask = mask;
-    }
     uint32_t i = (item + 1) * 2654435761u & s->seen_mask;
     for (; s->seen[i] != 0; i = (i + 1) & s->seen_mask)
         if (s->seen[i] == item + 1) return false;
     s->seen[i] = item + 1;
-    s->n_seen++;
     return true;
 }
 
-/* again: this pass may come to the item a second time even if it has one image. */
-static void consider(search *s, uint32_t item, bool again)
+static void consider(search *s, uint32_t item)
 {
-    const idx_mem_item *it = &s->c->items[item];
-    if (item == s->skip || ((again || it->n_images > 1) && !first_visit(s, item))) return;
+    idx_cat *c = s->f.c;
+    const idx_mem_item *it = &c->items[item];
+    if (item == s->skip || !first_visit(s, item)) return;
     found f = {-INFINITY, item, 0};
     for (uint32_t i = 0; i < it->n_images; i++) {
-        const float *v = idx_cat_vector(s->c, it->images[i], s->room);
+        const float *v = idx_cat_vector(c, it->images[i], s->room);
         if (v == NULL) continue;
         float score = idx_dot(s->q->embedding, v, s->q->dim);
-        s->distances++;
-        if (score > f.score) f.score = score, f.image = s->c->images[it->images[i]].n;
+        if (score > f.score) f.score = score, f.image = c->images[it->images[i]].n;
     }
     if (f.score > 1) f.score = 1; /* rounding of unit vectors */
-    if (!(f.score >= s->q->min_score)) return;
-    if (s->q->after) {
-        if (f.score > s->q->after_score || (f.score == s->q->after_score && strcmp(it->id, s->q->after_id) <= 0)) return;
+    if (!(f.score >= s->q->min_score)) {
+        s->below = true;
+        return;
     }
+    s->passing++;
+    if (s->cursor && (f.score > s->q->after_score || (f.score == s->q->after_score && strcmp(it->id, s->q->after_id) <= 0))) return;
     keep(s, f);
 }
 
-static idx_status late(const search *s)
+static int by_score(const void *a, const void *b)
 {
-    if (s->q->deadline_ns == 0 || idx_mono_ns() < s->q->deadline_ns) return IDX_OK;
-    return idx_fail(s->err, IDX_EDEADLINE, "the deadline passed while searching");
+    const idx_candidate *x = a, *y = b;
+    return x->score > y->score ? -1 : x->score < y->score ? 1 : x->item < y->item ? -1 : x->item > y->item;
 }
 
-static bool wanted(const search *s, uint32_t item) { return s->matches.w == NULL || idx_bit(s->matches.w, item); }
-
-static idx_status scan_matches(search *s)
+/* The pool's items, each scored exactly. False = no memory. */
+static bool rank(search *s)
 {
-    idx_bits_iter it = idx_bits_begin(s->matches);
-    idx_status st = IDX_OK;
-    uint32_t k = 0;
-    for (uint32_t item; st == IDX_OK && idx_bits_next(&it, &item);) {
-        consider(s, item, false);
-        if (++k % 1024 == 0) st = late(s);
-    }
-    return st;
+    idx_pool *p = &s->f.pool;
+    uint32_t mask = 15;
+    while (mask < 2 * p->n) mask = mask * 2 + 1;
+    free(s->seen);
+    s->seen = calloc(mask + 1u, sizeof *s->seen);
+    if (s->seen == NULL) return false;
+    s->seen_mask = mask;
+    s->n = 0;
+    s->passing = 0;
+    s->below = false;
+    qsort(p->heap, p->n, sizeof *p->heap, by_score); /* no heap any more: the next idx_find() begins with an empty one */
+    for (uint32_t i = 0; i < p->n; i++) consider(s, p->heap[i].item);
+    s->f.distances += p->n;
+    return true;
 }
 
-static idx_status scan_all(search *s)
+/* Is there nothing better beyond the pool? Its last row is the best that others can be. */
+static bool enough(const search *s)
 {
-    idx_status st = IDX_OK;
-    for (uint32_t i = 0; st == IDX_OK && i < s->c->n_items; i++) {
-        if (s->c->items[i].id != NULL && wanted(s, i)) consider(s, i, false);
-        if (i % 1024 == 1023) st = late(s);
-    }
-    return st;
+    const idx_pool *p = &s->f.pool;
+    if (!p->overflowed && s->f.all_seen) return true;
+    if (p->n == 0) return true;
+    float last = p->heap[p->n - 1].score;
+    return s->n == s->want ? last <= s->heap[0].score + 1e-6f : s->below && last < s->q->min_score;
 }
 
-static idx_status scan_fresh(search *s)
+/* The best `want` items into the heap. */
+static idx_status top(search *s, idx_plan *plan)
 {
-    idx_status st = IDX_OK;
-    for (uint32_t r = 0; st == IDX_OK && r < s->c->fresh_rows; r++) {
-        uint32_t im = s->c->fresh_image[r];
-        if (im != IDX_NONE && wanted(s, s->c->images[im].item)) consider(s, s->c->images[im].item, false);
-        if (r % 1024 == 1023) st = late(s);
+    idx_finder *f = &s->f;
+    f->plan_query.want = s->want + (s->cursor ? s->q->depth : 0);
+    *plan = idx_plan_choose(f->c, &f->plan_query);
+    uint64_t room = f->plan_query.want * 2u + 16;
+    for (;; room *= 4) {
+        if (room > f->c->live_images + 1u) room = f->c->live_images + 1u;
+        idx_candidate *heap = realloc(f->pool.heap, room * sizeof *heap);
+        if (heap == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        f->pool = (idx_pool){.heap = heap, .room = (uint32_t)room};
+        idx_status st = idx_find(f, *plan);
+        if (st != IDX_OK) return st;
+        if (!rank(s)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        if (enough(s) || room > f->c->live_images) return IDX_OK;
+        if (*plan == IDX_PLAN_GRAPH && room > 4096) *plan = f->matches.w != NULL ? IDX_PLAN_SCAN : IDX_PLAN_FLAT; /* so deep, reading everything is the better way */
+        f->plan_query.want *= 4;
     }
-    return st;
-}
-
-/* Rows of a segment that may show, as a bit map; NULL *map = all of them. */
-static idx_status permitted(const search *s, const idx_segment *g, uint8_t **map, uint32_t *count)
-{
-    *map = NULL;
-    *count = g->rows - g->dead;
-    if (g->dead == 0 && s->matches.w == NULL) return IDX_OK;
-    *map = calloc(g->rows / 8 + 1u, 1);
-    if (*map == NULL) return idx_fail(s->err, IDX_ENOMEM, "no memory for a search");
-    *count = 0;
-    for (uint32_t r = 0; r < g->rows; r++) {
-        if (g->image[r] == IDX_NONE || !wanted(s, s->c->images[g->image[r]].item)) continue;
-        (*map)[r / 8] = (uint8_t)((*map)[r / 8] | 1u << r % 8);
-        ++*count;
-    }
-    return IDX_OK;
-}
-
-static void scan_permitted(search *s, const idx_segment *g, const uint8_t *map)
-{
-    for (uint32_t r = 0; r < g->rows; r++)
-        if (g->image[r] != IDX_NONE && (map == NULL || map[r / 8] >> r % 8 & 1)) consider(s, s->c->images[g->image[r]].item, true);
-}
-
-/* Asks the graph for more and more until what it has not shown cannot be better than what is kept. */
-static idx_status search_segment(search *s, const idx_segment *g, uint32_t ef)
-{
-    uint8_t *map;
-    uint32_t count;
-    idx_status st = permitted(s, g, &map, &count);
-    if (st != IDX_OK || count == 0) {
-        free(map);
-        return st;
-    }
-    double share = (double)count / g->rows; /* the walk meets that many useful rows: look further accordingly */
-    float *scores = NULL;
-    int64_t *labels = NULL;
-    for (uint32_t k = s->want * 2 + 16;; k *= 4) {
-        if (k > count) k = count;
-        double wide = (k > ef ? k : ef) / fmax(share, 0.02);
-        float *sc = realloc(scores, k * sizeof *sc);
-        if (sc != NULL) scores = sc;
-        int64_t *la = realloc(labels, k * sizeof *la);
-        if (la != NULL) labels = la;
-        if (sc == NULL || la == NULL) {
-            st = idx_fail(s->err, IDX_ENOMEM, "no memory for a search");
-            break;
-        }
-        st = idx_ann_search(g->ann, s->q->embedding, k, (uint32_t)fmin(wide, g->rows), map, scores, labels, s->err);
-        if (st != IDX_OK) break;
-        uint32_t got = 0;
-        for (uint32_t i = 0; i < k; i++) {
-            if (labels[i] < 0 || labels[i] >= (int64_t)g->rows) continue;
-            uint32_t im = g->image[labels[i]];
-            got++;
-            if (im != IDX_NONE) consider(s, s->c->images[im].item, true);
-        }
-        s->distances += (uint64_t)wide;
-        float last = got > 0 ? scores[got - 1] : -INFINITY;
-        bool enough = s->n == s->want && last <= s->heap[0].score + 1e-6f;
-        if ((k == count && got == count) || (got == k && (enough || last < s->q->min_score))) break;
-        if ((st = late(s)) != IDX_OK) break;
-        /* Fewer than asked for, though there are more: rows that no path leads to, as happens among many equal photos. Or so
-         * deep that reading everything is the better way. */
-        if (got < k || k > 4096) {
-            scan_permitted(s, g, map);
-            break;
-        }
-    }
-    free(scores);
-    free(labels);
-    free(map);
-    return st;
 }
 
 static int by_rank(const void *a, const void *b, void *ctx)
@@ -236,57 +160,113 @@ static int by_rank(const void *a, const void *b, void *ctx)
     return better(s, x, y) ? -1 : better(s, y, x) ? 1 : 0;
 }
 
-/* Only after first_visit() found no memory. */
-static void drop_doubles(search *s)
+/* ---- facets ---------------------------------------------------------------------------------------------------- */
+
+/* Over all matches, without the excluded item. */
+static idx_status facets_of_matches(search *s, idx_bits *over, uint64_t *n)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n; i++)
-        if (i == 0 || s->heap[i].item != s->heap[n - 1].item) s->heap[n++] = s->heap[i];
-    s->n = n;
+    idx_bits all = s->f.matches.w != NULL ? s->f.matches : idx_attrs_items(s->f.c->attrs);
+    if (!idx_bits_new(over, all.n_words * 64)) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets");
+    memcpy(over->w, all.w, all.n_words * sizeof *all.w);
+    *n = s->f.matches.w != NULL ? s->f.plan_query.matches : s->f.c->live_items;
+    if (s->skip == IDX_NONE || !idx_bit(over->w, s->skip)) return IDX_OK;
+    idx_bit_clear(over->w, s->skip);
+    --*n;
+    return IDX_OK;
 }
 
-static idx_status walk(search *s, uint32_t ef, const char **plan)
+/* Over the best of them. The heap holds them already on the first page. */
+static idx_status facets_of_top(search *s, idx_bits *over, uint64_t *n)
 {
-    if (s->matches.w != NULL && (s->n_matches <= SCAN_IMAGES || s->q->exact)) {
-        *plan = "scan";
-        return scan_matches(s);
+    search t = *s;
+    uint32_t most = s->q->facets_top;
+    idx_plan plan;
+    idx_status st = IDX_OK;
+    if (!idx_bits_new(over, idx_attrs_items(s->f.c->attrs).n_words * 64)) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets");
+    if (s->cursor) {
+        t.cursor = false;
+        t.want = most;
+        t.f.pool.heap = NULL;
+        t.seen = NULL;
+        t.heap = malloc(most * sizeof *t.heap);
+        st = t.heap == NULL ? idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets") : top(&t, &plan);
+        s->f.distances = t.f.distances;
+        s->f.tests = t.f.tests;
     }
-    if (s->q->exact || s->c->n_segments == 0) {
-        *plan = "flat";
-        return scan_all(s);
-    }
-    *plan = s->matches.w != NULL ? "hnsw+filter" : "hnsw";
-    idx_status st = scan_fresh(s);
-    for (uint32_t i = 0; st == IDX_OK && i < s->c->n_segments; i++) st = search_segment(s, s->c->segments[i], ef);
+    for (*n = 0; st == IDX_OK && *n < most && *n < t.n; ++*n) idx_bit_set(over->w, t.heap[*n].item);
+    if (!s->cursor) return st;
+    free(t.heap);
+    free(t.seen);
+    free(t.f.pool.heap);
     return st;
 }
 
-/* Under the shared lock: everything that reads the catalogue. Copies ids out. */
-static idx_status search_locked(search *s, const idx_filter *filter, uint32_t ef, idx_result *r)
+static idx_status count_facets(search *s, idx_result *r)
 {
-    if (s->q->exclude_item != NULL) s->skip = idx_cat_find(s->c, s->q->exclude_item);
-    idx_status st = filter != NULL ? idx_filter_eval(filter, s->c->attrs, &s->matches, s->err) : IDX_OK;
-    if (st == IDX_OK && filter != NULL) s->n_matches = idx_bits_count(s->matches.w, s->matches.n_words);
-    const char *plan = "flat";
-    if (st == IDX_OK) st = walk(s, ef, &plan);
-    if (st != IDX_OK) return st;
-    qsort_r(s->heap, s->n, sizeof *s->heap, by_rank, s);
-    drop_doubles(s);
-    snprintf(r->plan, sizeof r->plan, "%s", plan);
-    r->matches = s->matches.w != NULL ? s->n_matches : s->c->live_images;
-    r->distances = s->distances;
-    r->generation = s->c->row.info.generation;
-    r->more = s->n > s->q->limit;
+    if (s->q->n_facets == 0) return IDX_OK;
+    idx_bits over = {0};
+    idx_status st = s->q->facets_top > 0 ? facets_of_top(s, &over, &r->facet_items) : facets_of_matches(s, &over, &r->facet_items);
+    r->facets = st == IDX_OK ? calloc(s->q->n_facets, sizeof *r->facets) : NULL;
+    if (st == IDX_OK && r->facets == NULL) st = idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets");
+    for (size_t i = 0; st == IDX_OK && i < s->q->n_facets; i++) {
+        st = idx_facet_count(s->f.c->attrs, over, r->facet_items, &s->q->facets[i], &r->facets[i], s->f.err);
+        r->n_facets++;
+    }
+    free(over.w);
+    return st;
+}
+
+/* ---- one search --------------------------------------------------------------------------------------------------- */
+
+static void count_total(const search *s, idx_result *r)
+{
+    bool skipped = s->skip != IDX_NONE && (s->f.matches.w == NULL || idx_bit(s->f.matches.w, s->skip));
+    r->matches = s->f.matches.w != NULL ? s->f.plan_query.matches : s->f.c->live_items;
+    r->total_exact = s->q->min_score < -1 || (s->f.all_seen && !s->f.pool.overflowed);
+    r->total = s->q->min_score < -1 ? r->matches - skipped : s->passing;
+}
+
+/* Copies ids out. */
+static idx_status take_hits(search *s, idx_result *r)
+{
     r->hits = calloc(s->n + 1u, sizeof *r->hits);
-    if (r->hits == NULL) return idx_fail(s->err, IDX_ENOMEM, "no memory for results");
+    if (r->hits == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
+    r->more = s->n > s->q->limit;
     for (uint32_t i = 0; i < s->n && i < s->q->limit; i++) {
         idx_hit *h = &r->hits[r->n++];
-        h->id = strdup(s->c->items[s->heap[i].item].id);
+        h->id = strdup(s->f.c->items[s->heap[i].item].id);
         h->score = s->heap[i].score;
         h->image = s->heap[i].image;
-        if (h->id == NULL) return idx_fail(s->err, IDX_ENOMEM, "no memory for results");
+        if (h->id == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
     }
     return IDX_OK;
+}
+
+/* Under the shared lock: everything that reads the catalogue. */
+static idx_status search_locked(search *s, const idx_filter *filter, idx_result *r)
+{
+    idx_finder *f = &s->f;
+    idx_plan plan;
+    uint64_t t = idx_mono_ns();
+    if (s->q->exclude_item != NULL) s->skip = idx_cat_find(f->c, s->q->exclude_item);
+    idx_status st = filter != NULL ? idx_filter_eval(filter, f->c->attrs, &f->matches, f->err) : IDX_OK;
+    if (st != IDX_OK) return st;
+    f->plan_query.matches = filter != NULL ? idx_bits_count(f->matches.w, f->matches.n_words) : f->c->live_items;
+    r->filter_ns = idx_mono_ns() - t;
+    st = top(s, &plan);
+    if (st != IDX_OK) return st;
+    qsort_r(s->heap, s->n, sizeof *s->heap, by_rank, s);
+    count_total(s, r);
+    r->walk_ns = idx_mono_ns() - t - r->filter_ns;
+    st = count_facets(s, r);
+    if (st != IDX_OK) return st;
+    snprintf(r->plan, sizeof r->plan, "%s", idx_plan_name(plan, filter != NULL));
+    r->segments = f->segments;
+    r->distances = f->distances;
+    r->tests = f->tests;
+    r->effort = f->plan_query.effort;
+    r->generation = f->c->row.info.generation;
+    return take_hits(s, r);
 }
 
 /* Attributes come from the store; an item deleted since is left out. */
@@ -324,12 +304,14 @@ static idx_status fill_in(idx *ix, const idx_cat *c, idx_result *r, idx_error *e
 static idx_status check_query(const idx_cat *c, const idx_query *q, idx_error *err)
 {
     if (q->limit < 1 || q->limit > 1000) return idx_fail(err, IDX_EINVAL, "limit is %" PRIu32 "; 1 to 1000 are allowed", q->limit);
+    if (q->facets_top > 1000) return idx_fail(err, IDX_EINVAL, "facets_top is %" PRIu32 "; up to 1000 are allowed", q->facets_top);
     if (q->dim != c->row.info.dim || (q->fingerprint[0] != 0 && strcmp(q->fingerprint, c->row.info.fingerprint) != 0))
         return idx_fail(err, IDX_EMODEL, "catalogue %s holds embeddings of model %.60s (%.12s), not of this one", c->row.info.name, c->row.info.model,
                         c->row.info.fingerprint);
     double norm = 0;
     for (uint32_t i = 0; i < q->dim; i++) norm += (double)q->embedding[i] * (double)q->embedding[i];
-    return fabs(norm - 1) < 1e-3 ? IDX_OK : idx_fail(err, IDX_EINVAL, "the query's embedding has the squared length %g, not 1", norm);
+    if (!(fabs(norm - 1) < 1e-3)) return idx_fail(err, IDX_EINVAL, "the query's embedding has the squared length %g, not 1", norm);
+    return idx_facets_check(q->facets, q->n_facets, err);
 }
 
 idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_result **out, idx_error *err)
@@ -339,7 +321,10 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     idx_filter *filter = NULL;
     idx_status st = check_query(c, q, err);
     if (st == IDX_OK && q->filter != NULL && q->filter[0] != 0) st = idx_filter_parse(q->filter, &filter, err);
-    search s = {.c = c, .q = q, .skip = IDX_NONE, .want = q->limit + 1, .err = err};
+    search s = {.q = q, .cursor = q->after, .skip = IDX_NONE, .want = q->limit + 1,
+                .f = {.c = c, .query = q->embedding, .dim = q->dim, .deadline_ns = q->deadline_ns, .err = err,
+                      .plan_query = {filter != NULL, q->exact, 0, 0, q->ef_search != 0 ? q->ef_search : ix->opts.ef_search}}};
+    if (q->n_facets > 0 && !q->after && q->facets_top > s.want) s.want = q->facets_top;
     idx_result *r = NULL;
     if (st == IDX_OK) {
         s.heap = malloc((s.want + 1u) * sizeof *s.heap);
@@ -349,12 +334,13 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     }
     if (st == IDX_OK) {
         pthread_rwlock_rdlock(&c->lock);
-        st = search_locked(&s, filter, q->ef_search != 0 ? q->ef_search : ix->opts.ef_search, r);
+        st = search_locked(&s, filter, r);
         pthread_rwlock_unlock(&c->lock);
     }
     if (st == IDX_OK) st = fill_in(ix, c, r, err);
     idx_filter_free(filter);
-    free(s.matches.w);
+    free(s.f.matches.w);
+    free(s.f.pool.heap);
     free(s.heap);
     free(s.seen);
     free(s.room);
@@ -371,6 +357,8 @@ void idx_result_free(idx_result *r)
         free(r->hits[i].id);
         free(r->hits[i].attributes);
     }
+    for (size_t i = 0; i < r->n_facets; i++) idx_facet_fini(&r->facets[i]);
+    free(r->facets);
     free(r->hits);
     free(r);
 }

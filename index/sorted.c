@@ -146,6 +146,17 @@ void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits 
     paint(s, to, hi->count, b, false);
 }
 
+void idx_sorted_each(const idx_sorted *s, bool backwards, idx_sorted_fn *fn, void *ctx)
+{
+    for (uint32_t k = 0; k < s->n_blocks; k++) {
+        uint32_t b = backwards ? s->n_blocks - 1 - k : k;
+        for (uint32_t i = 0; i < s->count[b]; i++) {
+            uint32_t item = s->blocks[b]->item[backwards ? s->count[b] - 1 - i : i];
+            if (!fn(ctx, item, number(s, item))) return;
+        }
+    }
+}
+
 /* ---- marks ---------------------------------------------------------------------------------------------------- */
 
 static bool marks_reach(idx_sorted *s, uint32_t item)

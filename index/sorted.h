@@ -41,6 +41,9 @@ uint32_t idx_sorted_rank(const idx_sorted *s, double v, bool equal);
 uint32_t idx_sorted_at(const idx_sorted *s, uint32_t rank); /* the item there */
 /* Sets the bits of the items at ranks from <= r < to; b is clear before. */
 void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits b);
+/* In order, or from the end; stops when fn says false. */
+typedef bool idx_sorted_fn(void *ctx, uint32_t item, double number);
+void idx_sorted_each(const idx_sorted *s, bool backwards, idx_sorted_fn *fn, void *ctx);
 uint64_t idx_sorted_bytes(const idx_sorted *s);
 bool idx_sorted_check(const idx_sorted *s); /* in order, complete, and the marks agree */
 

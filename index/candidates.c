@@ -1,0 +1,330 @@
+/* candidates.c: a plan -> rows worth a closer look, by the scores that the segments' own vectors give. */
+#include "dot.h"
+#include "search.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BATCH = 256, LOOK = 64 };
+
+/* ---- the pool ----------------------------------------------------------------------------------------------- */
+
+static void swap(idx_candidate *a, idx_candidate *b)
+{
+    idx_candidate t = *a;
+    *a = *b;
+    *b = t;
+}
+
+void idx_pool_offer(idx_pool *p, float score, uint32_t item)
+{
+    idx_candidate *h = p->heap;
+    if (p->n < p->room) {
+        uint32_t i = p->n++;
+        h[i] = (idx_candidate){score, item};
+        for (; i > 0 && h[i].score < h[(i - 1) / 2].score; i = (i - 1) / 2) swap(&h[i], &h[(i - 1) / 2]);
+        return;
+    }
+    p->overflowed = true;
+    if (!(score > h[0].score)) return;
+    h[0] = (idx_candidate){score, item};
+    for (uint32_t i = 0, k; (k = 2 * i + 1) < p->n; i = k) {
+        if (k + 1 < p->n && h[k + 1].score < h[k].score) k++;
+        if (h[i].score <= h[k].score) break;
+        swap(&h[i], &h[k]);
+    }
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
+
+static idx_status late(const idx_finder *f)
+{
+    if (f->deadline_ns == 0 || idx_mono_ns() < f->deadline_ns) return IDX_OK;
+    return idx_fail(f->err, IDX_EDEADLINE, "the deadline passed while searching");
+}
+
+static bool wanted(const idx_finder *f, uint32_t item) { return f->matches.w == NULL || (item / 64 < f->matches.n_words && idx_bit(f->matches.w, item)); }
+
+typedef struct { /* rows of one segment on their way to their scores */
+    const idx_segment *g;
+    uint32_t n, row[BATCH], item[BATCH];
+} batch;
+
+static idx_status flush(idx_finder *f, batch *b)
+{
+    float score[BATCH];
+    if (b->n == 0) return IDX_OK;
+    idx_status st = idx_ann_scores(b->g->ann, f->query, b->row, b->n, score, f->err);
+    for (uint32_t i = 0; st == IDX_OK && i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
+    f->distances += b->n;
+    b->n = 0;
+    return st;
+}
+
+static idx_status add(idx_finder *f, batch *b, uint32_t row, uint32_t item)
+{
+    b->row[b->n] = row;
+    b->item[b->n++] = item;
+    return b->n == BATCH ? flush(f, b) : IDX_OK;
+}
+
+static void score_fresh(idx_finder *f, uint32_t row, uint32_t item)
+{
+    idx_pool_offer(&f->pool, idx_dot(f->query, idx_cat_fresh(f->c, row), f->dim), item);
+    f->distances++;
+}
+
+static idx_status scan_fresh(idx_finder *f)
+{
+    idx_status st = IDX_OK;
+    for (uint32_t r = 0; st == IDX_OK && r < f->c->fresh_rows; r++) {
+        uint32_t im = f->c->fresh_image[r];
+        if (im != IDX_NONE && wanted(f, f->c->images[im].item)) score_fresh(f, r, f->c->images[im].item);
+        if (r % 4096 == 4095) st = late(f);
+    }
+    f->tests += f->matches.w != NULL ? f->c->fresh_rows : 0;
+    return st;
+}
+
+/* Every live row of a segment that matches. */
+static idx_status scan_segment(idx_finder *f, const idx_segment *g)
+{
+    batch b = {.g = g};
+    idx_status st = IDX_OK;
+    for (uint32_t r = 0; st == IDX_OK && r < g->rows; r++) {
+        uint32_t im = g->image[r];
+        if (im != IDX_NONE && wanted(f, f->c->images[im].item)) st = add(f, &b, r, f->c->images[im].item);
+        if (st == IDX_OK && r % 8192 == 8191) st = late(f);
+    }
+    f->tests += f->matches.w != NULL ? g->rows : 0;
+    f->segments++;
+    return st == IDX_OK ? flush(f, &b) : st;
+}
+
+static idx_status scan_all(idx_finder *f)
+{
+    idx_status st = scan_fresh(f);
+    for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) st = scan_segment(f, f->c->segments[i]);
+    f->all_seen = true;
+    return st;
+}
+
+/* ---- the images of matching items --------------------------------------------------------------------------------- */
+
+/* Where an item's vectors are lies three jumps away. Some dozen items are followed together, a jump at a time, so that memory is
+ * asked for all of them before it is waited for. */
+static idx_status look(idx_finder *f, batch **to, const uint32_t *items, uint32_t n)
+{
+    const idx_cat *c = f->c;
+    idx_status st = IDX_OK;
+    for (uint32_t i = 0; i < n; i++) __builtin_prefetch(&c->items[items[i]]);
+    for (uint32_t i = 0; i < n; i++) __builtin_prefetch(c->items[items[i]].images);
+    for (uint32_t i = 0; i < n; i++)
+        if (c->items[items[i]].n_images > 0) __builtin_prefetch(&c->images[c->items[items[i]].images[0]]);
+    for (uint32_t i = 0; i < n; i++) {
+        const idx_mem_item *it = &c->items[items[i]];
+        for (uint32_t k = 0; st == IDX_OK && k < it->n_images; k++) {
+            const idx_mem_image *im = &c->images[it->images[k]];
+            if (im->segment == NULL) {
+                score_fresh(f, im->row, items[i]);
+                continue;
+            }
+            uint32_t s = 0;
+            while (c->segments[s] != im->segment) s++;
+            if (to[s] == NULL && (to[s] = calloc(1, sizeof **to)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+            to[s]->g = im->segment;
+            st = add(f, to[s], im->row, items[i]);
+        }
+    }
+    return st;
+}
+
+static idx_status scan_matches(idx_finder *f)
+{
+    batch **to = calloc(f->c->n_segments + 1u, sizeof *to);
+    if (to == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    idx_status st = IDX_OK;
+    uint32_t items[LOOK], n = 0;
+    idx_bits_iter it = idx_bits_begin(f->matches);
+    for (uint32_t item; st == IDX_OK && idx_bits_next(&it, &item);) {
+        items[n++] = item;
+        if (n < LOOK) continue;
+        st = look(f, to, items, n);
+        if (st == IDX_OK) st = late(f);
+        n = 0;
+    }
+    if (st == IDX_OK) st = look(f, to, items, n);
+    for (uint32_t s = 0; s < f->c->n_segments; s++) {
+        if (to[s] == NULL) continue;
+        f->segments++;
+        if (st == IDX_OK) st = flush(f, to[s]);
+        free(to[s]);
+    }
+    free(to);
+    f->all_seen = true;
+    return st;
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    float score;
+    uint32_t segment, list;
+} near_list;
+
+static void sink(near_list *h, uint32_t n, uint32_t i)
+{
+    near_list x = h[i];
+    for (uint32_t k; (k = 2 * i + 1) < n; i = k) {
+        if (k + 1 < n && h[k + 1].score > h[k].score) k++;
+        if (x.score >= h[k].score) break;
+        h[i] = h[k];
+    }
+    h[i] = x;
+}
+
+/* All lists of all segments as a heap, the nearest on top. Segments too small for centroids come first. malloc. */
+static near_list *rank_lists(idx_finder *f, uint32_t *n)
+{
+    size_t most = 0;
+    for (uint32_t s = 0; s < f->c->n_segments; s++)
+        if (f->c->segments[s]->parts != NULL) most += f->c->segments[s]->parts->n_lists;
+    near_list *h = malloc((most + 1) * sizeof *h);
+    *n = 0;
+    for (uint32_t s = 0; h != NULL && s < f->c->n_segments; s++) {
+        const idx_parts *p = f->c->segments[s]->parts;
+        if (p == NULL) continue;
+        for (uint32_t i = 0; i < p->n_lists; i++)
+            h[(*n)++] = (near_list){p->n_lists == 1 ? INFINITY : idx_dot(f->query, p->centroid + (size_t)i * f->dim, f->dim), s, i};
+        f->distances += p->n_lists;
+    }
+    for (uint32_t i = h != NULL ? *n / 2 : 0; i-- > 0;) sink(h, *n, i);
+    return h;
+}
+
+/* The permitted rows of one list. */
+static idx_status read_list(idx_finder *f, const idx_segment *g, uint32_t list)
+{
+    const idx_parts *p = g->parts;
+    batch b = {.g = g};
+    idx_status st = IDX_OK;
+    for (uint32_t j = p->start[list]; st == IDX_OK && j < p->start[list + 1]; j++) {
+        if (!wanted(f, p->item[j])) continue;
+        uint32_t im = g->image[p->row[j]]; /* may have died since, and its item's number may be another's */
+        if (im != IDX_NONE && f->c->images[im].item == p->item[j]) st = add(f, &b, p->row[j], p->item[j]);
+    }
+    f->tests += p->start[list + 1] - p->start[list];
+    return st == IDX_OK ? flush(f, &b) : st;
+}
+
+/* The nearest lists first, until enough was compared and comparing more has brought nothing better for a while. */
+static idx_status read_lists(idx_finder *f)
+{
+    uint32_t n, enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
+    near_list *h = rank_lists(f, &n);
+    if (h == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    bool *seen = calloc(f->c->n_segments + 1u, sizeof *seen);
+    idx_status st = seen == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : IDX_OK;
+    uint64_t start = f->distances, better = start;
+    float was = -INFINITY;
+    while (st == IDX_OK && n > 0) {
+        if (f->distances - start >= enough && f->distances - better >= patience && f->pool.n == f->pool.room) break;
+        near_list l = h[0];
+        h[0] = h[--n];
+        sink(h, n, 0);
+        st = read_list(f, f->c->segments[l.segment], l.list);
+        f->segments += !seen[l.segment];
+        seen[l.segment] = true;
+        float floor = idx_pool_floor(&f->pool);
+        if (floor > was) better = f->distances;
+        was = floor;
+        if (st == IDX_OK && n % 64 == 0) st = late(f);
+    }
+    f->all_seen = n == 0;
+    free(h);
+    free(seen);
+    return st;
+}
+
+/* ---- graphs ---------------------------------------------------------------------------------------------------------------- */
+
+/* Live rows of a segment that match, as a bit map. */
+static idx_status permitted(idx_finder *f, const idx_segment *g, uint8_t **map, uint32_t *count)
+{
+    *count = 0;
+    *map = calloc(g->rows / 8 + 1u, 1);
+    if (*map == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    for (uint32_t r = 0; r < g->rows; r++) {
+        if (g->image[r] == IDX_NONE || !wanted(f, f->c->images[g->image[r]].item)) continue;
+        (*map)[r / 8] = (uint8_t)((*map)[r / 8] | 1u << r % 8);
+        ++*count;
+    }
+    f->tests += g->rows;
+    return IDX_OK;
+}
+
+/* Without a filter dead rows, of which there are few, are asked for on top and left out; with one the graph is told who is in. */
+static idx_status walk_graph(idx_finder *f, const idx_segment *g)
+{
+    uint8_t *map = NULL;
+    uint32_t live = g->rows - g->dead, got = 0, ef = f->plan_query.effort;
+    idx_status st = f->matches.w != NULL ? permitted(f, g, &map, &live) : IDX_OK;
+    if (st != IDX_OK || live == 0) {
+        free(map);
+        return st;
+    }
+    f->segments++;
+    uint32_t k = f->pool.room < live ? f->pool.room : live, ask = k;
+    double share = (double)live / g->rows; /* of the rows that a walk meets: look further accordingly */
+    if (map == NULL && g->dead > 0) ask = (uint32_t)fmin(k / share + 8, g->rows);
+    uint32_t wide = (uint32_t)fmin((ask > ef ? ask : ef) / fmax(share, 0.02), g->rows);
+    float *scores = malloc(ask * sizeof *scores);
+    int64_t *labels = malloc(ask * sizeof *labels);
+    st = scores == NULL || labels == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search")
+                                          : idx_ann_search(g->ann, f->query, ask, wide, map, scores, labels, f->err);
+    for (uint32_t i = 0; st == IDX_OK && i < ask; i++) {
+        if (labels[i] < 0 || labels[i] >= (int64_t)g->rows) continue;
+        uint32_t im = g->image[labels[i]];
+        if (im == IDX_NONE) continue;
+        got++;
+        idx_pool_offer(&f->pool, scores[i], f->c->images[im].item);
+    }
+    f->distances += wide;
+    free(scores);
+    free(labels);
+    free(map);
+    if (st == IDX_OK && live > k) f->pool.overflowed = true;
+    /* Fewer than asked for, though there are more: rows that no path leads to, as happens among many equal photos. */
+    return st == IDX_OK && got < k ? scan_segment(f, g) : st;
+}
+
+static idx_status walk_graphs(idx_finder *f)
+{
+    idx_status st = scan_fresh(f);
+    for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) {
+        st = walk_graph(f, f->c->segments[i]);
+        if (st == IDX_OK) st = late(f);
+    }
+    f->all_seen = st == IDX_OK; /* what no walk met is not better than what the pool holds, as far as the graph knows */
+    return st;
+}
+
+idx_status idx_find(idx_finder *f, idx_plan plan)
+{
+    f->all_seen = false;
+    f->segments = 0;
+    f->pool.n = 0;
+    f->pool.overflowed = false;
+    switch (plan) {
+    case IDX_PLAN_FLAT: return scan_all(f);
+    case IDX_PLAN_SCAN: return scan_matches(f);
+    case IDX_PLAN_LISTS: break;
+    case IDX_PLAN_GRAPH: return walk_graphs(f);
+    }
+    idx_status st = scan_fresh(f);
+    for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++)
+        if (f->c->segments[i]->parts == NULL) st = walk_graph(f, f->c->segments[i]); /* its lists are being made */
+    return st == IDX_OK ? read_lists(f) : st;
+}

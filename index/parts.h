@@ -1,0 +1,28 @@
+/* parts.h: the rows of a sealed segment in lists around centroids, for searches with a filter.
+ *
+ * A walk of the graph must step over rows that the filter forbids, and loses its way where few near the query are permitted. Lists
+ * are read one after the other, the nearest first: asking a row's bit costs a nanosecond, only permitted ones are compared, and it
+ * goes on until enough were, however thin they are there. Derived: from the segment's vectors, in a file of its own beside it. */
+#ifndef LK_PARTS_H
+#define LK_PARTS_H
+
+#include "ann.h"
+
+enum { IDX_PARTS_MIN_ROWS = 4096 }; /* smaller segments are one list */
+
+typedef struct {
+    uint32_t n_lists, rows, dim;
+    uint32_t *start;    /* [n_lists + 1] */
+    uint32_t *row;      /* [rows] the rows of list i are row[start[i]] .. row[start[i + 1] - 1], ascending */
+    uint32_t *item;     /* [rows] the item of row[j] when it was filled in; the caller's */
+    float *centroid;    /* [n_lists][dim] */
+} idx_parts;
+
+/* Seconds for a million rows; `stop` ends it with IDX_EBUSY. item is left clear. */
+IDX_CHECK idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const _Atomic bool *stop, idx_parts **out, idx_error *err);
+void idx_parts_free(idx_parts *p);
+/* key: of the segment they belong to, and `tag` of this content: a file with another one is refused. */
+IDX_CHECK idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err);
+IDX_CHECK idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const uint8_t tag[32], idx_parts **out, idx_error *err);
+
+#endif

@@ -1,0 +1,49 @@
+/* plan.c: see plan.h.
+ *
+ * The constants are nanoseconds on one core of a Xeon of 2023 (2 MB of L2), by `tests/bench/filter --costs`, of vectors of 256
+ * floats in a million rows; what a vector's bytes cost grows with them. Only their ratios matter. */
+#include "plan.h"
+
+static const double ROW_NS = 25, BYTE_NS = 0.05; /* an image of a matching item, anywhere in memory */
+static const double TEST_NS = 1.6;               /* a row of a list is asked whether it matches */
+static const double CENTROID_NS = 6, CENTROID_BYTE_NS = 0.025;
+
+enum { LIST_ROWS = 12, LIST_PATIENCE = 4 }; /* times the effort */
+
+const char *idx_plan_name(idx_plan plan, bool filtered)
+{
+    switch (plan) {
+    case IDX_PLAN_FLAT: return "flat";
+    case IDX_PLAN_SCAN: return "scan";
+    case IDX_PLAN_LISTS: return "lists";
+    default: return filtered ? "hnsw+filter" : "hnsw";
+    }
+}
+
+uint32_t idx_plan_list_rows(const idx_plan_query *q)
+{
+    uint32_t rows = q->effort * LIST_ROWS;
+    return q->want * 6 > rows ? q->want * 6 : rows;
+}
+
+uint32_t idx_plan_list_patience(const idx_plan_query *q) { return q->effort * LIST_PATIENCE; }
+
+static double scan_cost(const idx_cat *c, const idx_plan_query *q)
+{
+    double images = c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0;
+    return images * (ROW_NS + BYTE_NS * sizeof(float) * c->row.info.dim);
+}
+
+static double lists_cost(const idx_cat *c, const idx_plan_query *q)
+{
+    double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q), bytes = sizeof(float) * c->row.info.dim;
+    for (uint32_t i = 0; i < c->n_segments; i++) lists += c->segments[i]->parts != NULL ? c->segments[i]->parts->n_lists : 0;
+    return lists * (CENTROID_NS + CENTROID_BYTE_NS * bytes) + rows * (ROW_NS + BYTE_NS * bytes) + rows / share * TEST_NS;
+}
+
+idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)
+{
+    if (!q->filtered) return q->exact || c->n_segments == 0 ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
+    if (q->exact || c->n_segments == 0 || q->matches <= q->want || scan_cost(c, q) <= lists_cost(c, q)) return IDX_PLAN_SCAN;
+    return IDX_PLAN_LISTS;
+}

@@ -1,0 +1,29 @@
+/* plan.h: how a search finds its candidates, chosen by what each way would cost. */
+#ifndef LK_PLAN_H
+#define LK_PLAN_H
+
+#include "catalogue.h"
+
+typedef enum {
+    IDX_PLAN_FLAT,  /* every image is compared */
+    IDX_PLAN_SCAN,  /* every image of a matching item is compared */
+    IDX_PLAN_LISTS, /* the matching images of the nearest lists are compared (parts.h) */
+    IDX_PLAN_GRAPH, /* the graphs are walked; with a filter, forbidden rows are stepped over */
+} idx_plan;
+
+const char *idx_plan_name(idx_plan plan, bool filtered);
+
+typedef struct {
+    bool filtered, exact;
+    uint64_t matches; /* items that match the filter */
+    uint32_t want;    /* items */
+    uint32_t effort;
+} idx_plan_query;
+
+/* Under the shared lock. */
+idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q);
+/* Matching images that lists compare at least, and in a row without a better one before they stop. */
+uint32_t idx_plan_list_rows(const idx_plan_query *q);
+uint32_t idx_plan_list_patience(const idx_plan_query *q);
+
+#endif

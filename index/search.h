@@ -1,0 +1,42 @@
+/* search.h: what the files of one search share: search.c ranks, candidates.c finds. */
+#ifndef LK_SEARCH_H
+#define LK_SEARCH_H
+
+#include "index_priv.h"
+#include "plan.h"
+
+#include <math.h>
+
+typedef struct { /* a row worth a closer look */
+    float score;
+    uint32_t item;
+} idx_candidate;
+
+/* The best rows so far, the worst of them on top; several may be of one item. */
+typedef struct {
+    idx_candidate *heap;
+    uint32_t n, room;
+    bool overflowed; /* more came than there was room for */
+} idx_pool;
+
+static inline float idx_pool_floor(const idx_pool *p) { return p->n < p->room ? -INFINITY : p->heap[0].score; }
+void idx_pool_offer(idx_pool *p, float score, uint32_t item);
+
+typedef struct {
+    idx_cat *c;
+    const float *query;
+    uint32_t dim;
+    uint64_t deadline_ns;
+    idx_bits matches; /* of the filter, .w NULL = everything */
+    idx_plan_query plan_query;
+    idx_pool pool;
+    bool all_seen; /* nothing was left out but by the pool */
+    uint64_t distances, tests;
+    uint32_t segments;
+    idx_error *err;
+} idx_finder;
+
+/* Fills the pool. Under the shared lock. */
+IDX_CHECK idx_status idx_find(idx_finder *f, idx_plan plan);
+
+#endif
