@@ -156,8 +156,8 @@ static emb_status node_init(emb_graph *g, names *nm, const Onnx__Node *p, emb_no
     n->proto = p;
     if (p->op_type == NULL) return emb_fail(err, EMB_EFORMAT, "%s: node %s has no operator", g->file, node_name(p));
     bool standard = p->domain == NULL || p->domain[0] == 0 || strcmp(p->domain, "ai.onnx") == 0;
-    n->op = standard ? emb_op_find(p->op_type) : NULL;
-    if (n->op == NULL)
+    n->op = emb_op_find(p->domain, p->op_type);
+    if (n->op == NULL || n->op->infer == NULL)
         return emb_fail(err, EMB_EUNSUPPORTED, "%s: node %.100s: operator %.60s%s%.40s is not supported", g->file, node_name(p),
                         standard ? "" : p->domain, standard ? "" : ".", p->op_type);
     if (p->n_input > EMB_MAX_INPUTS || p->n_output > EMB_MAX_INPUTS || p->n_input < n->op->min_in || p->n_output == 0 ||
@@ -208,23 +208,25 @@ static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v,
     return EMB_OK;
 }
 
+static emb_dtype float_of(emb_dtype t) { return t == EMB_F16 || t == EMB_F64 ? EMB_F32 : t; }
+
 static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_value *v, const emb_tensor *given,
                              size_t n_given, emb_error *err)
 {
-    for (size_t i = 0; i < n_given; i++)
-        if (strcmp(given[i].name, vi->name) == 0) {
-            v->type.dtype = given[i].dtype;
-            v->type.rank = given[i].rank;
-            memcpy(v->type.dims, given[i].dims, sizeof v->type.dims);
-            v->known = true;
-            return EMB_OK;
-        }
     const Onnx__TensorType *t = vi->type != NULL ? vi->type->tensor_type : NULL;
-    if (t == NULL || t->shape == NULL || t->shape->n_dim > EMB_MAX_RANK)
-        return emb_fail(err, EMB_EUNSUPPORTED, "%s: input %s has no tensor shape", g->file, vi->name);
-    v->type.dtype = (emb_dtype)t->elem_type;
-    v->type.rank = (uint32_t)t->shape->n_dim;
-    for (uint32_t i = 0; i < v->type.rank; i++) {
+    size_t k = 0;
+    while (k < n_given && strcmp(given[k].name, vi->name) != 0) k++;
+    if (k < n_given) {
+        v->type.dtype = given[k].dtype;
+        v->type.rank = given[k].rank;
+        memcpy(v->type.dims, given[k].dims, sizeof v->type.dims);
+    } else {
+        if (t == NULL || t->shape == NULL || t->shape->n_dim > EMB_MAX_RANK)
+            return emb_fail(err, EMB_EUNSUPPORTED, "%s: input %s has no tensor shape", g->file, vi->name);
+        v->type.dtype = (emb_dtype)t->elem_type;
+        v->type.rank = (uint32_t)t->shape->n_dim;
+    }
+    for (uint32_t i = 0; k == n_given && i < v->type.rank; i++) {
         const Onnx__Dimension *d = t->shape->dim[i];
         bool fixed = d->has_dim_value && d->dim_value > 0;
         if (!fixed && (i != 0 || (d->has_dim_value && d->dim_value < 0)))
@@ -234,6 +236,8 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
     }
     if (emb_dtype_size(v->type.dtype) == 0 || !emb_type_sane(&v->type))
         return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type", g->file, vi->name);
+    v->stored = v->type.dtype;
+    v->type.dtype = float_of(v->stored);
     v->known = true;
     return EMB_OK;
 }
@@ -273,8 +277,10 @@ static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, s
 
 static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, emb_error *err)
 {
-    const Onnx__Graph *p = g->proto->graph;
+    Onnx__Graph *p = g->proto->graph;
     if (p == NULL || p->n_node == 0) return emb_fail(err, EMB_EFORMAT, "%s: the file holds no graph", g->file);
+    emb_status st = emb_lower(p, g->file, err);
+    if (st != EMB_OK) return st;
     if (p->n_node > EMB_MAX_NODES)
         return emb_fail(err, EMB_ELIMIT, "%s: %zu nodes, the limit is %d", g->file, p->n_node, EMB_MAX_NODES);
     for (size_t i = 0; i < g->proto->n_opset_import; i++) {
@@ -293,7 +299,6 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
     g->nodes = calloc(p->n_node, sizeof *g->nodes);
     g->inputs = calloc(p->n_input + 1, sizeof *g->inputs);
     g->outputs = calloc(p->n_output + 1, sizeof *g->outputs);
-    emb_status st = EMB_OK;
     if (nm.slot == NULL || g->values == NULL || g->nodes == NULL || g->inputs == NULL || g->outputs == NULL)
         st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     if (st == EMB_OK) st = add_values(g, &nm, given, n_given, err);
@@ -306,6 +311,9 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
         int32_t v = p->output[i]->name != NULL ? name_find(&nm, g, p->output[i]->name) : -1;
         if (v < 0) st = emb_fail(err, EMB_EFORMAT, "%s: output %zu is made by no node", g->file, i);
         else g->outputs[g->n_outputs++] = v;
+        const Onnx__Type *t = p->output[i]->type;
+        if (st == EMB_OK && t != NULL && t->tensor_type != NULL && float_of((emb_dtype)t->tensor_type->elem_type) == g->values[v].type.dtype)
+            g->values[v].stored = (emb_dtype)t->tensor_type->elem_type;
     }
     if (st == EMB_OK && g->n_outputs == 0) st = emb_fail(err, EMB_EFORMAT, "%s: the graph has no output", g->file);
     free(nm.slot);

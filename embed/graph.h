@@ -19,7 +19,7 @@
 #define EMB_OPSET_LAST      17
 
 typedef struct {
-    emb_dtype dtype; /* EMB_F32, EMB_I64, EMB_I32, EMB_BOOL, EMB_U8; float16 and double constants become float32 */
+    emb_dtype dtype; /* EMB_F32, EMB_I64, EMB_I32, EMB_BOOL, EMB_U8; float16 and double become float32 */
     uint32_t rank;
     int64_t dims[EMB_MAX_RANK];
 } emb_type;
@@ -29,6 +29,7 @@ typedef struct {
     emb_type type;
     bool known;
     void *data; /* constants only, owned */
+    emb_dtype stored; /* inputs and outputs: what the file says; float16 and double are float32 here. 0 = nothing */
     int32_t producer; /* node, or -1 */
     int32_t uses;     /* by nodes that remain, and 1 for being an output */
 } emb_value;
@@ -83,9 +84,9 @@ typedef struct {
 } emb_call;
 
 struct emb_op {
-    const char *name;
+    const char *name; /* those of other domains begin with them: com.microsoft.QGemm */
     uint8_t min_in, max_in; /* max 255 = any number */
-    emb_status (*infer)(emb_call *c); /* sets out[].type */
+    emb_status (*infer)(emb_call *c); /* sets out[].type; NULL: lower.c replaces the node by others */
     emb_status (*run)(emb_call *c);   /* fills out[].data */
     const char *note;                 /* what of the operator is not covered, for the documentation */
 };
@@ -93,7 +94,11 @@ struct emb_op {
 /* The one table of operators claimed; the loader, `model inspect` and the tests share it. */
 extern const emb_op emb_ops[];
 extern const size_t emb_ops_count;
-const emb_op *emb_op_find(const char *name);
+const emb_op *emb_op_find(const char *domain, const char *name); /* domain: NULL, "" and "ai.onnx" are the standard's */
+
+#define EMB_LOWER_ONE "likeness:one" /* a constant 1 */
+/* Replaces nodes by those that they are made of, in place. */
+EMB_CHECK emb_status emb_lower(Onnx__Graph *g, const char *file, emb_error *err);
 
 /* ---- types and tensors (tensor.c) ------------------------------------------------------------------ */
 

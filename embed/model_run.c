@@ -1,4 +1,5 @@
 /* model_run.c: any graph with any inputs, operator by operator over dense tensors: what `likeness model run` shows. */
+#include "half.h"
 #include "model.h"
 
 #include <stdlib.h>
@@ -16,17 +17,40 @@ static emb_status check_inputs(const emb_graph *g, const emb_tensor *in, size_t 
         size_t i = 0;
         while (i < g->n_inputs && strcmp(in[k].name, g->values[g->inputs[i]].name) != 0) i++;
         if (i == g->n_inputs) return emb_fail(err, EMB_EINVAL, "%s has no input %s", g->file, in[k].name);
+        size_t need = (size_t)emb_elements(&g->values[g->inputs[i]].type) * emb_dtype_size(in[k].dtype);
+        if (in[k].bytes != need)
+            return emb_fail(err, EMB_EINVAL, "%s: input %s has %zu bytes, its shape needs %zu", g->file, in[k].name, in[k].bytes, need);
     }
     for (size_t i = 0; i < g->n_inputs; i++) {
-        const emb_value *v = &g->values[g->inputs[i]];
         size_t k = 0;
-        while (k < n && strcmp(in[k].name, v->name) != 0) k++;
-        if (k == n) return emb_fail(err, EMB_EINVAL, "%s: input %s is not given", g->file, v->name);
-        if (in[k].bytes != emb_type_bytes(&v->type))
-            return emb_fail(err, EMB_EINVAL, "%s: input %s has %zu bytes, its shape needs %zu", g->file, v->name, in[k].bytes,
-                            emb_type_bytes(&v->type));
+        while (k < n && strcmp(in[k].name, g->values[g->inputs[i]].name) != 0) k++;
+        if (k == n) return emb_fail(err, EMB_EINVAL, "%s: input %s is not given", g->file, g->values[g->inputs[i]].name);
     }
     return EMB_OK;
+}
+
+/* What is computed with: float16 and double as float32, anything else as it is. *made: malloc, or NULL when `t` itself will do. */
+static emb_status widen(const emb_graph *g, const emb_tensor *t, float **made, emb_error *err)
+{
+    size_t n = t->bytes / emb_dtype_size(t->dtype);
+    *made = NULL;
+    if (t->dtype != EMB_F16 && t->dtype != EMB_F64) return EMB_OK;
+    if ((*made = malloc(n * sizeof(float) + 64)) == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    for (size_t i = 0; i < n; i++)
+        (*made)[i] = t->dtype == EMB_F16 ? emb_half_to_float(((const uint16_t *)t->data)[i]) : (float)((const double *)t->data)[i];
+    return EMB_OK;
+}
+
+/* A result as the file has it. */
+static void narrow(const emb_value *v, const void *data, emb_tensor *t)
+{
+    const float *x = data;
+    size_t n = t->bytes / emb_dtype_size(t->dtype);
+    if (t->dtype == v->type.dtype) memcpy(t->data, data, t->bytes);
+    else if (t->dtype == EMB_F16)
+        for (size_t i = 0; i < n; i++) ((uint16_t *)t->data)[i] = emb_float_to_half(x[i]);
+    else
+        for (size_t i = 0; i < n; i++) ((double *)t->data)[i] = (double)x[i];
 }
 
 static emb_status run_node(const emb_graph *g, const emb_node *n, void **data, emb_error *err)
@@ -90,16 +114,16 @@ static emb_status collect(const emb_graph *g, void **data, emb_tensor **out, siz
     for (size_t i = 0; i < g->n_outputs; i++) {
         const emb_value *v = &g->values[g->outputs[i]];
         snprintf(t[i].name, sizeof t[i].name, "%s", v->name);
-        t[i].dtype = v->type.dtype;
+        t[i].dtype = v->stored != 0 ? v->stored : v->type.dtype;
         t[i].rank = v->type.rank;
         memcpy(t[i].dims, v->type.dims, sizeof t[i].dims);
-        t[i].bytes = emb_type_bytes(&v->type);
+        t[i].bytes = (size_t)emb_elements(&v->type) * emb_dtype_size(t[i].dtype);
         t[i].data = malloc(t[i].bytes + 1);
         if (t[i].data == NULL) {
             emb_tensors_free(t, g->n_outputs);
             return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
         }
-        memcpy(t[i].data, data[g->outputs[i]], t[i].bytes);
+        narrow(v, data[g->outputs[i]], &t[i]);
     }
     *out = t;
     *n = g->n_outputs;
@@ -112,14 +136,20 @@ static emb_status run_graph(const emb_graph *g, const emb_tensor *inputs, size_t
     emb_status st = check_inputs(g, inputs, n_inputs, err);
     if (st != EMB_OK) return st;
     void **data = calloc(g->n_values + 1, sizeof *data);
-    if (data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
-    for (size_t i = 0; i < g->n_values; i++) data[i] = g->values[i].data;
-    for (size_t i = 0; i < g->n_inputs; i++)
-        for (size_t k = 0; k < n_inputs; k++)
-            if (strcmp(inputs[k].name, g->values[g->inputs[i]].name) == 0) data[g->inputs[i]] = inputs[k].data;
-    st = emb_graph_run(g, data, NULL, err);
+    float **wide = calloc(n_inputs + 1, sizeof(float *));
+    if (data == NULL || wide == NULL) st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
+    for (size_t i = 0; st == EMB_OK && i < g->n_values; i++) data[i] = g->values[i].data;
+    for (size_t i = 0; st == EMB_OK && i < g->n_inputs; i++)
+        for (size_t k = 0; st == EMB_OK && k < n_inputs; k++) {
+            if (strcmp(inputs[k].name, g->values[g->inputs[i]].name) != 0) continue;
+            st = widen(g, &inputs[k], &wide[k], err);
+            data[g->inputs[i]] = wide[k] != NULL ? wide[k] : inputs[k].data;
+        }
+    if (st == EMB_OK) st = emb_graph_run(g, data, NULL, err);
     if (st == EMB_OK) st = collect(g, data, outputs, n_outputs, err);
-    emb_graph_release(g, data);
+    if (data != NULL) emb_graph_release(g, data);
+    for (size_t k = 0; wide != NULL && k < n_inputs; k++) free(wide[k]);
+    free(wide);
     free(data);
     return st;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define OP(onnx, min, max, fn, note) {onnx, min, max, emb_op_##fn##_infer, emb_op_##fn##_run, note}
+#define LOWERED(onnx, min, max, note) {onnx, min, max, NULL, NULL, note} /* lower.c replaces it by others */
 
 const emb_op emb_ops[] = {
     OP("Abs", 1, 1, unary, NULL),
@@ -17,9 +18,11 @@ const emb_op emb_ops[] = {
     OP("Constant", 0, 0, constant, NULL),
     OP("ConstantOfShape", 1, 1, constant_of_shape, NULL),
     OP("Conv", 2, 3, conv, "two spatial dimensions"),
+    LOWERED("ConvInteger", 2, 4, "two spatial dimensions; sums beyond 2^24 are rounded"),
     OP("DequantizeLinear", 2, 3, dequantize, "not in blocks"),
     OP("Div", 2, 2, binary, NULL),
     OP("Dropout", 1, 3, identity, "inference only"),
+    OP("DynamicQuantizeLinear", 1, 1, dynamic_quantize, NULL),
     OP("Elu", 1, 1, unary, NULL),
     OP("Equal", 2, 2, compare, NULL),
     OP("Erf", 1, 1, unary, NULL),
@@ -42,6 +45,7 @@ const emb_op emb_ops[] = {
     OP("Log", 1, 1, unary, NULL),
     OP("LpNormalization", 1, 1, lp_norm, NULL),
     OP("MatMul", 2, 2, matmul, NULL),
+    LOWERED("MatMulInteger", 2, 4, "sums beyond 2^24 are rounded"),
     OP("Max", 1, 255, binary, NULL),
     OP("MaxPool", 1, 1, max_pool, "two spatial dimensions, no indices"),
     OP("Min", 1, 255, binary, NULL),
@@ -52,6 +56,8 @@ const emb_op emb_ops[] = {
     OP("PRelu", 2, 2, prelu, NULL),
     OP("Pad", 1, 3, pad, "constant, edge and reflect"),
     OP("Pow", 2, 2, binary, NULL),
+    LOWERED("QLinearConv", 8, 9, "two spatial dimensions"),
+    LOWERED("QLinearMatMul", 8, 8, NULL),
     OP("QuantizeLinear", 2, 3, quantize, "to int8 and uint8, not in blocks"),
     OP("Range", 3, 3, range, "of constants"),
     OP("Reciprocal", 1, 1, unary, NULL),
@@ -76,13 +82,29 @@ const emb_op emb_ops[] = {
     OP("Transpose", 1, 1, transpose, NULL),
     OP("Unsqueeze", 1, 2, unsqueeze, NULL),
     OP("Where", 3, 3, where, NULL),
+    OP("com.microsoft.DequantizeLinear", 2, 3, dequantize, "not in blocks"),
+    LOWERED("com.microsoft.QGemm", 6, 9, NULL),
+    LOWERED("com.microsoft.QLinearAdd", 7, 8, NULL),
+    LOWERED("com.microsoft.QLinearAveragePool", 4, 5, "channels first, two spatial dimensions"),
+    LOWERED("com.microsoft.QLinearConcat", 5, 255, NULL),
+    LOWERED("com.microsoft.QLinearGlobalAveragePool", 4, 5, "channels first"),
+    LOWERED("com.microsoft.QLinearLeakyRelu", 4, 5, NULL),
+    LOWERED("com.microsoft.QLinearMul", 7, 8, NULL),
+    LOWERED("com.microsoft.QLinearReduceMean", 4, 5, NULL),
+    LOWERED("com.microsoft.QLinearSigmoid", 4, 5, NULL),
+    LOWERED("com.microsoft.QLinearSoftmax", 4, 5, NULL),
+    OP("com.microsoft.QuantizeLinear", 2, 3, quantize, "to int8 and uint8, not in blocks"),
 };
 const size_t emb_ops_count = sizeof emb_ops / sizeof *emb_ops;
 
-const emb_op *emb_op_find(const char *name)
+const emb_op *emb_op_find(const char *domain, const char *name)
 {
-    for (size_t i = 0; i < emb_ops_count; i++)
-        if (strcmp(emb_ops[i].name, name) == 0) return &emb_ops[i];
+    size_t prefix = domain != NULL && strcmp(domain, "ai.onnx") != 0 ? strlen(domain) : 0;
+    for (size_t i = 0; i < emb_ops_count; i++) {
+        const char *known = emb_ops[i].name;
+        if (prefix > 0 && (strncmp(known, domain, prefix) != 0 || known[prefix] != '.')) continue;
+        if (strcmp(known + (prefix > 0 ? prefix + 1 : 0), name) == 0) return &emb_ops[i];
+    }
     return NULL;
 }
 

@@ -6,7 +6,7 @@
 
 #define EMB_OP_LIST(X)                                                                                                  \
     X(affine) X(average_pool) X(binary) X(cast) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape)     \
-    X(conv) X(dequantize) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
+    X(conv) X(dequantize) X(dynamic_quantize) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(identity) X(layer_norm) X(lp_norm) X(lrn) X(matmul) \
     X(max_pool) X(not) X(pad) X(prelu) X(quantize) X(range) X(reduce) X(reshape) X(scatter_nd) X(shape) X(slice) X(softmax) X(split) X(squeeze) X(transpose)       \
     X(unary) X(unsqueeze) X(where)
 

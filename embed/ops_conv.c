@@ -131,13 +131,35 @@ emb_status emb_op_conv_run(emb_call *c)
 static emb_status pool_infer(emb_call *c)
 {
     emb_window w;
-    emb_status st = emb_want_float(c, 0);
+    emb_dtype t = c->in[0].type.dtype;
+    bool bytes = c->node->op->name[0] == 'M' && (t == EMB_U8 || t == EMB_I8); /* MaxPool takes them, since opset 12 */
+    emb_status st = bytes ? EMB_OK : emb_want_float(c, 0);
     if (st == EMB_OK && emb_attr(c->node->proto, "kernel_shape") == NULL) st = emb_call_fail(c, EMB_EFORMAT, "no kernel_shape");
     if (st == EMB_OK) st = emb_window_read(c, &c->in[0].type, 0, 0, &w);
     if (st != EMB_OK) return st;
     if (c->n_out > 1) return emb_call_fail(c, EMB_EUNSUPPORTED, "indices are not supported");
     const emb_type *x = &c->in[0].type;
-    c->out[0].type = (emb_type){EMB_F32, 4, {x->dims[0], x->dims[1], w.oh, w.ow}};
+    c->out[0].type = (emb_type){t, 4, {x->dims[0], x->dims[1], w.oh, w.ow}};
+    return EMB_OK;
+}
+
+static emb_status max_pool_bytes(emb_call *c, const emb_window *w)
+{
+    const emb_type *t = &c->in[0].type;
+    int64_t h = t->dims[2], wd = t->dims[3], out = 0;
+    for (int64_t p = 0; p < t->dims[0] * t->dims[1]; p++)
+        for (int64_t oy = 0; oy < w->oh; oy++)
+            for (int64_t ox = 0; ox < w->ow; ox++) {
+                int64_t best = INT64_MIN;
+                for (int64_t ky = 0; ky < w->kh; ky++)
+                    for (int64_t kx = 0; kx < w->kw; kx++) {
+                        int64_t y = oy * w->sh - w->top + ky * w->dh, x = ox * w->sw - w->left + kx * w->dw;
+                        if (y < 0 || y >= h || x < 0 || x >= wd) continue;
+                        int64_t v = emb_whole(&c->in[0], (p * h + y) * wd + x);
+                        best = v > best ? v : best;
+                    }
+                emb_put_whole(&c->out[0], out++, best);
+            }
     return EMB_OK;
 }
 
@@ -147,6 +169,7 @@ static emb_status pool_run(emb_call *c, bool most)
     const emb_type *t = &c->in[0].type;
     emb_status st = emb_window_read(c, t, 0, 0, &w);
     if (st != EMB_OK) return st;
+    if (t->dtype != EMB_F32) return max_pool_bytes(c, &w);
     int64_t h = t->dims[2], wd = t->dims[3];
     float *out = c->out[0].data;
     for (int64_t p = 0; p < t->dims[0] * t->dims[1]; p++) {

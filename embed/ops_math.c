@@ -67,17 +67,30 @@ emb_status emb_op_unary_run(emb_call *c)
 emb_status emb_op_clip_infer(emb_call *c)
 {
     c->out[0].type = c->in[0].type;
-    return emb_want_float(c, 0);
+    for (uint32_t i = 1; i < 3; i++)
+        if (emb_has(c, i) && (c->in[i].type.dtype != c->in[0].type.dtype || emb_elements(&c->in[i].type) != 1))
+            return emb_call_fail(c, EMB_EFORMAT, "input %u is not one number of the data's type", i);
+    return emb_is_whole(c->in[0].type.dtype) ? EMB_OK : emb_want_float(c, 0);
 }
 
 emb_status emb_op_clip_run(emb_call *c)
 {
+    int64_t n = emb_elements(&c->in[0].type);
+    if (c->in[0].type.dtype != EMB_F32) {
+        int64_t lo = emb_has(c, 1) ? emb_whole(&c->in[1], 0) : INT64_MIN, hi = emb_has(c, 2) ? emb_whole(&c->in[2], 0) : INT64_MAX;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t v = emb_whole(&c->in[0], i);
+            v = v < lo ? lo : v;
+            emb_put_whole(&c->out[0], i, v > hi ? hi : v);
+        }
+        return EMB_OK;
+    }
     float lo = emb_attr_f(c->node->proto, "min", -INFINITY), hi = emb_attr_f(c->node->proto, "max", INFINITY);
     if (emb_has(c, 1)) lo = *(const float *)c->in[1].data;
     if (emb_has(c, 2)) hi = *(const float *)c->in[2].data;
     const float *x = c->in[0].data;
     float *y = c->out[0].data;
-    for (int64_t i = 0, n = emb_elements(&c->in[0].type); i < n; i++) y[i] = fminf(fmaxf(x[i], lo), hi);
+    for (int64_t i = 0; i < n; i++) y[i] = fminf(fmaxf(x[i], lo), hi);
     return EMB_OK;
 }
 

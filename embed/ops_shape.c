@@ -177,27 +177,18 @@ emb_status emb_op_cast_infer(emb_call *c)
     if (to == EMB_F16 || to == EMB_F64) to = EMB_F32; /* all floating point is float32 here */
     c->out[0].type = c->in[0].type;
     c->out[0].type.dtype = to;
-    bool ok = (to == EMB_F32 || to == EMB_I64 || to == EMB_I32 || to == EMB_BOOL) && (from == EMB_F32 || from == EMB_I64 || from == EMB_I32 || from == EMB_BOOL || from == EMB_U8);
-    return ok ? EMB_OK : emb_call_fail(c, EMB_EUNSUPPORTED, "from data type %d to %d", (int)from, (int)to);
+    return emb_dtype_size(to) > 0 && emb_dtype_size(from) > 0 ? EMB_OK : emb_call_fail(c, EMB_EUNSUPPORTED, "from data type %d to %d", (int)from, (int)to);
 }
 
 emb_status emb_op_cast_run(emb_call *c)
 {
     emb_dtype from = c->in[0].type.dtype, to = c->out[0].type.dtype;
     for (int64_t i = 0, n = emb_elements(&c->in[0].type); i < n; i++) {
-        double v;
-        int64_t k = 0;
-        switch (from) {
-        case EMB_F32: v = (double)((const float *)c->in[0].data)[i]; break;
-        case EMB_I64: k = ((const int64_t *)c->in[0].data)[i], v = (double)k; break;
-        case EMB_I32: k = ((const int32_t *)c->in[0].data)[i], v = (double)k; break;
-        default: k = ((const uint8_t *)c->in[0].data)[i], v = (double)k; break;
-        }
-        if (from == EMB_F32) k = v >= 9.2e18 ? INT64_MAX : v <= -9.2e18 ? INT64_MIN : v == v ? (int64_t)v : 0;
-        if (to == EMB_F32) ((float *)c->out[0].data)[i] = (float)v;
-        else if (to == EMB_I64) ((int64_t *)c->out[0].data)[i] = k;
-        else if (to == EMB_I32) ((int32_t *)c->out[0].data)[i] = (int32_t)(uint32_t)(uint64_t)k;
-        else ((uint8_t *)c->out[0].data)[i] = v != 0;
+        float f = from == EMB_F32 ? ((const float *)c->in[0].data)[i] : 0;
+        int64_t k = from != EMB_F32 ? emb_whole(&c->in[0], i) : f >= 9.2e18f ? INT64_MAX : f <= -9.2e18f ? INT64_MIN : f == f ? (int64_t)f : 0;
+        if (to == EMB_F32) ((float *)c->out[0].data)[i] = from == EMB_F32 ? f : (float)k;
+        else if (to == EMB_BOOL) ((uint8_t *)c->out[0].data)[i] = from == EMB_F32 ? f != 0 : k != 0;
+        else emb_put_whole(&c->out[0], i, k);
     }
     return EMB_OK;
 }
@@ -567,7 +558,7 @@ static emb_status read_pads(emb_call *c, int64_t before[EMB_MAX_RANK], int64_t a
     for (uint32_t d = 0; d < rank; d++) {
         before[d] = pads[d];
         after[d] = pads[d + rank];
-        if (before[d] < 0 || after[d] < 0 || before[d] > 65536 || after[d] > 65536)
+        if (before[d] < -65536 || after[d] < -65536 || before[d] > 65536 || after[d] > 65536 || c->in[0].type.dims[d] + before[d] + after[d] < 0)
             return emb_call_fail(c, EMB_EUNSUPPORTED, "pads of %" PRId64 " and %" PRId64, before[d], after[d]);
     }
     return EMB_OK;
@@ -576,13 +567,15 @@ static emb_status read_pads(emb_call *c, int64_t before[EMB_MAX_RANK], int64_t a
 emb_status emb_op_pad_infer(emb_call *c)
 {
     int64_t before[EMB_MAX_RANK], after[EMB_MAX_RANK];
-    emb_status st = emb_want_float(c, 0);
-    if (st == EMB_OK) st = read_pads(c, before, after);
+    emb_status st = read_pads(c, before, after);
     if (st != EMB_OK) return st;
+    if (emb_has(c, 2) && (c->in[2].type.dtype != c->in[0].type.dtype || emb_elements(&c->in[2].type) != 1))
+        return emb_call_fail(c, EMB_EFORMAT, "the value is not one number of the data's type");
     bool reflect = emb_attr_is(c->node->proto, "mode", "reflect"), edge = emb_attr_is(c->node->proto, "mode", "edge");
     c->out[0].type = c->in[0].type;
     for (uint32_t d = 0; d < c->in[0].type.rank; d++) {
         int64_t dim = c->in[0].type.dims[d];
+        if (reflect && (before[d] < 0 || after[d] < 0)) return emb_call_fail(c, EMB_EUNSUPPORTED, "negative pads that reflect");
         if ((reflect && (before[d] >= dim || after[d] >= dim) && before[d] + after[d] > 0) || (edge && dim == 0))
             return emb_call_fail(c, EMB_EFORMAT, "axis %u is too short for its pads", d);
         c->out[0].type.dims[d] += before[d] + after[d];
@@ -597,7 +590,11 @@ emb_status emb_op_pad_run(emb_call *c)
     if (st != EMB_OK) return st;
     const emb_type *x = &c->in[0].type, *y = &c->out[0].type;
     bool reflect = emb_attr_is(c->node->proto, "mode", "reflect"), edge = emb_attr_is(c->node->proto, "mode", "edge");
-    float value = emb_has(c, 2) ? *(const float *)c->in[2].data : emb_attr_f(c->node->proto, "value", 0);
+    uint8_t value[8] = {0};
+    float attribute = emb_attr_f(c->node->proto, "value", 0);
+    size_t size = emb_dtype_size(x->dtype);
+    if (emb_has(c, 2)) memcpy(value, c->in[2].data, size);
+    else if (x->dtype == EMB_F32) memcpy(value, &attribute, sizeof attribute);
     row_major(x, step);
     for (int64_t i = 0, n = emb_elements(y); i < n; i++) {
         int64_t at = 0;
@@ -611,7 +608,7 @@ emb_status emb_op_pad_run(emb_call *c)
             }
             at += k * step[d];
         }
-        ((float *)c->out[0].data)[i] = outside ? value : ((const float *)c->in[0].data)[at];
+        memcpy((char *)c->out[0].data + (size_t)i * size, outside ? (const char *)value : (const char *)c->in[0].data + (size_t)at * size, size);
         for (uint32_t d = y->rank; d-- > 0;) {
             if (++index[d] < y->dims[d]) break;
             index[d] = 0;

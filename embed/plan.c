@@ -251,7 +251,7 @@ static emb_status plan_affine(emb_planner *pl, const emb_node *n, int32_t v, con
             out = next->out[0];
         }
     }
-    if (s->act != EMB_ACT_NONE && scale == NULL) s->kind = EMB_STEP_ACT;
+    if (s->act != EMB_ACT_NONE && scale == NULL && shift == NULL) s->kind = EMB_STEP_ACT;
     bind(pl, out, s->out, image);
     return EMB_OK;
 }
