@@ -101,7 +101,7 @@ typedef struct emb_workspace emb_workspace;
 typedef struct { /* borrowed while the model lives */
     const char *name;        /* likeness.name of the metadata, or the file's base name */
     const char *source;      /* "built-in" or the path */
-    char fingerprint[65];    /* SHA-256, hex, over model bytes, preprocessing and its code version */
+    char fingerprint[65];    /* SHA-256, hex, over model bytes, preprocessing and its code version, and the output where one was chosen */
     uint32_t dim;            /* floats in an embedding */
     uint32_t input_w, input_h;
     uint32_t decode_side;    /* min_side to hand to emb_image_decode: one path for index and query */
@@ -113,12 +113,16 @@ typedef struct { /* all 0 = the defaults */
     /* What activations and weights are while they are computed with; embeddings are float32 in any case, and those of one model are
      * comparable whatever computed them. F16 is F32 where the processor has no arithmetic for it. */
     emb_precision precision;
+    /* The embedding: a value of the graph by its name, or a node's first output; feature maps are averaged over height and width. "-": the
+     * file's first output as it is. NULL: what the metadata say (likeness.output), or else the first output, or the input of the
+     * classifier where the file ends in one. Part of the fingerprint. */
+    const char *output;
 } emb_model_options;
 /* path NULL: the built-in model; o NULL: the defaults. */
 EMB_CHECK emb_status emb_model_open_with(const char *path, const emb_model_options *o, emb_model **out, emb_error *err);
 EMB_CHECK emb_status emb_model_open(const char *path, emb_model **out, emb_error *err);
 EMB_CHECK emb_status emb_model_open_builtin(emb_model **out, emb_error *err);
-EMB_CHECK emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out,
+EMB_CHECK emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, const emb_model_options *o, emb_model **out,
                                            emb_error *err);
 void emb_model_close(emb_model *m); /* NULL is fine; every workspace must be freed before */
 const emb_model_info *emb_model_get_info(const emb_model *m);

@@ -54,6 +54,9 @@ typedef struct {
     int32_t *inputs, *outputs;
     size_t n_inputs, n_outputs;
     int64_t opset;
+    char chosen[300]; /* by emb_graph_choose: what the embedding is, when it is not the file's first output; for people, and part of
+                       * the fingerprint */
+    char hint[300];   /* for people: what else it might be */
 } emb_graph;
 
 /* Parses `bytes`. Types given in `inputs` (may be NULL) replace those of the file, so that free dimensions become known;
@@ -99,6 +102,16 @@ const emb_op *emb_op_find(const char *domain, const char *name); /* domain: NULL
 #define EMB_LOWER_ONE "likeness:one" /* a constant 1 */
 /* Replaces nodes by those that they are made of, in place. */
 EMB_CHECK emb_status emb_lower(Onnx__Graph *g, const char *file, emb_error *err);
+
+/* A node of the file's kind, which protobuf-c can free; NULL, false = no memory. */
+Onnx__Node *emb_proto_node(const char *op, const char *label, const char *const *in, size_t n_in, const char *out);
+bool emb_proto_ints(Onnx__Node *n, const char *name, const int64_t *v, size_t count); /* count 1 is an int, too */
+
+/* Makes one value of the graph its only output, the embedding; nodes that it does not need are marked as folded (output.c).
+ * wanted: NULL = what the metadata name (likeness.output), or else the file's first output, but the input of its classifier where
+ * it ends in one, averaged over height and width; "-" = the file's first output as it is; anything else = that value or node, averaged.
+ * g->chosen says what was done. */
+EMB_CHECK emb_status emb_graph_choose(emb_graph *g, const char *wanted, emb_error *err);
 
 /* ---- types and tensors (tensor.c) ------------------------------------------------------------------ */
 

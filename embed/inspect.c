@@ -7,7 +7,7 @@
 
 static void print_type(FILE *to, const emb_type *t)
 {
-    fprintf(to, "%s [", t->dtype == EMB_F32 ? "float32" : t->dtype == EMB_I64 ? "int64" : "other");
+    fprintf(to, "%s [", emb_dtype_name(t->dtype));
     for (uint32_t i = 0; i < t->rank; i++) fprintf(to, "%s%" PRId64, i > 0 ? ", " : "", t->dims[i]);
     fputc(']', to);
 }
@@ -17,7 +17,7 @@ static void print_operators(FILE *to, const emb_graph *g)
     fputs("operators    ", to);
     for (size_t k = 0, first = 1; k < emb_ops_count; k++) {
         size_t n = 0;
-        for (size_t i = 0; i < g->n_nodes; i++) n += g->nodes[i].op == &emb_ops[k];
+        for (size_t i = 0; i < g->n_nodes; i++) n += g->nodes[i].op == &emb_ops[k] && !g->nodes[i].folded;
         if (n > 0) fprintf(to, "%s%s %zu", first ? "" : ", ", emb_ops[k].name, n), first = 0;
     }
     fputc('\n', to);
@@ -77,7 +77,8 @@ emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool tim
     for (size_t k = 0; k < g->n_outputs; k++) {
         fprintf(to, "output       %s ", g->values[g->outputs[k]].name);
         print_type(to, &g->values[g->outputs[k]].type);
-        fprintf(to, "%s\n", k == 0 ? "  <- the embedding" : "");
+        fprintf(to, "  <- the embedding%s%s\n", g->chosen[0] != 0 ? ": " : "", g->chosen);
+        if (g->hint[0] != 0) fprintf(to, "             %s\n", g->hint);
     }
     fprintf(to, "preprocess   %s to %ux%u", fit[m->pp.fit], m->pp.w, m->pp.h);
     if (m->pp.fit == EMB_FIT_CROP) fprintf(to, " of %u", m->pp.resize);

@@ -79,24 +79,46 @@ static bool set_names(char ***list, size_t *n, const char *const *names, size_t 
     return true;
 }
 
+Onnx__Node *emb_proto_node(const char *op, const char *label, const char *const *in, size_t n_in, const char *out)
+{
+    Onnx__Node *n = malloc(sizeof *n);
+    if (n == NULL) return NULL;
+    onnx__node__init(n);
+    n->op_type = strdup(op);
+    n->name = strdup(label);
+    if (n->op_type != NULL && n->name != NULL && set_names(&n->input, &n->n_input, in, n_in) && set_names(&n->output, &n->n_output, &out, 1)) return n;
+    onnx__node__free_unpacked(n, NULL);
+    return NULL;
+}
+
+bool emb_proto_ints(Onnx__Node *n, const char *name, const int64_t *v, size_t count)
+{
+    Onnx__Attribute *a = malloc(sizeof *a), **list = realloc(n->attribute, (n->n_attribute + 1) * sizeof(Onnx__Attribute *));
+    if (list != NULL) n->attribute = list;
+    if (a != NULL) onnx__attribute__init(a);
+    if (a == NULL || list == NULL || (a->name = strdup(name)) == NULL || (a->ints = malloc((count + 1) * sizeof *a->ints)) == NULL) {
+        if (a != NULL) free(a->name);
+        free(a);
+        return false;
+    }
+    memcpy(a->ints, v, count * sizeof *v);
+    a->n_ints = count;
+    a->has_i = count == 1;
+    a->i = v[0];
+    n->attribute[n->n_attribute++] = a;
+    return true;
+}
+
 /* -> the name of the result: `out`, or a new one; NULL = no memory. */
 static const char *add(nodes *to, const char *op, const char *label, const char *const *in, size_t n_in, const char *out)
 {
     char fresh[300];
-    Onnx__Node *n = to->failed ? NULL : malloc(sizeof *n);
     if (out == NULL) {
         snprintf(fresh, sizeof fresh, "%.200s:likeness%u", to->base, to->made++);
         out = fresh;
     }
+    Onnx__Node *n = to->failed ? NULL : emb_proto_node(op, label, in, n_in, out);
     if (n == NULL) {
-        to->failed = true;
-        return NULL;
-    }
-    onnx__node__init(n);
-    n->op_type = strdup(op);
-    n->name = strdup(label);
-    if (n->op_type == NULL || n->name == NULL || !set_names(&n->input, &n->n_input, in, n_in) || !set_names(&n->output, &n->n_output, &out, 1)) {
-        onnx__node__free_unpacked(n, NULL);
         to->failed = true;
         return NULL;
     }
@@ -107,21 +129,7 @@ static const char *add(nodes *to, const char *op, const char *label, const char 
 
 static void set_int(nodes *to, const char *name, int64_t value)
 {
-    if (to->failed) return;
-    Onnx__Node *n = to->node[to->n - 1];
-    Onnx__Attribute *a = malloc(sizeof *a), **list = malloc(sizeof(Onnx__Attribute *));
-    if (a != NULL) onnx__attribute__init(a);
-    if (a == NULL || list == NULL || (a->name = strdup(name)) == NULL) {
-        free(a);
-        free(list);
-        to->failed = true;
-        return;
-    }
-    a->has_i = true;
-    a->i = value;
-    list[0] = a;
-    n->attribute = list;
-    n->n_attribute = 1;
+    if (!to->failed && !emb_proto_ints(to->node[to->n - 1], name, &value, 1)) to->failed = true;
 }
 
 /* ---- taking apart ---------------------------------------------------------------------------------------- */

@@ -89,6 +89,8 @@ static void fingerprint(emb_model *m, const void *bytes, size_t n)
     sha256_init(&h);
     sha256_update(&h, n, bytes);
     sha256_update(&h, sizeof EMB_PREPROC_VERSION, (const uint8_t *)EMB_PREPROC_VERSION);
+    const char *output = m->graph->values[m->graph->outputs[0]].name;
+    if (m->graph->chosen[0] != 0) sha256_update(&h, strlen(output) + 1, (const uint8_t *)output);
     sha256_digest(&h, sizeof digest, digest);
     for (size_t i = 0; i < sizeof digest; i++) snprintf(m->info.fingerprint + i * 2, 3, "%02x", digest[i]);
 }
@@ -109,6 +111,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
         return emb_fail(err, EMB_ENOMEM, "no memory for a model");
     }
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
+    if (st == EMB_OK) st = emb_graph_choose(m->graph, o != NULL ? o->output : NULL, err);
     if (st == EMB_OK) st = emb_plan_new(m->graph, kernels_for(o), &m->plan, err);
     if (st == EMB_OK) st = emb_preproc_read(m->graph, m->plan->in_w, m->plan->in_h, &m->pp, err);
     if (st != EMB_OK) {
@@ -162,9 +165,9 @@ emb_status emb_model_open(const char *path, emb_model **out, emb_error *err) { r
 
 emb_status emb_model_open_builtin(emb_model **out, emb_error *err) { return emb_model_open_with(NULL, NULL, out, err); }
 
-emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, emb_model **out, emb_error *err)
+emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, const emb_model_options *o, emb_model **out, emb_error *err)
 {
-    return open_bytes(bytes, n, name, NULL, out, err);
+    return open_bytes(bytes, n, name, o, out, err);
 }
 
 void emb_model_close(emb_model *m)

@@ -14,7 +14,7 @@
 
 enum { MAX_CLIENTS = 256, MAX_SAMPLES = 1 << 20 };
 
-static const char *url, *key_file, *catalogue, *model_path;
+static const char *url, *key_file, *catalogue, *model_path, *output;
 static uint64_t connections = 4, seconds = 10, threads;
 static bool as_json;
 
@@ -23,6 +23,7 @@ static const srv_opt opts[] = {
     {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_CLIENTS, "embed: threads (one for each processor)"},
     {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10)"},
     {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embed: the model (the built-in one)"},
+    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "embed: the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),
@@ -145,7 +146,8 @@ static int run(const char *what)
         free(path);
         return rc;
     }
-    emb_status st = model_path != NULL ? emb_model_open(model_path, &model, &e) : emb_model_open_builtin(&model, &e);
+    emb_model_options how = {.output = output};
+    emb_status st = emb_model_open_with(model_path, &how, &model, &e);
     if (st != EMB_OK) fprintf(stderr, "likeness: bench: %s\n", e.text);
     int rc = st == EMB_OK ? measure("embed", "threads", embed_loop, threads) : 1;
     emb_model_close(model);

@@ -16,7 +16,7 @@
 
 enum { MAX_THREADS = 1024, MAX_PHOTO = 256 << 20 };
 
-static const char *model_path, *out_path, *list_path;
+static const char *model_path, *output, *out_path, *list_path;
 static uint64_t threads;
 static bool skip_bad, quiet;
 
@@ -24,6 +24,7 @@ static const srv_opt opts[] = {
     {"out", "FILE.f32", SRV_OPT_TEXT, &out_path, 0, 0, "where the rows go; - is stdout"},
     {"list", "FILE", SRV_OPT_TEXT, &list_path, 0, 0, "one path a line, in addition to the arguments; - is stdin"},
     {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embedding model (the built-in one)"},
+    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
     {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_THREADS, "threads (one for each processor)"},
     {"skip-bad", NULL, SRV_OPT_FLAG, &skip_bad, 0, 0, "go on after a bad image: its row is zeros"},
     {"quiet", NULL, SRV_OPT_FLAG, &quiet, 0, 0, "no progress"},
@@ -169,7 +170,8 @@ static void run_threads(work *w)
 static bool open_all(work *w, char err[400])
 {
     emb_error e = {0};
-    emb_status st = model_path != NULL ? emb_model_open(model_path, &w->model, &e) : emb_model_open_builtin(&w->model, &e);
+    emb_model_options how = {.output = output};
+    emb_status st = emb_model_open_with(model_path, &how, &w->model, &e);
     if (st != EMB_OK) {
         snprintf(err, 400, "%s", e.text);
         return false;

@@ -12,12 +12,13 @@
 
 static bool layers, timed;
 static srv_opt_list inputs;
-static const char *output_dir;
+static const char *output_dir, *output;
 static srv_quantize_opts q = {.photos = 256, .evaluate = 2000};
 
 static const srv_opt opts[] = {
     {"layers", NULL, SRV_OPT_FLAG, &layers, 0, 0, "inspect: one line for each planned step"},
     {"timed", NULL, SRV_OPT_FLAG, &timed, 0, 0, "inspect: with the median time of each step"},
+    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "inspect: the embedding: a value or node of the model, - its output as it is"},
     {"input", "NAME=FILE.npy", SRV_OPT_LIST, &inputs, 0, 0, "run: an input; may repeat"},
     {"output-dir", "DIR", SRV_OPT_TEXT, &output_dir, 0, 0, "run: where each output goes, as NAME.npy"},
     {"calibrate", "DIR|LIST", SRV_OPT_TEXT, &q.calibrate, 0, 0, "quantize: photos like those to come: a folder, .csv or .ndjson, as for import"},
@@ -40,7 +41,8 @@ static int inspect(const char *path)
 {
     emb_model *m = NULL;
     emb_error e = {0};
-    emb_status st = path != NULL ? emb_model_open(path, &m, &e) : emb_model_open_builtin(&m, &e);
+    emb_model_options how = {.output = output};
+    emb_status st = emb_model_open_with(path, &how, &m, &e);
     if (st == EMB_OK) st = emb_model_inspect(m, stdout, layers || timed, timed, &e);
     emb_model_close(m);
     return st == EMB_OK ? 0 : fail(e.text);

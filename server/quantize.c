@@ -220,11 +220,11 @@ static bool go(job *j, const char *in, const char *out, char err[400])
     size_t n = 0, n_onnx = 0;
     bool builtin = strcmp(in, "-") == 0;
     if (!builtin && !srv_file_read(in, MAX_MODEL, &bytes, &n, err)) return false;
-    emb_status st = builtin ? emb_model_open_builtin(&j->models[0], &e) : emb_model_open_memory(bytes, n, in, &j->models[0], &e);
+    emb_status st = builtin ? emb_model_open_builtin(&j->models[0], &e) : emb_model_open_memory(bytes, n, in, NULL, &j->models[0], &e);
     bool ok = st == EMB_OK;
     if (ok) j->decode_side = emb_model_get_info(j->models[0])->decode_side;
     if (ok) ok = make(j, bytes, n, in, &onnx, &n_onnx, err) && write_file(out, onnx, n_onnx, err);
-    if (ok) ok = (st = emb_model_open_memory(onnx, n_onnx, out, &j->models[1], &e)) == EMB_OK;
+    if (ok) ok = (st = emb_model_open_memory(onnx, n_onnx, out, NULL, &j->models[1], &e)) == EMB_OK;
     if (st != EMB_OK) snprintf(err, 400, "%s", e.text);
     if (ok) printf("written      %s, %.2f MB\n", out, (double) n_onnx / 1e6);
     free(bytes);

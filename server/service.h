@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 typedef struct {
-    const char *listen, *data, *model, *admin_key_file, *log_level;
+    const char *listen, *data, *model, *output, *admin_key_file, *log_level;
     bool no_keys;
     srv_opt_list cors_origin;
     uint64_t threads, http_threads, max_queue, max_connections;

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """make_onnx_fixtures.py: small networks of the shapes that real encoders have, with ONNX Runtime's outputs beside them.
 
-Writes onnx/NAME.onnx, onnx/NAME.in.f32 (the input, NCHW as the graph takes it) and onnx/NAME.out.f32. Needs torch, onnx and
-onnxruntime; the results are kept in the tree.
+Writes onnx/NAME.onnx, onnx/NAME.in.f32 (the input, NCHW as the graph takes it) and onnx/NAME.out.f32. Needs torch, onnx,
+onnxruntime and onnxconverter-common; the results are kept in the tree.
 """
 import inspect, pathlib
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnxconverter_common import float16
+from onnxruntime import quantization
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 import torch.nn.functional as F
@@ -178,7 +180,29 @@ class Gated(nn.Module):
         return self.out(x)[:, :, 5:8, 30:33].flatten(1)
 
 
+class Classes(nn.Module):
+    """Ends in probabilities: the features before them are the embedding."""
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.fc = cbr(3, 14, 3, 2), cbr(14, 22, 3, 2), nn.Linear(22, 7)
+
+    def forward(self, x):
+        return self.fc(F.adaptive_avg_pool2d(self.a(self.stem(x)), 1).flatten(1)).softmax(1)
+
+
+class Map(nn.Module):
+    """Ends in a feature map, behind a sum by channel that no convolution takes in."""
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.shift = cbr(3, 14, 3, 2), cbr(14, 18, 3), nn.Parameter(torch.randn(1, 14, 1, 1))
+
+    def forward(self, x):
+        return self.a(F.hardswish(F.avg_pool2d(self.stem(x), 2) + self.shift))
+
+
 export("residual", Res(), (40, 36))
+export("classes", Classes(), (26, 22))
+export("map", Map(), (26, 22), opset=14)
 export("chain", Chain(), (40, 36))
 export("blocks", Blocks(), (43, 38))
 export("inception", Inception(), (31, 26))
@@ -211,3 +235,30 @@ graph = helper.make_graph(nodes, "keras", [helper.make_tensor_value_info("image"
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
 model.ir_version = 8
 keep("keras", model, r.normal(0, 1, (1, 17, 19, 3)).astype("f4"))
+
+
+# In 8 bits and in half precision, as the usual tools write them.
+class Pictures(quantization.CalibrationDataReader):
+    def __init__(self, name):
+        self.left = iter([np.random.default_rng(k).normal(0, 1, np.fromfile(out / f"{name}.in.f32", "<f4").shape).astype("f4") for k in range(8)])
+        self.shape = [d.dim_value for d in onnx.load(str(out / f"{name}.onnx")).graph.input[0].type.tensor_type.shape.dim]
+
+    def get_next(self):
+        x = next(self.left, None)
+        return None if x is None else {"image": x.reshape(self.shape)}
+
+
+def quantise(name, source, form, activations):
+    quantization.quantize_static(str(out / f"{source}.onnx"), str(out / f"{name}.onnx"), Pictures(source), quant_format=form, per_channel=True,
+                                 weight_type=quantization.QuantType.QInt8, activation_type=activations)
+    x = np.fromfile(out / f"{source}.in.f32", "<f4").reshape(Pictures(source).shape)
+    keep(name, None, x)
+
+
+quantise("int8_operators", "residual", quantization.QuantFormat.QOperator, quantization.QuantType.QUInt8)
+quantise("int8_pairs", "inverted", quantization.QuantFormat.QDQ, quantization.QuantType.QUInt8)
+quantise("int8_signed", "squeeze_hardswish14", quantization.QuantFormat.QDQ, quantization.QuantType.QInt8)
+quantization.quantize_dynamic(str(out / "dense.onnx"), str(out / "int8_dynamic.onnx"), weight_type=quantization.QuantType.QUInt8)
+keep("int8_dynamic", None, np.fromfile(out / "dense.in.f32", "<f4").reshape(Pictures("dense").shape))
+onnx.save(float16.convert_float_to_float16(onnx.load(str(out / "residual.onnx"))), str(out / "half.onnx"))
+keep("half", None, np.fromfile(out / "residual.in.f32", "<f4").reshape(Pictures("residual").shape).astype("f2"))

@@ -77,8 +77,8 @@ static void test_network(const char *name, double percentile)
     emb_model *a = NULL, *b = NULL;
     emb_quantize_opts opts = {.percentile = percentile};
     emb_status st = emb_model_quantize(bytes, n, name, views, PHOTOS, &opts, &onnx, &n_onnx, &err);
-    if (st == EMB_OK) st = emb_model_open_memory(bytes, n, name, &a, &err);
-    if (st == EMB_OK) st = emb_model_open_memory(onnx, n_onnx, name, &b, &err);
+    if (st == EMB_OK) st = emb_model_open_memory(bytes, n, name, NULL, &a, &err);
+    if (st == EMB_OK) st = emb_model_open_memory(onnx, n_onnx, name, NULL, &b, &err);
     if (st != EMB_OK) TEST_FAIL("%s: %s", name, err.text);
     REQUIRE(st == EMB_OK && a->info.dim == b->info.dim);
     CHECK(count_op(b, "QuantizeLinear") > 0);
@@ -103,13 +103,13 @@ static void test_keep(void)
     emb_error err = {0};
     emb_model *a = NULL, *b = NULL;
     void *bytes = slurp("residual", &n);
-    REQUIRE(emb_model_open_memory(bytes, n, "a", &a, &err) == EMB_OK);
+    REQUIRE(emb_model_open_memory(bytes, n, "a", NULL, &a, &err) == EMB_OK);
     const char *keep = NULL;
     for (size_t i = 0; keep == NULL; i++)
         if (strcmp(a->graph->nodes[i].op->name, "Conv") == 0) keep = a->graph->values[a->graph->nodes[i].out[0]].name;
     emb_quantize_opts opts = {.keep = &keep, .n_keep = 1};
     REQUIRE(emb_model_quantize(bytes, n, "a", views, PHOTOS, &opts, &onnx, &n_onnx, &err) == EMB_OK);
-    REQUIRE(emb_model_open_memory(onnx, n_onnx, "b", &b, &err) == EMB_OK);
+    REQUIRE(emb_model_open_memory(onnx, n_onnx, "b", NULL, &b, &err) == EMB_OK);
     bool first = true; /* the input of the first convolution is the picture itself, that of the others is made of 8 bits */
     for (size_t i = 0; i < b->graph->n_nodes; i++) {
         const emb_node *k = &b->graph->nodes[i];
@@ -132,7 +132,7 @@ static void test_builtin(void)
     emb_model *a = NULL, *b = NULL;
     emb_quantize_opts opts = {0};
     REQUIRE(emb_model_quantize(NULL, 0, "built-in", views, PHOTOS, &opts, &onnx, &n, &err) == EMB_OK);
-    REQUIRE(emb_model_open_builtin(&a, &err) == EMB_OK && emb_model_open_memory(onnx, n, "8 bits", &b, &err) == EMB_OK);
+    REQUIRE(emb_model_open_builtin(&a, &err) == EMB_OK && emb_model_open_memory(onnx, n, "8 bits", NULL, &b, &err) == EMB_OK);
     CHECK_STR(b->info.name, a->info.name); /* metadata stay */
     CHECK(memcmp(&a->pp, &b->pp, sizeof a->pp) == 0);
     CHECK(strcmp(a->info.fingerprint, b->info.fingerprint) != 0);
@@ -159,7 +159,7 @@ static void test_errors(void)
 int main(void)
 {
     static const char *const names[] = {"residual", "residual_unfolded", "inverted", "inverted_swish", "squeeze_hardswish", "squeeze_hardswish14",
-                                        "squeeze_swish", "dense", "shuffle", "chain", "blocks", "inception", "gated", "keras", "attention", "attention11"};
+                                        "squeeze_swish", "dense", "shuffle", "chain", "blocks", "inception", "gated", "keras", "attention", "attention11", "classes", "map"};
     draw();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) test_network(names[i], 0);
     test_network("residual", 99.99);
