@@ -9,7 +9,7 @@ enum {
     STRIPS = 512 * 1024 /* for the rows between all steps of a chain */
 };
 
-static size_t row_bytes(const emb_plan *p, const emb_step *s) { return (size_t)s->ow * s->oc * p->k->bytes; }
+static size_t row_bytes(const emb_step *s) { return (size_t)s->ow * s->oc * s->y_bytes; }
 
 /* ---- plan --------------------------------------------------------------------------------------------- */
 
@@ -37,12 +37,12 @@ static uint32_t rows_in(const emb_step *s, uint32_t rows)
 }
 
 /* Bytes between the steps of a chain whose last one makes `rows` rows at a time; sets strip of each when asked. */
-static size_t strips_bytes(const emb_plan *p, emb_step *first, uint32_t n, uint32_t rows, bool set)
+static size_t strips_bytes(emb_step *first, uint32_t n, uint32_t rows, bool set)
 {
     size_t sum = 0;
     for (uint32_t i = n; i-- > 0;) {
         if (set) first[i].strip = rows;
-        if (i < n - 1) sum += rows * row_bytes(p, &first[i]);
+        if (i < n - 1) sum += rows * row_bytes(&first[i]);
         rows = rows_in(&first[i], rows);
     }
     return sum;
@@ -59,9 +59,9 @@ void emb_plan_chains(emb_plan *p)
         s->chain = (uint32_t)n;
         if (n == 1) continue;
         uint32_t rows = s[n - 1].oh;
-        while (rows > 1 && strips_bytes(p, s, s->chain, rows, false) > STRIPS) rows--;
-        (void)strips_bytes(p, s, s->chain, rows, true);
-        for (size_t k = 0; k + 1 < n; k++) p->buffers[s[k].out].bytes = (s[k].strip * row_bytes(p, &s[k]) + EMB_KERNEL_SLACK + 63) / 64 * 64;
+        while (rows > 1 && strips_bytes(s, s->chain, rows, false) > STRIPS) rows--;
+        (void)strips_bytes(s, s->chain, rows, true);
+        for (size_t k = 0; k + 1 < n; k++) p->buffers[s[k].out].bytes = (s[k].strip * row_bytes(&s[k]) + EMB_KERNEL_SLACK + 63) / 64 * 64;
     }
 }
 
@@ -84,7 +84,7 @@ static void drop_rows(const emb_walk *w, const emb_step *s, held *h, uint32_t fr
 {
     void *y = emb_at(w, s->out);
     size_t row = (size_t)s->ow * s->oc;
-    if (from > h->first && from < h->end) memmove(y, emb_behind(w, y, (from - h->first) * row), (h->end - from) * row * w->bytes);
+    if (from > h->first && from < h->end) memmove(y, emb_y(s, y, (from - h->first) * row), (h->end - from) * row * s->y_bytes);
     if (from > h->first) h->first = from;
     if (h->end < from) h->end = from;
 }
@@ -96,8 +96,8 @@ static void extend(const emb_walk *w, const emb_step *s, held *h, const held *be
     size_t row = (size_t)s->ow * s->y_pixel;
     r.oy0 = h->end;
     r.oy1 = to;
-    r.y = emb_behind(w, r.y, (h->end - h->first) * row);
-    if (r.residual != NULL) r.residual = emb_behind(w, r.residual, h->end * row);
+    r.y = emb_y(s, r.y, (h->end - h->first) * row);
+    if (r.residual != NULL) r.residual = (const char *)r.residual + h->end * row * s->y_bytes;
     if (before != NULL) r.x_first = before->first;
     emb_run_rows(w, s, &r);
     h->end = to;

@@ -32,7 +32,7 @@ emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n)
         p->cap_steps = cap;
     }
     emb_step *s = &p->steps[p->n_steps++];
-    *s = (emb_step){.kind = kind, .node = n, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    *s = (emb_step){.kind = kind, .node = n, .x_bytes = p->k->bytes, .y_bytes = p->k->bytes, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
     return s;
 }
 
@@ -546,6 +546,7 @@ emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out
         st = emb_fail(err, EMB_ENOMEM, "%s: no memory to plan", g->file);
     } else {
         p->k = k;
+        p->q8 = emb_kernels_q8_get();
         p->graph = g;
         p->input = p->output = -1;
         st = build(&pl);

@@ -7,7 +7,7 @@
 #define LK_PLAN_H
 
 #include "graph.h"
-#include "kernels/kernels.h"
+#include "kernels/q8.h"
 
 typedef enum {
     EMB_STEP_CONV,      /* also Gemm and MatMul with constant weights: 1 x 1 over rows */
@@ -29,6 +29,32 @@ typedef enum {
     EMB_STEP_GENERAL,   /* the operator's own run(), dense */
 } emb_step_kind;
 
+typedef struct { /* u8 values of a tensor: real = scale * (q - zero) */
+    float scale;
+    int32_t zero;
+} emb_grid;
+
+typedef struct { /* of a quantised step */
+    emb_grid x, y;
+    float *scale;           /* CONV, DEPTHWISE: packed like the bias, from sums to steps of the result */
+    float residual_scale, y_scale, y_zero;
+    bool wide;              /* the result is float32 */
+    uint8_t *padding;       /* a pixel outside the picture */
+    float by[5];            /* ADD: see emb_kernels_q8; pools: scale and shift */
+} emb_q8;
+
+typedef struct { /* what makes tiles of a convolution */
+    void (*tile)(const emb_tile *t, uint32_t m);
+    uint32_t mr, nr, group, bytes; /* bytes of one weight */
+} emb_tiler;
+
+/* Bytes of a panel of taps * k channels, and of one of its rows. */
+static inline size_t emb_panel_row(const emb_tiler *t) { return (size_t)t->group * t->nr * t->bytes; }
+static inline size_t emb_panel_bytes(const emb_tiler *t, size_t taps, uint32_t channels)
+{
+    return taps * ((channels + t->group - 1) / t->group) * emb_panel_row(t);
+}
+
 typedef struct {
     emb_step_kind kind;
     const emb_node *node;
@@ -39,6 +65,7 @@ typedef struct {
     emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
     int32_t *out_bufs;
     uint32_t ih, iw, ic, oh, ow, oc; /* NHWC; rows without picture are oh = 1, ow = rows */
+    uint32_t x_bytes, y_bytes; /* of an element of the picture and of the result */
     uint32_t y_pixel, y_offset; /* elements from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
     int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
@@ -50,8 +77,10 @@ typedef struct {
     float lo, hi;
     emb_act act;
     float act_a, act_b;
-    void *weights;          /* packed, of the table's type, owned; AFFINE: float scales */
+    emb_tiler t;            /* CONV, WINOGRAD */
+    void *weights;          /* packed, of the table's type, owned; AFFINE: float scales; LOOKUP: tables */
     float *bias;            /* packed, owned; AFFINE: shifts */
+    emb_q8 *q8;             /* owned; NULL unless the step works on quantised values */
     uint64_t macs;
 } emb_step;
 
@@ -62,6 +91,7 @@ typedef struct {
 
 typedef struct {
     const emb_kernels *k;
+    const emb_kernels_q8 *q8;
     const emb_graph *graph;
     emb_step *steps;
     size_t n_steps, cap_steps;

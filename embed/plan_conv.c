@@ -134,7 +134,7 @@ static bool pack(draft *d, const emb_kernels *k)
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = k->nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
-    size_t part = emb_panel_bytes(k, 1, run), biases = (size_t)nr * panels * groups;
+    size_t part = emb_panel_bytes(&s->t, 1, run), biases = (size_t)nr * panels * groups;
     bool plain = k->type == EMB_F32 && k->group == 1;
     char *to = s->weights = emb_plan_memory(part * taps * panels * groups);
     float *rows = plain ? NULL : malloc((size_t)run * nr * sizeof *rows);
@@ -246,7 +246,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
         size_t h = (size_t)(s->ih + s->w.top + s->w.bottom), w = (size_t)(s->iw + s->w.left + s->w.right);
         scratch = (h * w * s->ic + (size_t)s->w.kw * s->ic) * k->bytes;
     }
-    if (s->gate >= 0) scratch = panels * emb_panel_bytes(k, 1, s->ic);
+    if (s->gate >= 0) scratch = panels * emb_panel_bytes(&s->t, 1, s->ic);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * k->bytes) : -1;
     emb_step *step = out >= 0 ? emb_plan_step(pl, s->kind, n) : NULL;
@@ -292,7 +292,10 @@ static float *draft_weights(emb_planner *pl, size_t n)
     return pl->draft;
 }
 
-static const emb_step blank = {.out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+static emb_step blank(const emb_kernels *k)
+{
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+}
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
 {
@@ -300,7 +303,7 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     const float *bias = n->n_in > 2 && n->in[2] >= 0 ? pl->g->values[n->in[2]].data : NULL;
     *handled = emb_is_image(&x->type) && w->data != NULL && (n->n_in < 3 || n->in[2] < 0 || bias != NULL);
     if (!*handled) return EMB_OK;
-    draft d = {.step = blank, .residual = -1, .out = n->out[0]};
+    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0]};
     emb_step *s = &d.step;
     emb_arg in[3] = {{x->type, NULL}, {w->type, w->data}, {{0}, NULL}}, out[1] = {{y->type, NULL}};
     emb_call c = {pl->g, n, in, out, 2, 1, pl->err};
@@ -343,7 +346,7 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
         *handled = false;
         return EMB_OK;
     }
-    draft d = {.step = blank, .residual = -1, .out = n->out[0], .per_channel = k};
+    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0], .per_channel = k};
     emb_step *s = &d.step;
     s->kind = EMB_STEP_CONV;
     s->w = (emb_window){.kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1, .group = 1};

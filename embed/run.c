@@ -14,10 +14,10 @@ void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r)
 /* What the makers of the parts have not written in place themselves. */
 static void run_concat(const emb_walk *w, const emb_step *s)
 {
-    size_t pixels = (size_t)s->oh * s->ow, offset = 0, row = s->oc * w->bytes;
+    size_t pixels = (size_t)s->oh * s->ow, offset = 0, row = (size_t)s->oc * s->y_bytes;
     char *y = emb_at(w, s->out);
     for (int32_t i = 0; i < s->n_in; i++) {
-        size_t c = (size_t)s->args[i].type.dims[1] * w->bytes;
+        size_t c = (size_t)s->args[i].type.dims[1] * s->y_bytes;
         const char *x = s->in[i] >= 0 ? emb_at(w, s->in[i]) : NULL;
         for (size_t p = 0; x != NULL && p < pixels; p++) memcpy(y + p * row + offset, x + p * c, c);
         offset += c;
@@ -34,8 +34,8 @@ static void run_transpose(const emb_walk *w, const emb_step *s, bool to_nchw)
     for (size_t c0 = 0; c0 < c; c0 += SOME) {
         size_t n = c - c0 < SOME ? c - c0 : SOME;
         float *dense = (float *)emb_at(w, to_nchw ? s->out : s->in[0]) + c0 * pixels;
-        char *nhwc = emb_behind(w, emb_at(w, to_nchw ? s->in[0] : s->out), c0);
-        for (size_t p = 0; p < pixels; p++, nhwc += c * w->bytes) {
+        char *nhwc = (char *)emb_at(w, to_nchw ? s->in[0] : s->out) + c0 * k->bytes;
+        for (size_t p = 0; p < pixels; p++, nhwc += c * k->bytes) {
             if (to_nchw) k->widen(nhwc, n, some);
             for (size_t i = 0; i < n; i++) {
                 if (to_nchw) dense[i * pixels + p] = some[i];
@@ -84,7 +84,7 @@ static emb_status run_step(const emb_walk *w, const emb_step *s, emb_error *err)
         if (s->act != EMB_ACT_NONE) k->act(emb_at(w, s->out), n, s->act, s->act_a, s->act_b);
         break;
     case EMB_STEP_ACT:
-        memcpy(emb_at(w, s->out), emb_at(w, s->in[0]), n * w->bytes);
+        memcpy(emb_at(w, s->out), emb_at(w, s->in[0]), n * s->y_bytes);
         k->act(emb_at(w, s->out), n, s->act, s->act_a, s->act_b);
         break;
     case EMB_STEP_CONCAT: run_concat(w, s); break;
@@ -106,7 +106,7 @@ double emb_now(void)
 
 emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err)
 {
-    emb_walk w = {p, arena, pointers, p->k->bytes};
+    emb_walk w = {p, arena, pointers};
     for (size_t i = 0; i < p->n_steps; i++) {
         if (p->steps[i].chain > 1) {
             emb_run_chain(&w, &p->steps[i], timings != NULL ? timings + i : NULL);

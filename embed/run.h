@@ -8,12 +8,12 @@ typedef struct {
     const emb_plan *p;
     char *arena;
     const void **ptr;
-    size_t bytes; /* of one element of the table's type */
 } emb_walk;
 
 static inline void *emb_at(const emb_walk *w, int32_t buffer) { return w->arena + w->p->buffers[buffer].offset; }
-/* `elements` behind p. */
-static inline void *emb_behind(const emb_walk *w, const void *p, size_t elements) { return (char *)(uintptr_t)p + elements * w->bytes; }
+/* `elements` of a step's picture or of its result behind p. */
+static inline const void *emb_x(const emb_step *s, const void *p, size_t elements) { return (const char *)p + elements * s->x_bytes; }
+static inline void *emb_y(const emb_step *s, void *p, size_t elements) { return (char *)p + elements * s->y_bytes; }
 
 /* The rows of a result that are wanted, and where they and the picture lie. */
 typedef struct {
@@ -25,17 +25,12 @@ typedef struct {
 
 static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
 {
-    return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_behind(w, emb_at(w, s->out), s->y_offset), 0, 0, s->oh};
+    return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_y(s, emb_at(w, s->out), s->y_offset), 0, 0, s->oh};
 }
 
 /* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a and next set; ptr: pointers as made for tiles
  * of those sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the weights that follow. */
-void emb_run_tiles(const emb_walk *w, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
-/* Bytes of a panel of taps * k channels. */
-static inline size_t emb_panel_bytes(const emb_kernels *k, size_t taps, uint32_t channels)
-{
-    return taps * ((channels + k->group - 1) / k->group) * k->group * k->nr * k->bytes;
-}
+void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
 double emb_now(void); /* seconds */
 
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */

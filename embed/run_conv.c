@@ -7,28 +7,30 @@
 /* The picture with its padding, so that the taps of a row are one run of elements. */
 static void pad_input(const emb_walk *w, const emb_step *s)
 {
-    size_t pixel = s->ic * w->bytes, row = (size_t)(s->iw + s->w.left + s->w.right) * pixel;
+    size_t pixel = (size_t)s->ic * s->x_bytes, row = (size_t)(s->iw + s->w.left + s->w.right) * pixel;
     size_t left = (size_t)s->w.left * pixel, mid = (size_t)s->iw * pixel;
     char *line = emb_at(w, s->scratch);
     const char *x = emb_at(w, s->in[0]);
-    memset(line, 0, (size_t)s->w.top * row);
+    int pad = s->q8 != NULL ? s->q8->x.zero : 0;
+    memset(line, pad, (size_t)s->w.top * row);
     line += (size_t)s->w.top * row;
     for (uint32_t y = 0; y < s->ih; y++, line += row, x += mid) {
-        memset(line, 0, left);
+        memset(line, pad, left);
         memcpy(line + left, x, mid);
-        memset(line + left + mid, 0, row - left - mid);
+        memset(line + left + mid, pad, row - left - mid);
     }
-    memset(line, 0, (size_t)s->w.bottom * row + (size_t)s->w.kw * pixel);
+    memset(line, pad, (size_t)s->w.bottom * row + (size_t)s->w.kw * pixel);
 }
 
 /* Pointers of one output pixel, m apart: ptr[tap * m]. Taps outside the picture point to zeros. */
 static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, int64_t y0, int64_t x0, uint32_t m, const void **ptr)
 {
+    const void *padding = s->q8 != NULL ? s->q8->padding : w->p->zeros;
     for (int64_t ky = 0; ky < s->w.kh; ky++)
         for (int64_t kx = 0; kx < s->w.kw; kx++, ptr += m) {
             int64_t yy = y0 + ky * s->w.dh, xx = x0 + kx * s->w.dw;
             bool in = yy >= 0 && yy < s->ih && xx >= 0 && xx < s->iw;
-            *ptr = in ? emb_behind(w, r->x, (size_t)((yy - r->x_first) * s->iw + xx) * s->ic + c) : w->p->zeros;
+            *ptr = in ? emb_x(s, r->x, (size_t)((yy - r->x_first) * s->iw + xx) * s->ic + c) : padding;
         }
 }
 
@@ -38,17 +40,17 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     const emb_window *v = &s->w;
     int64_t kh = v->kh, kw = s->merged ? 1 : v->kw, reach_y = (kh - 1) * v->dh, reach_x = (kw - 1) * v->dw;
     int64_t iw = s->merged ? s->iw + v->left + v->right : s->iw, top = s->merged ? 0 : v->top, left = s->merged ? 0 : v->left;
-    size_t step = s->ic * w->bytes, tap = (size_t)v->dw * step, row = (size_t)(v->dh * iw) * step;
+    size_t step = (size_t)s->ic * s->x_bytes, tap = (size_t)v->dw * step, row = (size_t)(v->dh * iw) * step;
     uint32_t oy = pixel / s->ow, ox = pixel % s->ow;
     if (s->dense) {
-        const char *x = emb_behind(w, r->x, ((size_t)pixel - (size_t)r->x_first * s->iw) * s->ic + c);
+        const char *x = emb_x(s, r->x, ((size_t)pixel - (size_t)r->x_first * s->iw) * s->ic + c);
         for (uint32_t i = 0; i < m; i++, x += step) ptr[i] = x;
         return;
     }
     for (uint32_t i = 0; i < m; i++) {
         int64_t y0 = oy * v->sh - top, x0 = ox * v->sw - left;
         if (s->merged || (y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih && x0 + reach_x < iw)) {
-            const char *line = emb_behind(w, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c);
+            const char *line = emb_x(s, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c);
             const void **to = ptr + i;
             for (int64_t ky = 0; ky < kh; ky++, line += row) {
                 const char *x = line;
@@ -61,20 +63,19 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     }
 }
 
-void emb_run_tiles(const emb_walk *w, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
+void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
 {
     emb_tile t = *first;
-    const emb_kernels *k = w->p->k;
-    size_t panel = emb_panel_bytes(k, t.taps, t.k), row = k->nr * k->group * w->bytes;
+    size_t panel = emb_panel_bytes(&s->t, t.taps, t.k), row = emb_panel_row(&s->t);
     t.next = (const char *)t.b + panel;
     t.next_step = (uint32_t)row / tiles;
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
         m = n / tiles + (i < n % tiles);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
-        t.c = emb_behind(w, first->c, pixel * t.ldc);
-        t.residual = first->residual != NULL ? emb_behind(w, first->residual, pixel * t.ldc) : NULL;
+        t.c = emb_y(s, first->c, pixel * t.ldc);
+        t.residual = first->residual != NULL ? (const char *)first->residual + pixel * t.ldc * s->y_bytes : NULL;
         t.sum = (float *)first->sum + pixel * t.lds;
-        k->tile(&t, m);
+        s->t.tile(&t, m);
         t.next += panel / row * t.next_step;
     }
 }
@@ -89,10 +90,10 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
             t->k = run - x < s->part_k ? run - x : s->part_k;
             t->x0 = x;
             t->b = b;
-            b += emb_panel_bytes(w->p->k, t->taps, t->k);
+            b += emb_panel_bytes(&s->t, t->taps, t->k);
             t->resume = tap > 0 || x > 0;
             t->more = tap + t->taps < taps || x + t->k < run;
-            emb_run_tiles(w, t, w->ptr, n, tiles, taps, tap);
+            emb_run_tiles(s, t, w->ptr, n, tiles, taps, tap);
         }
     }
 }
@@ -101,19 +102,20 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
 static void gate_weights(const emb_walk *w, const emb_step *s)
 {
     const emb_kernels *k = w->p->k;
-    size_t panel = emb_panel_bytes(k, 1, s->ic);
+    size_t panel = emb_panel_bytes(&s->t, 1, s->ic);
     const char *from = s->weights;
     char *to = emb_at(w, s->scratch);
-    for (uint32_t o = 0; o < s->oc; o += k->nr, from += panel, to += panel) k->gate_panel(from, emb_at(w, s->gate), s->ic, to);
+    for (uint32_t o = 0; o < s->oc; o += s->t.nr, from += panel, to += panel) k->gate_panel(from, emb_at(w, s->gate), s->ic, to);
 }
 
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     const emb_kernels *k = w->p->k;
-    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = k->mr, nr = k->nr;
+    const emb_q8 *q = s->q8;
+    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = s->t.mr, nr = s->t.nr;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
     uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
-    size_t panel = emb_panel_bytes(k, taps, run);
+    size_t panel = emb_panel_bytes(&s->t, taps, run);
     emb_rows rows = *r;
     if (s->merged) {
         if (r->oy0 == 0) pad_input(w, s);
@@ -122,25 +124,26 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
     }
     const char *weights = s->gate >= 0 ? emb_at(w, s->scratch) : s->weights;
     if (s->gate >= 0 && r->oy0 == 0) gate_weights(w, s);
-    bool in_tile = s->act == EMB_ACT_HSWISH;
+    bool in_tile = s->act != EMB_ACT_GELU;
     for (uint32_t p0 = first; p0 < end; p0 += s->block) {
         uint32_t n = end - p0 < s->block ? end - p0 : s->block, tiles = (n + mr - 1) / mr;
         size_t before = (size_t)(p0 - first);
-        void *y = emb_behind(w, r->y, before * s->y_pixel);
+        void *y = emb_y(s, r->y, before * s->y_pixel);
         for (uint32_t g = 0; g < groups; g++) {
             for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
                 m = n / tiles + (i < n % tiles);
                 tile_pointers(w, s, &rows, g * ic, p0 + pixel, m, w->ptr + (size_t)pixel * taps);
             }
-            for (uint32_t q = 0; q < panels; q++) {
-                size_t c = (size_t)g * oc + q * nr;
-                emb_tile t = {.b = weights + panel * (g * panels + q), .bias = s->bias + (size_t)nr * (g * panels + q), .c = emb_behind(w, y, c),
-                              .residual = r->residual != NULL ? emb_behind(w, r->residual, before * s->oc + c) : NULL, .ldc = s->y_pixel,
-                              .n = oc - q * nr < nr ? oc - q * nr : nr, .lo = s->lo, .hi = s->hi, .hswish = in_tile,
+            for (uint32_t i = 0; i < panels; i++) {
+                size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
+                emb_tile t = {.b = weights + panel * (g * panels + i), .bias = s->bias + column, .c = emb_y(s, y, c),
+                              .residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->y_bytes : NULL, .ldc = s->y_pixel,
+                              .n = oc - i * nr < nr ? oc - i * nr : nr, .lo = s->lo, .hi = s->hi, .act = in_tile ? s->act : EMB_ACT_NONE, .act_a = s->act_a, .act_b = s->act_b,
                               .sum = (float *)(void *)(w->arena + w->p->sums_offset), .lds = nr};
+                if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide;
                 run_panel(w, s, &t, n, tiles, taps, run);
             }
         }
-        if (s->act != EMB_ACT_NONE && !in_tile) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
+        if (!in_tile) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
     }
 }

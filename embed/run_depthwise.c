@@ -25,11 +25,11 @@ static void depthwise_row(const emb_walk *w, const emb_step *s, const emb_depthw
         }
         emb_depthwise d = *row;
         d.pixels = (uint32_t)(next - ox);
-        d.out = emb_behind(w, row->out, (size_t)ox * s->oc);
+        d.out = emb_y(s, row->out, (size_t)ox * s->oc);
         if (kx1 > kx0 && d.kh > 0) {
             d.kw = (uint32_t)(kx1 - kx0);
-            d.x = emb_behind(w, r->x, (size_t)((y0 + ky0 * v->dh - r->x_first) * s->iw + x0 + kx0 * v->dw) * s->ic);
-            d.w = emb_behind(w, s->weights, (size_t)(ky0 * v->kw + kx0) * s->oc);
+            d.x = emb_x(s, r->x, (size_t)((y0 + ky0 * v->dh - r->x_first) * s->iw + x0 + kx0 * v->dw) * s->ic);
+            d.w = emb_x(s, s->weights, (size_t)(ky0 * v->kw + kx0) * s->oc);
         } else {
             d.kh = 0; /* only the bias is left */
         }
@@ -48,10 +48,10 @@ void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r)
     for (uint32_t oy = r->oy0; oy < r->oy1; oy++) {
         int64_t ky0, ky1, y0 = oy * v->sh - v->top;
         emb_taps_inside(y0, v->kh, v->dh, s->ih, &ky0, &ky1);
-        void *y = d.out = emb_behind(w, r->y, (oy - r->oy0) * row);
+        void *y = d.out = emb_y(s, r->y, (oy - r->oy0) * row);
         d.kh = (uint32_t)(ky1 - ky0);
         depthwise_row(w, s, &d, r, y0, ky0);
-        if (later) w->p->k->add(y, emb_behind(w, r->residual, (oy - r->oy0) * row), row, y, s->lo, s->hi);
+        if (later) w->p->k->add(y, (const char *)r->residual + (oy - r->oy0) * row * s->y_bytes, row, y, s->lo, s->hi);
         if (s->act != EMB_ACT_NONE) w->p->k->act(y, row, s->act, s->act_a, s->act_b);
     }
 }

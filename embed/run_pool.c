@@ -19,15 +19,15 @@ void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r)
     bool max = s->kind == EMB_STEP_MAX_POOL;
     char *y = r->y;
     for (uint32_t oy = r->oy0; oy < r->oy1; oy++)
-        for (uint32_t ox = 0; ox < s->ow; ox++, y += s->oc * w->bytes) {
+        for (uint32_t ox = 0; ox < s->ow; ox++, y += (size_t)s->oc * s->y_bytes) {
             int64_t y0 = oy * v->sh - v->top, x0 = ox * v->sw - v->left, ky0, ky1, kx0, kx1;
             uint32_t n = 0;
             emb_taps_inside(y0, v->kh, v->dh, s->ih, &ky0, &ky1);
             emb_taps_inside(x0, v->kw, v->dw, s->iw, &kx0, &kx1);
             for (int64_t ky = ky0; ky < ky1; ky++)
-                for (int64_t kx = kx0; kx < kx1; kx++) w->ptr[n++] = emb_behind(w, r->x, (size_t)((y0 + ky * v->dh - r->x_first) * s->iw + x0 + kx * v->dw) * s->ic);
+                for (int64_t kx = kx0; kx < kx1; kx++) w->ptr[n++] = emb_x(s, r->x, (size_t)((y0 + ky * v->dh - r->x_first) * s->iw + x0 + kx * v->dw) * s->ic);
             if (n > 0 && max) w->p->k->max_pool(w->ptr, n, s->oc, y);
             else if (n > 0) w->p->k->sum_pool(w->ptr, n, weight(s, y0, x0, n), s->oc, y);
-            else for (uint32_t c = 0; c < s->oc; c++) w->p->k->narrow(max ? &(float){-INFINITY} : &(float){0}, 1, y + c * w->bytes);
+            else for (uint32_t c = 0; c < s->oc; c++) w->p->k->narrow(max ? &(float){-INFINITY} : &(float){0}, 1, y + c * s->y_bytes);
         }
 }

@@ -85,7 +85,7 @@ static void tile_pixels(const emb_walk *w, const emb_step *s, const void *x, int
     for (int64_t i = 0; i < PLACES; i++) {
         int64_t yy = y0 + i / 6, xx = x0 + i % 6;
         bool in = yy >= 0 && yy < s->ih && xx >= 0 && xx < s->iw;
-        px[i] = in ? emb_behind(w, x, ((size_t)yy * s->iw + (size_t)xx) * s->ic) : w->p->zeros;
+        px[i] = in ? emb_x(s, x, ((size_t)yy * s->iw + (size_t)xx) * s->ic) : w->p->zeros;
     }
 }
 
@@ -94,13 +94,13 @@ static void multiply(const emb_walk *w, const emb_step *s, const void *v, size_t
 {
     uint32_t rows = (n + w->p->k->mr - 1) / w->p->k->mr, nr = w->p->k->nr;
     emb_tile t = {.taps = 1, .k = s->ic, .b = s->weights, .bias = w->p->zeros, .lds = s->oc, .more = true};
-    size_t panel = emb_panel_bytes(w->p->k, 1, s->ic);
+    size_t panel = emb_panel_bytes(&s->t, 1, s->ic);
     for (size_t e = 0; e < PLACES; e++) {
-        for (uint32_t i = 0; i < n; i++) w->ptr[i] = emb_behind(w, v, e * v_plane + (size_t)i * s->ic);
+        for (uint32_t i = 0; i < n; i++) w->ptr[i] = emb_x(s, v, e * v_plane + (size_t)i * s->ic);
         for (uint32_t o = 0; o < s->oc; o += nr, t.b = (const char *)t.b + panel) {
             t.n = s->oc - o < nr ? s->oc - o : nr;
             t.sum = m + e * m_plane + o;
-            emb_run_tiles(w, &t, w->ptr, n, rows, 1, 0);
+            emb_run_tiles(s, &t, w->ptr, n, rows, 1, 0);
         }
     }
 }
@@ -109,22 +109,22 @@ void emb_run_winograd(const emb_walk *w, const emb_step *s)
 {
     const emb_kernels *k = w->p->k;
     const void *x = emb_at(w, s->in[0]), *res = s->residual >= 0 ? emb_at(w, s->residual) : NULL;
-    void *y = emb_behind(w, emb_at(w, s->out), s->y_offset), *v = emb_at(w, s->scratch);
+    void *y = emb_y(s, emb_at(w, s->out), s->y_offset), *v = emb_at(w, s->scratch);
     uint32_t across = tiles_of(s->ow), tiles = tiles_of(s->oh) * across;
     size_t v_plane = emb_winograd_plane(s->block, s->ic), m_plane = emb_winograd_plane(s->block, s->oc);
-    float *m = emb_behind(w, v, PLACES * v_plane);
+    float *m = emb_y(s, v, PLACES * v_plane);
     for (uint32_t t0 = 0; t0 < tiles; t0 += s->block) {
         uint32_t n = tiles - t0 < s->block ? tiles - t0 : s->block;
         for (uint32_t t = 0; t < n; t++) {
             const void *px[PLACES];
             tile_pixels(w, s, x, (int64_t)((t0 + t) / across) * 4 - s->w.top, (int64_t)((t0 + t) % across) * 4 - s->w.left, px);
-            k->winograd_in(px, s->ic, emb_behind(w, v, (size_t)t * s->ic), v_plane);
+            k->winograd_in(px, s->ic, emb_y(s, v, (size_t)t * s->ic), v_plane);
         }
         multiply(w, s, v, v_plane, m, m_plane, n);
         for (uint32_t t = 0; t < n; t++) {
             uint32_t oy = (t0 + t) / across * 4, ox = (t0 + t) % across * 4;
             size_t o = ((size_t)oy * s->ow + ox) * s->y_pixel;
-            emb_patch to = {.out = emb_behind(w, y, o), .residual = res != NULL ? emb_behind(w, res, o) : NULL, .bias = s->bias, .row = (size_t)s->ow * s->y_pixel, .pixel = s->y_pixel,
+            emb_patch to = {.out = emb_y(s, y, o), .residual = res != NULL ? (const char *)res + o * s->y_bytes : NULL, .bias = s->bias, .row = (size_t)s->ow * s->y_pixel, .pixel = s->y_pixel,
                             .rows = s->oh - oy < 4 ? s->oh - oy : 4, .columns = s->ow - ox < 4 ? s->ow - ox : 4, .lo = s->lo, .hi = s->hi};
             k->winograd_out(m + (size_t)t * s->oc, m_plane, s->oc, &to);
         }

@@ -32,7 +32,8 @@ typedef struct {
     size_t ldc;
     uint32_t n;            /* columns to write, 1..nr */
     float lo, hi;          /* clamp after bias and residual; -inf and inf for none */
-    bool hswish;           /* x * clamp(x / 6 + 1/2, 0, 1) after the clamp */
+    emb_act act;           /* after the clamp, with act_a and act_b */
+    float act_a, act_b;
     void *sum;             /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
     size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
     bool resume, more;
@@ -92,8 +93,8 @@ typedef struct {
     void (*affine)(const void *x, size_t pixels, uint32_t channels, const float *scale, const float *shift, void *out, float lo, float hi);
     /* out[p][c] = x[p][c] * gate[c]. */
     void (*gate)(const void *x, size_t pixels, uint32_t channels, const void *gate, void *out);
-    /* In place. sigmoid and gelu within 2e-6 absolute of the exact function, or the type's rounding. hsigmoid is a * x + b
-     * clamped to 0..1. */
+    /* In place. Within 2e-6 of the exact function, relative to 1 or its value; float16 and quantised tables within 2^-11.
+     * hsigmoid is a * x + b clamped to 0..1, hswish x * (x / 6 + 1/2 clamped to 0..1). */
     void (*act)(void *x, size_t n, emb_act act, float a, float b);
     /* Between the table's type and float32. */
     void (*widen)(const void *x, size_t n, float *out);

@@ -17,6 +17,9 @@
 #define KERNEL_REF   emb_kernels_f16_ref
 #define KERNEL_NAME  "avx512fp16"
 
+#define BRIEF
+#define vrecip_brief(v) _mm512_rcp14_ps(v)
+
 #define T       uint16_t
 #define TYPE    EMB_F16
 #define GROUP   2u

@@ -17,15 +17,17 @@ typedef struct {
     int32_t width, left, stride, dilation;
     uint32_t kh, kw, pixels, channels;
     uint8_t zero;
-    float lo, hi;
+    float lo, hi;               /* bytes; not used when there is an activation: act(v) * y_scale + y_zero is rounded then */
+    emb_act act;
+    float act_a, act_b, y_scale, y_zero;
 } emb_q8_depthwise;
 
 typedef struct {
     const char *name;
     uint32_t mr, nr; /* tile: pixels x channels; its group is 4; columns of a panel lie as emb_q8_column() says */
     uint32_t lanes;  /* channels that a depthwise convolution takes together, at most */
-    /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), clamped to lo..hi; then if
-     * hswish is set, that, and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
+    /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), then clamped to lo..hi; or if
+     * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
      * sum and resume are over int32. */
     void (*tile)(const emb_tile *t, uint32_t m);
     void (*depthwise)(const emb_q8_depthwise *d);

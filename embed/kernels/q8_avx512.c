@@ -6,6 +6,9 @@
 
 #include "avx512.inc"
 
+#define BRIEF
+#define vrecip_brief(v) _mm512_rcp14_ps(v)
+
 #define MR       8
 #define NV       2u
 #define LANES    64
@@ -97,6 +100,9 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 
 #include <stdbool.h>
 
+static inline VF vclamp(VF v, VF lo, VF hi) { return vmin(vmax(v, lo), hi); }
+#include "act.inc"
+
 #define DB                   __m512i
 #define DN                   64u
 #define DI                   __m512i
@@ -118,9 +124,19 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 #define di_zero()            _mm512_setzero_si512()
 #define df_of(i)             _mm512_cvtepi32_ps(i)
 #define df_load(p)           _mm512_loadu_ps(p)
+#define df_set1(x)           _mm512_set1_ps(x)
+#define df_act(f, k, a, b)   vact_all(f, 4, k, a, b)
 #define df_fma(a, b, c)      _mm512_fmadd_ps(a, b, c)
 #include "q8_depthwise.inc"
 #undef db_round
+
+static void act_of_halves(__m256 f[4], emb_act kind, float a, float b)
+{
+    __m512 v[2];
+    for (int i = 0; i < 2; i++) v[i] = _mm512_insertf32x8(_mm512_castps256_ps512(f[2 * i]), f[2 * i + 1], 1);
+    vact_all(v, 2, kind, a, b);
+    for (int i = 0; i < 4; i++) f[i] = i & 1 ? _mm512_extractf32x8_ps(v[i / 2], 1) : _mm512_castps512_ps256(v[i / 2]);
+}
 
 #define DB                   __m256i
 #define DN                   32u
@@ -143,6 +159,8 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 #define di_zero()            _mm256_setzero_si256()
 #define df_of(i)             _mm256_cvtepi32_ps(i)
 #define df_load(p)           _mm256_loadu_ps(p)
+#define df_set1(x)           _mm256_set1_ps(x)
+#define df_act(f, k, a, b)   act_of_halves(f, k, a, b)
 #define df_fma(a, b, c)      _mm256_fmadd_ps(a, b, c)
 #include "q8_depthwise.inc"
 

@@ -9,17 +9,19 @@ enum { MR = 4, NR = 8, LANES = 16 };
 static float clamp(float v, float lo, float hi) { return v < lo ? lo : v > hi ? hi : v; }
 static uint8_t rounded(float v, float lo, float hi) { return (uint8_t)lrintf(clamp(v, lo, hi)); }
 
+static float activation(float v, emb_act kind, float a, float b)
+{
+    emb_kernels_ref.act(&v, 1, kind, a, b);
+    return v;
+}
+
 static void finish(const emb_tile *t, uint32_t i, uint32_t j, int32_t sum)
 {
     float v = fmaf((float)sum, t->scale[j], t->bias[j]);
     if (t->residual != NULL) v = fmaf(((const uint8_t *)t->residual)[i * t->ldc + j], t->residual_scale, v);
-    if (t->hswish) {
-        v = clamp(v, t->lo, t->hi);
-        v = fmaf(v * clamp(fmaf(v, 1.0f / 6, 0.5f), 0, 1), t->y_scale, t->y_zero);
-        if (!t->wide) v = clamp(v, 0, 255);
-    }
-    if (t->wide) ((float *)t->c)[i * t->ldc + j] = t->hswish ? v : clamp(v, t->lo, t->hi);
-    else ((uint8_t *)t->c)[i * t->ldc + j] = t->hswish ? rounded(v, 0, 255) : rounded(v, t->lo, t->hi);
+    if (t->act != EMB_ACT_NONE) v = fmaf(activation(v, t->act, t->act_a, t->act_b), t->y_scale, t->y_zero);
+    if (t->wide) ((float *)t->c)[i * t->ldc + j] = t->act != EMB_ACT_NONE ? v : clamp(v, t->lo, t->hi);
+    else ((uint8_t *)t->c)[i * t->ldc + j] = t->act != EMB_ACT_NONE ? rounded(v, 0, 255) : rounded(v, t->lo, t->hi);
 }
 
 static void tile(const emb_tile *t, uint32_t m)
@@ -51,7 +53,10 @@ static void depthwise(const emb_q8_depthwise *d)
                     int32_t v = x >= 0 && x < d->width ? d->rows[ky][(size_t)x * d->channels + c] : d->zero;
                     sum += v * w[(size_t)(kx * fours + ky / 4) * LANES * 4 + ky % 4];
                 }
-            d->out[(size_t)p * d->channels + c] = rounded(fmaf((float)sum, d->scale[c], d->bias[c]), d->lo, d->hi);
+            float v = fmaf((float)sum, d->scale[c], d->bias[c]);
+            bool act = d->act != EMB_ACT_NONE;
+            if (act) v = fmaf(activation(v, d->act, d->act_a, d->act_b), d->y_scale, d->y_zero);
+            d->out[(size_t)p * d->channels + c] = rounded(v, act ? 0 : d->lo, act ? 255 : d->hi);
         }
 }
 

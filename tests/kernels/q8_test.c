@@ -46,6 +46,27 @@ static void release(void)
     }
 }
 
+/* Bytes that differ by at most one step: smooth activations are approximated. */
+static void close_to(const char *what, const uint8_t *got, const uint8_t *want, size_t n)
+{
+    test_checks++;
+    for (size_t i = 0; i < n; i++)
+        if (abs(got[i] - want[i]) > 1) {
+            TEST_FAIL("%s of %s: byte %zu is %u, want %u", what, k->name, i, got[i], want[i]);
+            return;
+        }
+}
+
+static void near_floats(const char *what, const float *got, const float *want, size_t n)
+{
+    test_checks++;
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(got[i] - want[i]) <= 0.02f + 1e-3f * fabsf(want[i]))) {
+            TEST_FAIL("%s of %s: [%zu] is %g, want %g", what, k->name, i, (double)got[i], (double)want[i]);
+            return;
+        }
+}
+
 static void same(const char *what, const void *got, const void *want, size_t bytes)
 {
     test_checks++;
@@ -60,7 +81,8 @@ static void same(const char *what, const void *got, const void *want, size_t byt
 
 typedef struct {
     uint32_t m, n, taps, kk, split;
-    bool residual, hswish, wide;
+    bool residual, wide;
+    emb_act act;
     float lo, hi;
 } tile_case;
 
@@ -99,7 +121,7 @@ static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d,
         uint32_t x0 = part > 0 ? c->split : 0, n = part > 0 ? c->kk - c->split : parts > 1 ? c->split : c->kk;
         emb_tile tile = {.a = d->a, .taps = c->taps, .k = n, .x0 = x0, .b = packed(t, c, d->w, x0, n), .scale = columns(t, c, d->scale),
                          .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL, .residual_scale = 0.37f, .c = out, .ldc = ldc,
-                         .n = c->n, .lo = c->lo, .hi = c->hi, .hswish = c->hswish, .y_scale = 11.5f, .y_zero = 14, .wide = c->wide, .sum = sums,
+                         .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = 11.5f, .y_zero = 14, .wide = c->wide, .sum = sums,
                          .lds = t->nr, .resume = part > 0, .more = part + 1 < parts};
         t->tile(&tile, c->m);
     }
@@ -130,15 +152,20 @@ static void test_tile(tile_case c)
     size_t ldc = c.n + 3, bytes = c.wide ? 4 : 1;
     for (uint32_t i = 0; i < c.taps * c.m; i++) d.a[i] = guarded(c.kk, 0);
     d.w = guarded((size_t)c.taps * c.kk * c.n, 0);
-    float size = c.hswish || c.wide ? 1e-4f : 3e-3f;
+    float size = c.act != EMB_ACT_NONE || c.wide ? 1e-4f : 3e-3f;
     d.scale = floats(c.n, size, size);
-    d.bias = floats(c.n, 100, c.wide || c.hswish ? 0 : 100);
+    d.bias = floats(c.n, 100, c.wide || c.act != EMB_ACT_NONE ? 0 : 100);
     d.residual = guarded(c.m * ldc, 0);
     char *got = guarded(c.m * ldc * bytes, 0), *want = guarded(c.m * ldc * bytes, 0);
     memcpy(got, want, c.m * ldc * bytes);
     run(k, &c, &d, got, ldc);
     run_ref(&c, &d, want, ldc);
-    same("tile", got, want, c.m * ldc * bytes);
+    for (size_t i = 0; i < c.m; i++) {
+        size_t at = i * ldc * bytes;
+        if (c.act == EMB_ACT_NONE) same("tile", got + at, want + at, ldc * bytes);
+        else if (c.wide) near_floats("activated tile", (float *)(void *)(got + at), (float *)(void *)(want + at), c.n);
+        else close_to("activated tile", (uint8_t *)got + at, (uint8_t *)want + at, ldc);
+    }
     release();
 }
 
@@ -146,9 +173,10 @@ static void test_tiles(void)
 {
     for (uint32_t m = 1; m <= k->mr; m++)
         for (uint32_t n = 1; n <= k->nr; n++)
-            test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 5 == 4, n % 7 == 6, n % 3 ? 0 : 13, n % 4 ? 255 : 200});
-    for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, false, kk % 5 == 0, 0, 255});
-    for (uint32_t n = 1; n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, false, 0, 255});
+            test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 7 == 6, n % 5 == 4 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE, n % 3 ? 0 : 13,
+                                n % 4 ? 255 : 200});
+    for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, kk % 5 == 0, EMB_ACT_NONE, 0, 255});
+    for (uint32_t n = 1; n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, EMB_ACT_NONE, 0, 255});
 }
 
 /* ---- the others ------------------------------------------------------------------------------------------------ */
@@ -176,12 +204,16 @@ static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint
     float *scale = floats(channels, 2e-3f, 4e-3f), *bias = floats(channels, 100, 100);
     size_t n = (size_t)pixels * channels;
     uint8_t *got = guarded(n, 0), *want = guarded(n, 0);
-    emb_q8_depthwise d = {.rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
+    emb_act act = channels % 7 == 0 ? (emb_act)(pixels % EMB_ACT_GELU) : EMB_ACT_NONE;
+    if (act != EMB_ACT_NONE)
+        for (uint32_t i = 0; i < channels; i++) scale[i] *= 0.01f, bias[i] *= 0.01f;
+    emb_q8_depthwise d = {.act = act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = 37, .y_zero = 25, .rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
                           .pixels = pixels, .channels = channels, .zero = 77, .lo = channels % 2 ? 0 : 20, .hi = channels % 5 ? 255 : 190};
     depthwise_of(k, d, w, scale, bias);
     d.out = want;
     depthwise_of(ref, d, w, scale, bias);
-    same("depthwise", got, want, n);
+    if (act == EMB_ACT_NONE) same("depthwise", got, want, n);
+    else close_to("activated depthwise", got, want, n);
     release();
 }
 
