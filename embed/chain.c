@@ -97,7 +97,7 @@ static void extend(const emb_walk *w, const emb_step *s, held *h, const held *be
     r.oy0 = h->end;
     r.oy1 = to;
     r.y = emb_y(s, r.y, (h->end - h->first) * row);
-    if (r.residual != NULL) r.residual = (const char *)r.residual + h->end * row * s->y_bytes;
+    if (r.residual != NULL) r.residual = (const char *)r.residual + h->end * row * s->r_bytes;
     if (before != NULL) r.x_first = before->first;
     emb_run_rows(w, s, &r);
     h->end = to;

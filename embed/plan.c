@@ -9,7 +9,8 @@
 const char *emb_step_name(emb_step_kind k)
 {
     static const char *const name[] = {"conv", "winograd", "depthwise", "max_pool", "avg_pool", "global_mean", "add", "mul",
-                                       "affine", "gate", "act", "concat", "to_nchw", "to_nhwc", "widen", "narrow", "general"};
+                                       "affine", "gate", "act", "concat", "to_nchw", "to_nhwc", "widen", "narrow", "quantize",
+                                       "dequantize", "lookup", "general"};
     return name[k];
 }
 
@@ -19,7 +20,7 @@ bool emb_is_image(const emb_type *t)
 }
 
 /* NHWC and NCHW are the same bytes. */
-static bool same_bytes(const emb_type *t) { return !emb_is_image(t) || t->dims[1] == 1 || t->dims[2] * t->dims[3] == 1; }
+bool emb_plan_same_bytes(const emb_type *t) { return !emb_is_image(t) || t->dims[1] == 1 || t->dims[2] * t->dims[3] == 1; }
 
 emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n)
 {
@@ -32,7 +33,7 @@ emb_step *emb_plan_step(emb_planner *pl, emb_step_kind kind, const emb_node *n)
         p->cap_steps = cap;
     }
     emb_step *s = &p->steps[p->n_steps++];
-    *s = (emb_step){.kind = kind, .node = n, .x_bytes = p->k->bytes, .y_bytes = p->k->bytes, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    *s = (emb_step){.kind = kind, .node = n, .x_bytes = p->k->bytes, .y_bytes = p->k->bytes, .r_bytes = p->k->bytes, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
     return s;
 }
 
@@ -67,15 +68,22 @@ static void picture(emb_step *s, const emb_type *in, const emb_type *out)
     s->oc = s->y_pixel = (uint32_t)out->dims[1], s->oh = (uint32_t)out->dims[2], s->ow = (uint32_t)out->dims[3];
 }
 
-/* A step with image or row inputs and one output buffer. NULL = no memory. */
-static emb_step *new_step(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out)
+emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out, bool bytes)
 {
-    bool wide = kind == EMB_STEP_TO_NCHW || kind == EMB_STEP_WIDEN;
-    int32_t b = emb_plan_buffer(pl, wide ? emb_type_bytes(out) : emb_plan_bytes(pl, out));
+    bool wide = kind == EMB_STEP_TO_NCHW || kind == EMB_STEP_WIDEN || kind == EMB_STEP_DEQUANTIZE;
+    uint32_t size = bytes ? 1 : wide ? (uint32_t)sizeof(float) : pl->p->k->bytes;
+    int32_t b = emb_plan_buffer(pl, (size_t)emb_elements(out) * size);
     emb_step *s = b >= 0 ? emb_plan_step(pl, kind, n) : NULL;
     if (s == NULL || !set_inputs(s, in, n_in)) return NULL;
     s->out = b;
+    s->y_bytes = size;
+    if (bytes) s->x_bytes = s->r_bytes = 1;
     return s;
+}
+
+static emb_step *new_step(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out)
+{
+    return emb_plan_simple(pl, kind, n, in, n_in, out, false);
 }
 
 static int32_t convert(emb_planner *pl, emb_step_kind kind, int32_t from, const emb_type *t)
@@ -87,11 +95,26 @@ static int32_t convert(emb_planner *pl, emb_step_kind kind, int32_t from, const 
     return s->out;
 }
 
+/* The floats of a value of which only 8 bits are there, in the form that these have: NHWC or rows. */
+static bool widen_view(emb_planner *pl, int32_t v, bool image)
+{
+    emb_q8_view *w = &pl->views[v];
+    const emb_type *t = &pl->g->values[v].type;
+    if (!emb_q8_ready(pl, v) || t->dtype != EMB_F32) return false;
+    bool nhwc = w->nhwc >= 0 && (image || w->rows < 0);
+    emb_step *s = emb_plan_simple(pl, EMB_STEP_DEQUANTIZE, NULL, nhwc ? &w->nhwc : &w->rows, 1, t, false);
+    if (s == NULL || (s->q8 = emb_q8_new(w->grid, w->grid)) == NULL) return false;
+    s->oc = s->ic = s->ih = s->oh = 1, s->iw = s->ow = (uint32_t)emb_elements(t);
+    (nhwc ? pl->nhwc : pl->rows)[v] = s->out;
+    return !image || nhwc || (emb_plan_same_bytes(t) && (pl->nhwc[v] = s->out) >= 0);
+}
+
 int32_t emb_plan_nhwc(emb_planner *pl, int32_t v)
 {
     const emb_type *t = &pl->g->values[v].type;
     if (pl->nhwc[v] >= 0) return pl->nhwc[v];
-    if (same_bytes(t)) return pl->nhwc[v] = emb_plan_rows(pl, v);
+    if (pl->dense[v] < 0 && widen_view(pl, v, true)) return pl->nhwc[v];
+    if (emb_plan_same_bytes(t)) return pl->nhwc[v] = emb_plan_rows(pl, v);
     int32_t from = emb_plan_dense(pl, v);
     return from < 0 ? -1 : (pl->nhwc[v] = convert(pl, EMB_STEP_TO_NHWC, from, t));
 }
@@ -100,7 +123,8 @@ int32_t emb_plan_rows(emb_planner *pl, int32_t v)
 {
     const emb_type *t = &pl->g->values[v].type;
     if (pl->rows[v] >= 0) return pl->rows[v];
-    if (pl->nhwc[v] >= 0 && same_bytes(t)) return pl->rows[v] = pl->nhwc[v];
+    if (pl->nhwc[v] < 0 && pl->dense[v] < 0 && widen_view(pl, v, false) && pl->rows[v] >= 0) return pl->rows[v];
+    if (pl->nhwc[v] >= 0 && emb_plan_same_bytes(t)) return pl->rows[v] = pl->nhwc[v];
     int32_t from = emb_plan_dense(pl, v);
     if (pl->rows[v] >= 0 || from < 0) return pl->rows[v]; /* float32: they are one */
     return pl->rows[v] = convert(pl, EMB_STEP_NARROW, from, t);
@@ -110,13 +134,17 @@ int32_t emb_plan_dense(emb_planner *pl, int32_t v)
 {
     const emb_type *t = &pl->g->values[v].type;
     if (pl->dense[v] >= 0) return pl->dense[v];
+    if (pl->nhwc[v] < 0 && pl->rows[v] < 0 && widen_view(pl, v, false) && pl->dense[v] >= 0) return pl->dense[v];
     if (pl->rows[v] >= 0) return pl->dense[v] = convert(pl, EMB_STEP_WIDEN, pl->rows[v], t);
     if (pl->nhwc[v] < 0) return -1;
-    if (!same_bytes(t)) return pl->dense[v] = convert(pl, EMB_STEP_TO_NCHW, pl->nhwc[v], t);
+    if (!emb_plan_same_bytes(t)) return pl->dense[v] = convert(pl, EMB_STEP_TO_NCHW, pl->nhwc[v], t);
     return pl->dense[v] = pl->p->k->type == EMB_F32 ? pl->nhwc[v] : convert(pl, EMB_STEP_WIDEN, pl->nhwc[v], t);
 }
 
-bool emb_plan_ready(const emb_planner *pl, int32_t v) { return v >= 0 && (pl->nhwc[v] >= 0 || pl->rows[v] >= 0 || pl->dense[v] >= 0); }
+bool emb_plan_ready(const emb_planner *pl, int32_t v)
+{
+    return v >= 0 && (pl->nhwc[v] >= 0 || pl->rows[v] >= 0 || pl->dense[v] >= 0 || emb_q8_ready(pl, v));
+}
 
 const emb_node *emb_plan_only_consumer(const emb_planner *pl, int32_t v)
 {
@@ -389,7 +417,11 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
 static emb_status plan_rename(emb_planner *pl, const emb_node *n)
 {
     const emb_type *t = type_of(pl, n->in[0]);
-    if (t->dtype == EMB_F32 && (pl->rows[n->in[0]] >= 0 || (pl->nhwc[n->in[0]] >= 0 && same_bytes(t)))) {
+    if (emb_q8_ready(pl, n->in[0]) && emb_q8_rows(pl, n->in[0]) >= 0) {
+        pl->views[n->out[0]] = (emb_q8_view){-1, emb_q8_rows(pl, n->in[0]), pl->views[n->in[0]].grid};
+        return EMB_OK;
+    }
+    if (t->dtype == EMB_F32 && (pl->rows[n->in[0]] >= 0 || (pl->nhwc[n->in[0]] >= 0 && emb_plan_same_bytes(t)))) {
         pl->rows[n->out[0]] = emb_plan_rows(pl, n->in[0]);
         return EMB_OK;
     }
@@ -462,6 +494,9 @@ static emb_status plan_node(emb_planner *pl, const emb_node *n)
         {"Concat", plan_concat},
     };
     const char *op = n->op->name;
+    bool quantised = false;
+    emb_status q8 = pl->views != NULL ? emb_q8_plan_node(pl, n, &quantised) : EMB_OK;
+    if (q8 != EMB_OK || quantised) return q8;
     if (strcmp(op, "Reshape") == 0 || strcmp(op, "Flatten") == 0 || strcmp(op, "Squeeze") == 0 || strcmp(op, "Unsqueeze") == 0 ||
         strcmp(op, "Identity") == 0 || (strcmp(op, "Dropout") == 0 && (n->n_out == 1 || n->out[1] < 0)))
         return plan_rename(pl, n);
@@ -501,7 +536,10 @@ static emb_status build(emb_planner *pl)
 {
     const emb_graph *g = pl->g;
     emb_plan *p = pl->p;
-    for (size_t i = 0; i < g->n_values; i++) pl->nhwc[i] = pl->rows[i] = pl->dense[i] = pl->consumer[i] = -1;
+    for (size_t i = 0; i < g->n_values; i++) {
+        pl->nhwc[i] = pl->rows[i] = pl->dense[i] = pl->consumer[i] = -1;
+        if (pl->views != NULL) pl->views[i] = (emb_q8_view){-1, -1, {0, 0}};
+    }
     for (size_t i = 0; i < g->n_nodes; i++)
         for (uint32_t k = 0; !g->nodes[i].folded && k < g->nodes[i].n_in; k++)
             if (g->nodes[i].in[k] >= 0) pl->consumer[g->nodes[i].in[k]] = (int32_t)i;
@@ -523,13 +561,20 @@ static emb_status build(emb_planner *pl)
         size_t taps = (size_t)(s->w.kh * s->w.kw), need = 0;
         if (s->kind == EMB_STEP_CONV) need = taps * s->block;
         if (s->kind == EMB_STEP_WINOGRAD) need = s->block;
-        if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL) need = taps;
+        if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL || (s->kind == EMB_STEP_DEPTHWISE && s->q8 != NULL)) need = taps;
         if (need > p->pointers) p->pointers = need;
     }
     p->row = (uint32_t)row;
     p->zeros = calloc(row + 64, sizeof(float)); /* zeros of any type */
     emb_plan_chains(p);
     return p->zeros == NULL ? no_memory(pl) : emb_plan_layout(pl);
+}
+
+static bool quantised_graph(const emb_graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!g->nodes[i].folded && strcmp(g->nodes[i].op->name, "QuantizeLinear") == 0) return true;
+    return false;
 }
 
 emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err)
@@ -539,10 +584,12 @@ emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
     pl.rows = k->type == EMB_F32 ? pl.dense : malloc((g->n_values + 1) * sizeof *pl.rows);
+    bool quantised = k->type == EMB_F32 && quantised_graph(g);
+    if (quantised) pl.views = malloc((g->n_values + 1) * sizeof *pl.views);
     pl.consumer = malloc((g->n_values + 1) * sizeof *pl.consumer);
     pl.done = calloc(g->n_nodes + 1, sizeof *pl.done);
     emb_status st;
-    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.rows == NULL || pl.consumer == NULL || pl.done == NULL) {
+    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.rows == NULL || (quantised && pl.views == NULL) || pl.consumer == NULL || pl.done == NULL) {
         st = emb_fail(err, EMB_ENOMEM, "%s: no memory to plan", g->file);
     } else {
         p->k = k;
@@ -554,6 +601,7 @@ emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out
     free(pl.nhwc);
     if (pl.rows != pl.dense) free(pl.rows);
     free(pl.dense);
+    free(pl.views);
     free(pl.consumer);
     free(pl.done);
     free(pl.draft);
@@ -585,6 +633,7 @@ void emb_plan_free(emb_plan *p)
         free(s->weights);
         free(s->bias);
         free(s->fused);
+        emb_q8_free(s->q8);
     }
     free(p->steps);
     free(p->buffers);

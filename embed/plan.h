@@ -26,6 +26,9 @@ typedef enum {
     EMB_STEP_TO_NHWC,
     EMB_STEP_WIDEN,     /* rows of the table's type to dense float32 */
     EMB_STEP_NARROW,
+    EMB_STEP_QUANTIZE,
+    EMB_STEP_DEQUANTIZE,
+    EMB_STEP_LOOKUP,    /* any function of one quantised value, as a table */
     EMB_STEP_GENERAL,   /* the operator's own run(), dense */
 } emb_step_kind;
 
@@ -39,8 +42,8 @@ typedef struct { /* of a quantised step */
     float *scale;           /* CONV, DEPTHWISE: packed like the bias, from sums to steps of the result */
     float residual_scale, y_scale, y_zero;
     bool wide;              /* the result is float32 */
-    uint8_t *padding;       /* a pixel outside the picture */
-    float by[5];            /* ADD: see emb_kernels_q8; pools: scale and shift */
+    uint8_t *padding;       /* a pixel outside the picture; DEPTHWISE: a row of them */
+    float by[5];            /* ADD: see emb_kernels_q8; pools: scale and shift; GATE: scale of the product, two zeros */
 } emb_q8;
 
 typedef struct { /* what makes tiles of a convolution */
@@ -65,7 +68,7 @@ typedef struct {
     emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
     int32_t *out_bufs;
     uint32_t ih, iw, ic, oh, ow, oc; /* NHWC; rows without picture are oh = 1, ow = rows */
-    uint32_t x_bytes, y_bytes; /* of an element of the picture and of the result */
+    uint32_t x_bytes, y_bytes, r_bytes; /* of an element of the picture, of the result and of the residual */
     uint32_t y_pixel, y_offset; /* elements from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
     int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
@@ -117,11 +120,17 @@ const char *emb_step_name(emb_step_kind k);
 
 /* ---- between the planning files ------------------------------------------------------------------- */
 
+typedef struct { /* a value whose bytes are there in 8 bits, whether the graph says so or has dequantised them already */
+    int32_t nhwc, rows; /* buffers, -1 */
+    emb_grid grid;
+} emb_q8_view;
+
 typedef struct {
     const emb_graph *g;
     emb_plan *p;
     emb_error *err;
     int32_t *nhwc, *rows, *dense; /* value -> buffer, -1; float32 tables: rows is dense */
+    emb_q8_view *views;       /* value -> its 8 bits */
     int32_t *consumer;     /* value -> last node that takes it, -1 */
     bool *done;            /* node is part of an earlier step */
     float *draft;          /* weights while they are scaled, before they are packed: grows, and is used again */
@@ -158,5 +167,30 @@ void *emb_plan_memory(size_t bytes); /* 64-aligned, with EMB_KERNEL_SLACK behind
 /* Packs one panel: rows of k channels, each with nr floats, become [ceil(k / group)][nr][group] of the table's type. */
 void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to);
 EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);
+/* NHWC and rows of a value are the same bytes. */
+bool emb_plan_same_bytes(const emb_type *t);
+/* A step with these inputs and one output buffer of the type's elements (in float32 for TO_NCHW, WIDEN and DEQUANTIZE, in bytes for
+ * what `bytes` says, otherwise in the table's type). NULL = no memory. */
+emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out, bool bytes);
+/* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
+bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
+/* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum. */
+void emb_plan_block(emb_step *s, uint32_t longest);
+
+/* ---- quantised values (plan_q8.c, plan_q8_conv.c) ------------------------------------------------------------ */
+
+bool emb_q8_ready(const emb_planner *pl, int32_t v);
+/* Buffers of its 8 bits, -1 when they are not there in that form. */
+int32_t emb_q8_nhwc(emb_planner *pl, int32_t v);
+int32_t emb_q8_rows(emb_planner *pl, int32_t v);
+bool emb_q8_grid(const emb_planner *pl, const emb_node *n, emb_grid *out); /* of a QuantizeLinear or DequantizeLinear: one for all */
+/* The node that quantises v and is its only consumer, with its grid; NULL otherwise. */
+const emb_node *emb_q8_quantizer(const emb_planner *pl, int32_t v, emb_grid *grid);
+EMB_CHECK emb_status emb_q8_plan_node(emb_planner *pl, const emb_node *n, bool *handled);
+EMB_CHECK emb_status emb_q8_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
+/* The step's result on another grid: for a concat whose parts become one. */
+void emb_q8_regrid(emb_step *s, emb_grid to);
+emb_q8 *emb_q8_new(emb_grid x, emb_grid y); /* NULL = no memory; emb_q8_free() */
+void emb_q8_free(emb_q8 *q);
 
 #endif

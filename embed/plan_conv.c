@@ -46,23 +46,23 @@ static bool take_batch_norm(const emb_planner *pl, const emb_node *n, draft *d)
     return true;
 }
 
-/* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes. */
-static bool take_self_gate(emb_planner *pl, draft *d)
+bool emb_plan_self_gate(emb_planner *pl, emb_step *step, int32_t *out, const char **name)
 {
-    if (pl->g->values[d->out].uses != 2) return false;
+    int32_t v = *out;
+    if (pl->g->values[v].uses != 2) return false;
     for (size_t i = 0; i < pl->g->n_nodes; i++) {
         const emb_node *s = &pl->g->nodes[i];
         bool hard = strcmp(s->op->name, "HardSigmoid") == 0;
-        if (s->folded || s->in[0] != d->out || (!hard && strcmp(s->op->name, "Sigmoid") != 0)) continue;
+        if (s->folded || s->in[0] != v || (!hard && strcmp(s->op->name, "Sigmoid") != 0)) continue;
         const emb_node *m = emb_plan_only_consumer(pl, s->out[0]);
         if (m == NULL || strcmp(m->op->name, "Mul") != 0) return false;
-        if (!((m->in[0] == d->out && m->in[1] == s->out[0]) || (m->in[1] == d->out && m->in[0] == s->out[0]))) return false;
+        if (!((m->in[0] == v && m->in[1] == s->out[0]) || (m->in[1] == v && m->in[0] == s->out[0]))) return false;
         if (hard && (fabsf(emb_attr_f(s->proto, "alpha", 0.2f) - 1.0f / 6) > 1e-4f || fabsf(emb_attr_f(s->proto, "beta", 0.5f) - 0.5f) > 1e-4f))
             return false;
-        d->step.act = hard ? EMB_ACT_HSWISH : EMB_ACT_SWISH;
-        note(d, hard ? "HardSwish" : "Swish");
+        step->act = hard ? EMB_ACT_HSWISH : EMB_ACT_SWISH;
+        *name = hard ? "HardSwish" : "Swish";
         pl->done[s - pl->g->nodes] = pl->done[m - pl->g->nodes] = true;
-        d->out = m->out[0];
+        *out = m->out[0];
         return true;
     }
     return false;
@@ -72,7 +72,11 @@ static bool take_self_gate(emb_planner *pl, draft *d)
 static bool take_next(emb_planner *pl, draft *d, float *tmp)
 {
     if (d->step.act != EMB_ACT_NONE || d->step.lo != -INFINITY || d->step.hi != INFINITY) return false;
-    if (take_self_gate(pl, d)) return false; /* an activation ends the chain */
+    const char *name;
+    if (emb_plan_self_gate(pl, &d->step, &d->out, &name)) {
+        note(d, name);
+        return false; /* an activation ends the chain */
+    }
     const emb_node *n = emb_plan_only_consumer(pl, d->out);
     if (n == NULL || n->op->name == NULL) return false;
     const emb_type *t = &pl->g->values[d->out].type;
@@ -189,22 +193,22 @@ static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 
 /* Blocks of at most EMB_BLOCK_TILES, evenly: their rows and results stay in the second cache. Of a panel, 24 KiB at a time stay in
  * the first while all tiles of the block use them; a single tile would only pay for the interruptions. */
-static void block(emb_step *s, const emb_kernels *k)
+void emb_plan_block(emb_step *s, uint32_t longest)
 {
-    uint32_t pixels = s->oh * s->ow, most = EMB_BLOCK_TILES * k->mr, blocks = (pixels + most - 1) / most;
+    uint32_t pixels = s->oh * s->ow, most = EMB_BLOCK_TILES * s->t.mr, blocks = (pixels + most - 1) / most;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), run = s->ic / (uint32_t)s->w.group;
     if (s->merged) run *= (uint32_t)s->w.kw;
     s->block = (pixels + blocks - 1) / blocks;
     s->part_taps = taps;
     s->part_k = run;
-    uint32_t rows = 24 * 1024 / (k->nr * k->bytes);
-    bool brief = k->longest > 0 && (size_t)taps * run > k->longest;
-    if (brief && rows > k->longest) rows = k->longest;
-    else if (!brief && (s->block <= k->mr || (size_t)taps * run <= rows + rows / 2)) return;
+    uint32_t rows = 24 * 1024 / (s->t.nr * s->t.bytes);
+    bool brief = longest > 0 && (size_t)taps * run > longest;
+    if (brief && rows > longest) rows = longest;
+    else if (!brief && (s->block <= s->t.mr || (size_t)taps * run <= rows + rows / 2)) return;
     if (run >= rows) {
         uint32_t parts = (run + rows - 1) / rows;
         s->part_taps = 1;
-        s->part_k = ((run + parts - 1) / parts + k->group - 1) / k->group * k->group;
+        s->part_k = ((run + parts - 1) / parts + s->t.group - 1) / s->t.group * s->t.group;
     } else {
         uint32_t most_taps = rows / run, parts = (taps + most_taps - 1) / most_taps;
         s->part_taps = (taps + parts - 1) / parts;
@@ -236,7 +240,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
     const emb_kernels *k = pl->p->k;
-    if (s->kind == EMB_STEP_CONV) block(s, k);
+    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest);
     size_t scratch = 0, panels = (s->oc + k->nr - 1) / k->nr;
     if (image) in = take_gate(pl, s, in, n->in[0]);
     bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
@@ -294,7 +298,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

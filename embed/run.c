@@ -7,6 +7,7 @@
 void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     if (s->kind == EMB_STEP_CONV) emb_run_conv(w, s, r);
+    else if (s->kind == EMB_STEP_DEPTHWISE && s->q8 != NULL) emb_run_q8_depthwise(w, s, r);
     else if (s->kind == EMB_STEP_DEPTHWISE) emb_run_depthwise(w, s, r);
     else emb_run_pool(w, s, r);
 }
@@ -63,6 +64,11 @@ static emb_status run_step(const emb_walk *w, const emb_step *s, emb_error *err)
 {
     const emb_kernels *k = w->p->k;
     size_t n = (size_t)s->ow * s->oc;
+    bool rowwise = s->kind == EMB_STEP_CONV || s->kind == EMB_STEP_DEPTHWISE || s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL;
+    if (s->q8 != NULL && !rowwise) {
+        emb_run_q8(w, s);
+        return EMB_OK;
+    }
     switch (s->kind) {
     case EMB_STEP_CONV:
     case EMB_STEP_DEPTHWISE:
@@ -73,6 +79,9 @@ static emb_status run_step(const emb_walk *w, const emb_step *s, emb_error *err)
         break;
     }
     case EMB_STEP_WINOGRAD: emb_run_winograd(w, s); break;
+    case EMB_STEP_QUANTIZE:
+    case EMB_STEP_DEQUANTIZE:
+    case EMB_STEP_LOOKUP: break; /* quantised, every one of them */
     case EMB_STEP_GLOBAL_MEAN: k->global_mean(emb_at(w, s->in[0]), (size_t)s->ih * s->iw, s->ic, emb_at(w, s->out)); break;
     case EMB_STEP_ADD: k->add(emb_at(w, s->in[0]), emb_at(w, s->in[1]), n, emb_at(w, s->out), s->lo, s->hi); break;
     case EMB_STEP_MUL: k->mul(emb_at(w, s->in[0]), emb_at(w, s->in[1]), n, emb_at(w, s->out)); break;

@@ -36,6 +36,8 @@ double emb_now(void); /* seconds */
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */
 void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
 void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r);
+void emb_run_q8_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
+void emb_run_q8(const emb_walk *w, const emb_step *s); /* what works on quantised values and is none of those */
 void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r); /* one of them */
 void emb_run_winograd(const emb_walk *w, const emb_step *s);
 

@@ -73,7 +73,7 @@ void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, u
         m = n / tiles + (i < n % tiles);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
         t.c = emb_y(s, first->c, pixel * t.ldc);
-        t.residual = first->residual != NULL ? (const char *)first->residual + pixel * t.ldc * s->y_bytes : NULL;
+        t.residual = first->residual != NULL ? (const char *)first->residual + pixel * t.ldc * s->r_bytes : NULL;
         t.sum = (float *)first->sum + pixel * t.lds;
         s->t.tile(&t, m);
         t.next += panel / row * t.next_step;
@@ -137,7 +137,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
             for (uint32_t i = 0; i < panels; i++) {
                 size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
                 emb_tile t = {.b = weights + panel * (g * panels + i), .bias = s->bias + column, .c = emb_y(s, y, c),
-                              .residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->y_bytes : NULL, .ldc = s->y_pixel,
+                              .residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL, .ldc = s->y_pixel,
                               .n = oc - i * nr < nr ? oc - i * nr : nr, .lo = s->lo, .hi = s->hi, .act = in_tile ? s->act : EMB_ACT_NONE, .act_a = s->act_a, .act_b = s->act_b,
                               .sum = (float *)(void *)(w->arena + w->p->sums_offset), .lds = nr};
                 if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide;

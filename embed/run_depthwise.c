@@ -51,7 +51,7 @@ void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r)
         void *y = d.out = emb_y(s, r->y, (oy - r->oy0) * row);
         d.kh = (uint32_t)(ky1 - ky0);
         depthwise_row(w, s, &d, r, y0, ky0);
-        if (later) w->p->k->add(y, (const char *)r->residual + (oy - r->oy0) * row * s->y_bytes, row, y, s->lo, s->hi);
+        if (later) w->p->k->add(y, (const char *)r->residual + (oy - r->oy0) * row * s->r_bytes, row, y, s->lo, s->hi);
         if (s->act != EMB_ACT_NONE) w->p->k->act(y, row, s->act, s->act_a, s->act_b);
     }
 }

@@ -124,7 +124,7 @@ void emb_run_winograd(const emb_walk *w, const emb_step *s)
         for (uint32_t t = 0; t < n; t++) {
             uint32_t oy = (t0 + t) / across * 4, ox = (t0 + t) % across * 4;
             size_t o = ((size_t)oy * s->ow + ox) * s->y_pixel;
-            emb_patch to = {.out = emb_y(s, y, o), .residual = res != NULL ? (const char *)res + o * s->y_bytes : NULL, .bias = s->bias, .row = (size_t)s->ow * s->y_pixel, .pixel = s->y_pixel,
+            emb_patch to = {.out = emb_y(s, y, o), .residual = res != NULL ? (const char *)res + o * s->r_bytes : NULL, .bias = s->bias, .row = (size_t)s->ow * s->y_pixel, .pixel = s->y_pixel,
                             .rows = s->oh - oy < 4 ? s->oh - oy : 4, .columns = s->ow - ox < 4 ? s->ow - ox : 4, .lo = s->lo, .hi = s->hi};
             k->winograd_out(m + (size_t)t * s->oc, m_plane, s->oc, &to);
         }
