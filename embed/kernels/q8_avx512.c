@@ -15,6 +15,18 @@
 #define Q8_TABLE emb_q8_avx512
 #define Q8_NAME  "avx512vnni"
 
+/* The compiler's own form of this instruction copies every sum before and behind it (gcc 12). */
+static inline __m512i dot(__m512i sum, __m512i u, __m512i s)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
+    return sum;
+}
+static inline __m256i dot256(__m256i sum, __m256i u, __m256i s)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
+    return sum;
+}
+
 #define VS              __m512i
 #define vs_zero()       _mm512_setzero_si512()
 #define vs_load(p)      _mm512_loadu_si512(p)
@@ -22,19 +34,14 @@
 #define vs_add(a, b)    _mm512_add_epi32(a, b)
 #define vs_float(v)     _mm512_cvtepi32_ps(v)
 #define vs_weights(p)   _mm512_loadu_si512(p)
-#define vs_fma(a, w, s) _mm512_dpbusd_epi32(s, a, w)
+#define vs_fma(a, w, s) dot(s, a, w)
 static inline __m512i vs_bring(const uint8_t *p)
 {
     int32_t four;
     memcpy(&four, p, sizeof four);
     return _mm512_set1_epi32(four);
 }
-static inline __m512i vs_bring_last(const uint8_t *p, uint32_t n)
-{
-    int32_t four = 0;
-    memcpy(&four, p, n & 3);
-    return _mm512_set1_epi32(four);
-}
+#define vs_bring_last(p, n) vs_bring(p) /* what lies behind is multiplied by zeros */
 
 #define vs_u8(p)      _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(p)))
 #define vs_u8_n(p, n) _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(n), p))
@@ -103,6 +110,8 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 static inline VF vclamp(VF v, VF lo, VF hi) { return vmin(vmax(v, lo), hi); }
 #include "act.inc"
 
+#define UNROLL _Pragma("GCC unroll 16") /* as in tile.inc; clang takes it, too */
+
 #define DB                   __m512i
 #define DN                   64u
 #define DI                   __m512i
@@ -120,22 +129,23 @@ static inline VF vclamp(VF v, VF lo, VF hi) { return vmin(vmax(v, lo), hi); }
 #define db_round(a, b)       _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b))
 #define db_pack(a, b, c, d)  _mm512_packus_epi16(db_round(a, b), db_round(c, d))
 #define db_clamp(v, lo, hi)  _mm512_min_epu8(_mm512_max_epu8(v, db_set1(lo)), db_set1(hi))
-#define di_dot(a, w, s)      _mm512_dpbusd_epi32(s, a, w)
+#define di_dot(a, w, s)      dot(s, a, w)
 #define di_zero()            _mm512_setzero_si512()
 #define df_of(i)             _mm512_cvtepi32_ps(i)
 #define df_load(p)           _mm512_loadu_ps(p)
 #define df_set1(x)           _mm512_set1_ps(x)
-#define df_act(f, k, a, b)   vact_all(f, 4, k, a, b)
+#define df_act(f, n, k, a, b) vact_all(f, n, k, a, b)
 #define df_fma(a, b, c)      _mm512_fmadd_ps(a, b, c)
 #include "q8_depthwise.inc"
 #undef db_round
 
-static void act_of_halves(__m256 f[4], emb_act kind, float a, float b)
+/* n is even, 16 at most. */
+static void act_of_halves(__m256 *f, uint32_t n, emb_act kind, float a, float b)
 {
-    __m512 v[2];
-    for (int i = 0; i < 2; i++) v[i] = _mm512_insertf32x8(_mm512_castps256_ps512(f[2 * i]), f[2 * i + 1], 1);
-    vact_all(v, 2, kind, a, b);
-    for (int i = 0; i < 4; i++) f[i] = i & 1 ? _mm512_extractf32x8_ps(v[i / 2], 1) : _mm512_castps512_ps256(v[i / 2]);
+    __m512 v[8];
+    for (uint32_t i = 0; i < n / 2; i++) v[i] = _mm512_insertf32x8(_mm512_castps256_ps512(f[2 * i]), f[2 * i + 1], 1);
+    vact_all(v, n / 2, kind, a, b);
+    for (uint32_t i = 0; i < n; i++) f[i] = i & 1 ? _mm512_extractf32x8_ps(v[i / 2], 1) : _mm512_castps512_ps256(v[i / 2]);
 }
 
 #define DB                   __m256i
@@ -155,12 +165,12 @@ static void act_of_halves(__m256 f[4], emb_act kind, float a, float b)
 #define db_round(a, b)       _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b))
 #define db_pack(a, b, c, d)  _mm256_packus_epi16(db_round(a, b), db_round(c, d))
 #define db_clamp(v, lo, hi)  _mm256_min_epu8(_mm256_max_epu8(v, db_set1(lo)), db_set1(hi))
-#define di_dot(a, w, s)      _mm256_dpbusd_epi32(s, a, w)
+#define di_dot(a, w, s)      dot256(s, a, w)
 #define di_zero()            _mm256_setzero_si256()
 #define df_of(i)             _mm256_cvtepi32_ps(i)
 #define df_load(p)           _mm256_loadu_ps(p)
 #define df_set1(x)           _mm256_set1_ps(x)
-#define df_act(f, k, a, b)   act_of_halves(f, k, a, b)
+#define df_act(f, n, k, a, b) act_of_halves(f, n, k, a, b)
 #define df_fma(a, b, c)      _mm256_fmadd_ps(a, b, c)
 #include "q8_depthwise.inc"
 

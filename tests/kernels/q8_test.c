@@ -150,7 +150,7 @@ static void test_tile(tile_case c)
 {
     tile_data d;
     size_t ldc = c.n + 3, bytes = c.wide ? 4 : 1;
-    for (uint32_t i = 0; i < c.taps * c.m; i++) d.a[i] = guarded(c.kk, 0);
+    for (uint32_t i = 0; i < c.taps * c.m; i++) d.a[i] = guarded(c.kk, EMB_KERNEL_SLACK);
     d.w = guarded((size_t)c.taps * c.kk * c.n, 0);
     float size = c.act != EMB_ACT_NONE || c.wide ? 1e-4f : 3e-3f;
     d.scale = floats(c.n, size, size);
