@@ -98,9 +98,11 @@ static int32_t convert(emb_planner *pl, emb_step_kind kind, int32_t from, const 
 /* The floats of a value of which only 8 bits are there, in the form that these have: NHWC or rows. */
 static bool widen_view(emb_planner *pl, int32_t v, bool image)
 {
-    emb_q8_view *w = &pl->views[v];
     const emb_type *t = &pl->g->values[v].type;
-    if (!emb_q8_ready(pl, v) || t->dtype != EMB_F32) return false;
+    if (!emb_q8_ready(pl, v)) return false;
+    pl->retreat = pl->retreat || t->dtype != EMB_F32;
+    if (t->dtype != EMB_F32) return false;
+    emb_q8_view *w = &pl->views[v];
     bool nhwc = w->nhwc >= 0 && (image || w->rows < 0);
     emb_step *s = emb_plan_simple(pl, EMB_STEP_DEQUANTIZE, NULL, nhwc ? &w->nhwc : &w->rows, 1, t, false);
     if (s == NULL || (s->q8 = emb_q8_new(w->grid, w->grid)) == NULL) return false;
@@ -577,15 +579,14 @@ static bool quantised_graph(const emb_graph *g)
     return false;
 }
 
-emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err)
+static emb_status plan_with(const emb_graph *g, const emb_kernels *k, bool quantised, bool *retreat, emb_plan **out, emb_error *err)
 {
     emb_plan *p = calloc(1, sizeof *p);
     emb_planner pl = {.g = g, .p = p, .err = err};
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
     pl.rows = k->type == EMB_F32 ? pl.dense : malloc((g->n_values + 1) * sizeof *pl.rows);
-    bool quantised = k->type == EMB_F32 && quantised_graph(g);
-    if (quantised) pl.views = malloc((g->n_values + 1) * sizeof *pl.views);
+    pl.views = quantised ? malloc((g->n_values + 1) * sizeof *pl.views) : NULL;
     pl.consumer = malloc((g->n_values + 1) * sizeof *pl.consumer);
     pl.done = calloc(g->n_nodes + 1, sizeof *pl.done);
     emb_status st;
@@ -598,6 +599,7 @@ emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out
         p->input = p->output = -1;
         st = build(&pl);
     }
+    *retreat = pl.retreat;
     free(pl.nhwc);
     if (pl.rows != pl.dense) free(pl.rows);
     free(pl.dense);
@@ -611,6 +613,13 @@ emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out
     }
     *out = p;
     return EMB_OK;
+}
+
+emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err)
+{
+    bool retreat = false;
+    emb_status st = plan_with(g, k, k->type == EMB_F32 && quantised_graph(g), &retreat, out, err);
+    return st != EMB_OK && retreat ? plan_with(g, k, false, &retreat, out, err) : st;
 }
 
 bool emb_plan_needs(const void *data, const void *plan)

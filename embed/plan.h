@@ -130,7 +130,8 @@ typedef struct {
     emb_plan *p;
     emb_error *err;
     int32_t *nhwc, *rows, *dense; /* value -> buffer, -1; float32 tables: rows is dense */
-    emb_q8_view *views;       /* value -> its 8 bits */
+    emb_q8_view *views;    /* value -> its 8 bits; NULL: this plan has none */
+    bool retreat;          /* somebody needs a number of 8 bits as such: plan again without views */
     int32_t *consumer;     /* value -> last node that takes it, -1 */
     bool *done;            /* node is part of an earlier step */
     float *draft;          /* weights while they are scaled, before they are packed: grows, and is used again */

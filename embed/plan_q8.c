@@ -29,17 +29,27 @@ bool emb_q8_ready(const emb_planner *pl, int32_t v)
     return pl->views != NULL && v >= 0 && (pl->views[v].nhwc >= 0 || pl->views[v].rows >= 0);
 }
 
+/* [1, C, H, W], whether in bytes or in floats. */
+static bool is_image(const emb_type *t)
+{
+    emb_type f = *t;
+    f.dtype = EMB_F32;
+    return emb_is_image(&f);
+}
+
+static bool same_bytes(const emb_type *t) { return !is_image(t) || t->dims[1] == 1 || t->dims[2] * t->dims[3] == 1; }
+
 int32_t emb_q8_nhwc(emb_planner *pl, int32_t v)
 {
     emb_q8_view *w = &pl->views[v];
-    if (w->nhwc < 0 && emb_plan_same_bytes(&pl->g->values[v].type)) w->nhwc = w->rows;
+    if (w->nhwc < 0 && same_bytes(&pl->g->values[v].type)) w->nhwc = w->rows;
     return w->nhwc;
 }
 
 int32_t emb_q8_rows(emb_planner *pl, int32_t v)
 {
     emb_q8_view *w = &pl->views[v];
-    if (w->rows < 0 && emb_plan_same_bytes(&pl->g->values[v].type)) w->rows = w->nhwc;
+    if (w->rows < 0 && same_bytes(&pl->g->values[v].type)) w->rows = w->nhwc;
     return w->rows;
 }
 
@@ -218,7 +228,7 @@ static emb_status plan_pool(emb_planner *pl, const emb_node *n, bool *handled)
     emb_grid gx = pl->views[n->in[0]].grid, gy = gx;
     int32_t in = emb_q8_nhwc(pl, n->in[0]), out = n->out[0];
     const emb_node *q = max ? NULL : emb_q8_quantizer(pl, out, &gy);
-    if (in < 0 || !emb_is_image(x) || !emb_is_image(y) || (!max && q == NULL)) return EMB_OK;
+    if (in < 0 || !is_image(x) || !is_image(y) || (!max && q == NULL)) return EMB_OK;
     emb_arg a = {*x, NULL}, b = {*y, NULL};
     emb_call c = {pl->g, n, &a, &b, 1, 1, pl->err};
     emb_window w;

@@ -56,12 +56,25 @@ static void note(draft *d, const char *text)
     snprintf(d->fused + n, sizeof d->fused - n, "+%s", text);
 }
 
+/* Dequantises v ahead of its turn if that is all that it lacks. */
+static bool ready_by_now(emb_planner *pl, int32_t v)
+{
+    if (emb_q8_ready(pl, v)) return true;
+    const emb_value *f = &pl->g->values[v];
+    const emb_node *n = f->producer >= 0 ? &pl->g->nodes[f->producer] : NULL;
+    bool handled = false;
+    if (n == NULL || n->folded || strcmp(n->op->name, "DequantizeLinear") != 0 || !emb_q8_ready(pl, n->in[0])) return false;
+    if (emb_q8_plan_node(pl, n, &handled) != EMB_OK || !handled) return false;
+    pl->done[n - pl->g->nodes] = true;
+    return true;
+}
+
 /* An addition of another quantised value of the same shape. */
 static bool take_residual(emb_planner *pl, const emb_node *n, draft *d, int32_t out)
 {
     int32_t other = n->in[0] == out ? n->in[1] : n->in[0];
     const emb_type *t = &pl->g->values[out].type, *o = &pl->g->values[other].type;
-    if (d->residual >= 0 || other == out || !emb_q8_ready(pl, other) || t->rank != o->rank || memcmp(t->dims, o->dims, t->rank * sizeof *t->dims) != 0)
+    if (d->residual >= 0 || other == out || !ready_by_now(pl, other) || t->rank != o->rank || memcmp(t->dims, o->dims, t->rank * sizeof *t->dims) != 0)
         return false;
     if ((d->image ? emb_q8_nhwc(pl, other) : emb_q8_rows(pl, other)) < 0) return false;
     d->residual = other;
