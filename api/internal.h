@@ -85,6 +85,20 @@ bool api_fields_from_json(api_fields *fs, const json_t *a, api_fault *f);
 void api_fields_fini(api_fields *fs);
 bool api_attributes_write(api_buf *b, const char *attributes, const api_fields *fs);
 
+typedef struct { /* what facets a search asks for */
+    idx_facet facet[IDX_MAX_FACETS];
+    char *name[IDX_MAX_FACETS];
+    idx_range *ranges[IDX_MAX_FACETS];
+    size_t n;
+} api_facets;
+/* "brand,colour:20,price:..50|50..100|100..": names, how many values of each, or ranges. */
+bool api_facets_from_text(api_facets *fs, const char *text, api_fault *f);
+bool api_facets_from_json(api_facets *fs, const json_t *a, api_fault *f);
+bool api_facets_set_top(uint32_t *top, double v, const char *code, api_fault *f);
+void api_facets_fini(api_facets *fs);
+/* The member `facets` of a reply, with the comma before it. */
+void api_facets_write(api_buf *b, const api_facets *fs, uint32_t top, const idx_result *r);
+
 /* ---- photos ------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -145,10 +159,12 @@ bool api_item_id_check(const char *id, size_t n, api_fault *f);
 typedef struct {
     uint32_t limit;
     float min_score; /* -2 = none */
-    bool exact, has_crop, base64;
+    bool exact, has_crop, base64, explain;
     emb_crop crop;
     char *page_token, *filter; /* malloc'd or NULL */
     api_fields fields;
+    api_facets facets;
+    uint32_t facets_top; /* 0 = over all matches */
     uint32_t given; /* bits of the options that were given */
 } api_options;
 

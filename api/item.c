@@ -267,7 +267,7 @@ bool api_item_get(api_call *c, bool *pending)
 typedef struct {
     uint32_t limit;
     const char *filter;
-    char after[IDX_MAX_ID_BYTES + 1];
+    api_page_place after;
     bool has_after;
     api_fields fields;
     api_page_key key;
@@ -295,9 +295,8 @@ static bool list_read(api_call *c, list_query *q)
     api_page_key_init(&q->key, "items");
     api_page_key_text(&q->key, c->catalogue);
     api_page_key_text(&q->key, q->filter);
-    float none;
     q->has_after = token != NULL && token[0] != '\0';
-    return !q->has_after || api_page_token_read(&q->key, token, &none, q->after, &c->fault);
+    return !q->has_after || api_page_token_read(&q->key, token, &q->after, &c->fault);
 }
 
 static bool list_reply(api_call *c, const list_query *q, idx_item **it, size_t n, bool more)
@@ -312,7 +311,7 @@ static bool list_reply(api_call *c, const list_query *q, idx_item **it, size_t n
     api_buf_raw(&b, "]", 1);
     if (more && n > 0) {
         char token[API_PAGE_TOKEN_BYTES];
-        api_page_token_make(&q->key, 0, it[n - 1]->id, token);
+        api_page_token_make(&q->key, 0, 0, it[n - 1]->id, token);
         api_buf_raw(&b, ",\"next_page_token\":", 19);
         api_buf_str(&b, token);
     }
@@ -332,7 +331,7 @@ bool api_item_list(api_call *c, bool *pending)
     if (ok) {
         idx_error err = {0};
         uint64_t t = api_now_ns();
-        idx_status st = idx_item_list(c->cx->ix, c->catalogue, q.filter, q.has_after ? q.after : NULL, q.limit, &it, &n,
+        idx_status st = idx_item_list(c->cx->ix, c->catalogue, q.filter, q.has_after ? q.after.id : NULL, q.limit, &it, &n,
                                       &more, &err);
         c->rp->stage_ns[API_STAGE_SEARCH] += api_now_ns() - t;
         ok = st == IDX_OK ? list_reply(c, &q, it, n, more) : api_fail_idx(&c->fault, st, &err, "catalogue_not_found");

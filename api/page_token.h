@@ -15,9 +15,12 @@ void api_page_key_add(api_page_key *k, const void *p, size_t n); /* each with it
 void api_page_key_text(api_page_key *k, const char *s);          /* NULL and "" differ */
 
 #define API_PAGE_TOKEN_BYTES 400
-/* score is 0 where pages are ordered by id alone. */
-void api_page_token_make(const api_page_key *k, float score, const char *id, char out[API_PAGE_TOKEN_BYTES]);
-bool api_page_token_read(const api_page_key *k, const char *token, float *score, char id[IDX_MAX_ID_BYTES + 1],
-                         api_fault *f);
+typedef struct { /* the last result of a page */
+    float score;    /* 0 where pages are ordered by id alone */
+    uint32_t depth; /* results so far, this one included */
+    char id[IDX_MAX_ID_BYTES + 1];
+} api_page_place;
+void api_page_token_make(const api_page_key *k, float score, uint32_t depth, const char *id, char out[API_PAGE_TOKEN_BYTES]);
+bool api_page_token_read(const api_page_key *k, const char *token, api_page_place *place, api_fault *f);
 
 #endif

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum { OPT_LIMIT, OPT_PAGE_TOKEN, OPT_MIN_SCORE, OPT_CROP, OPT_FIELDS, OPT_FILTER, OPT_EXACT, OPT_ENCODING } option;
-static const char *const option_name[] = {"limit",  "page_token", "min_score", "crop",
-                                          "fields", "filter",     "exact",     "encoding"};
-static const char *const search_names[] = {"limit", "page_token", "min_score", "crop", "fields", "filter", "exact", NULL};
+typedef enum {
+    OPT_LIMIT, OPT_PAGE_TOKEN, OPT_MIN_SCORE, OPT_CROP, OPT_FIELDS, OPT_FILTER, OPT_EXACT, OPT_ENCODING, OPT_FACETS, OPT_FACETS_TOP, OPT_EXPLAIN
+} option;
+static const char *const option_name[] = {"limit", "page_token", "min_score", "crop",       "fields", "filter",
+                                          "exact", "encoding",   "facets",    "facets_top", "explain"};
+static const char *const search_names[] = {"limit", "page_token", "min_score",  "crop",    "fields", "filter",
+                                           "exact", "facets",     "facets_top", "explain", NULL};
 static const char *const embed_names[] = {"crop", "encoding", NULL};
-static const char *const search_body[] = {"limit", "page_token", "min_score", "crop",  "fields",
-                                          "filter", "exact",     "image",     "item",  "embedding", NULL};
+static const char *const search_body[] = {"limit",  "page_token", "min_score", "crop",  "fields", "filter",    "exact",
+                                          "facets", "facets_top", "explain",   "image", "item",   "embedding", NULL};
 static const char *const embed_body[] = {"crop", "encoding", "image", NULL};
 
 typedef struct {
@@ -78,6 +81,19 @@ static bool set_filter(const setter *s, const char *v)
     return st == IDX_OK || api_fail_idx(&s->c->fault, st, &err, NULL);
 }
 
+static bool flag_text(const setter *s, option which, const char *text, bool *to)
+{
+    *to = strcmp(text, "true") == 0;
+    return *to || strcmp(text, "false") == 0 ||
+           api_fail(&s->c->fault, s->code, option_name[which], "%s is \"%.40s\", true or false is expected", option_name[which], text);
+}
+
+static bool flag_json(const setter *s, option which, const json_t *v, bool *to)
+{
+    *to = json_is_true(v);
+    return json_is_boolean(v) || api_fail(&s->c->fault, s->code, option_name[which], "%s is not true or false", option_name[which]);
+}
+
 static bool set_encoding(const setter *s, const char *v)
 {
     s->o->base64 = strcmp(v, "base64") == 0;
@@ -121,10 +137,10 @@ static bool option_text(const setter *s, option which, const char *text)
         }
         return set_crop(s, v);
     case OPT_FIELDS: return api_fields_from_text(&s->o->fields, text, &s->c->fault);
-    case OPT_EXACT:
-        s->o->exact = strcmp(text, "true") == 0;
-        return s->o->exact || strcmp(text, "false") == 0 ||
-               api_fail(&s->c->fault, s->code, "exact", "exact is \"%.40s\", true or false is expected", text);
+    case OPT_EXACT: return flag_text(s, which, text, &s->o->exact);
+    case OPT_EXPLAIN: return flag_text(s, which, text, &s->o->explain);
+    case OPT_FACETS: return api_facets_from_text(&s->o->facets, text, &s->c->fault);
+    case OPT_FACETS_TOP: return whole_number(s, which, text, v) && api_facets_set_top(&s->o->facets_top, v[0], s->code, &s->c->fault);
     case OPT_PAGE_TOKEN: return set_text(s, &s->o->page_token, text);
     case OPT_FILTER: return set_filter(s, text);
     case OPT_ENCODING: break;
@@ -151,7 +167,7 @@ static bool crop_json(const setter *s, const json_t *v)
 static bool option_json(const setter *s, option which, const json_t *v)
 {
     bool text = which == OPT_PAGE_TOKEN || which == OPT_FILTER || which == OPT_ENCODING;
-    bool num = which == OPT_LIMIT || which == OPT_MIN_SCORE;
+    bool num = which == OPT_LIMIT || which == OPT_MIN_SCORE || which == OPT_FACETS_TOP;
     const char *name = option_name[which];
     if (text && !json_is_string(v)) return api_fail(&s->c->fault, s->code, name, "%s is not a string", name);
     if (num && !json_is_number(v)) return api_fail(&s->c->fault, s->code, name, "%s is not a number", name);
@@ -160,9 +176,10 @@ static bool option_json(const setter *s, option which, const json_t *v)
     case OPT_MIN_SCORE: return set_min_score(s, json_number_value(v));
     case OPT_CROP: return crop_json(s, v);
     case OPT_FIELDS: return api_fields_from_json(&s->o->fields, v, &s->c->fault);
-    case OPT_EXACT:
-        s->o->exact = json_is_true(v);
-        return json_is_boolean(v) || api_fail(&s->c->fault, s->code, name, "exact is not true or false");
+    case OPT_EXACT: return flag_json(s, which, v, &s->o->exact);
+    case OPT_EXPLAIN: return flag_json(s, which, v, &s->o->explain);
+    case OPT_FACETS: return api_facets_from_json(&s->o->facets, v, &s->c->fault);
+    case OPT_FACETS_TOP: return api_facets_set_top(&s->o->facets_top, json_number_value(v), s->code, &s->c->fault);
     case OPT_PAGE_TOKEN: return set_text(s, &s->o->page_token, json_string_value(v));
     case OPT_FILTER: return set_filter(s, json_string_value(v));
     case OPT_ENCODING: break;
@@ -302,5 +319,6 @@ void api_query_fini(api_query *q)
     free(q->opts.page_token);
     free(q->opts.filter);
     api_fields_fini(&q->opts.fields);
+    api_facets_fini(&q->opts.facets);
     api_doc_fini(&q->doc);
 }

@@ -91,7 +91,15 @@ static bool write_hit(api_buf *b, api_call *c, const api_query *q, const idx_hit
     return true;
 }
 
-static bool reply(api_call *c, const api_query *q, const api_page_key *key, const idx_result *r)
+static void write_explain(api_buf *b, const idx_result *r)
+{
+    api_buf_fmt(b, ",\"explain\":{\"plan\":\"%s\",\"matches\":%llu,\"segments\":%u", r->plan, (unsigned long long)r->matches, r->segments);
+    api_buf_fmt(b, ",\"distances\":%llu,\"tests\":%llu,\"effort\":%u", (unsigned long long)r->distances, (unsigned long long)r->tests, r->effort);
+    api_buf_fmt(b, ",\"filter_ms\":%.3f,\"find_ms\":%.3f}", (double)r->filter_ns * 1e-6, (double)r->walk_ns * 1e-6);
+}
+
+/* depth: results on the pages before. */
+static bool reply(api_call *c, const api_query *q, const api_page_key *key, uint32_t depth, const idx_result *r)
 {
     api_buf b = {0};
     bool ok = true;
@@ -104,10 +112,13 @@ static bool reply(api_call *c, const api_query *q, const api_page_key *key, cons
     api_buf_raw(&b, "]", 1);
     if (r->more && r->n > 0) {
         char token[API_PAGE_TOKEN_BYTES];
-        api_page_token_make(key, r->hits[r->n - 1].score, r->hits[r->n - 1].id, token);
+        api_page_token_make(key, r->hits[r->n - 1].score, depth + (uint32_t)r->n, r->hits[r->n - 1].id, token);
         api_buf_raw(&b, ",\"next_page_token\":", 19);
         api_buf_str(&b, token);
     }
+    api_buf_fmt(&b, ",\"total\":{\"items\":%llu,\"exact\":%s}", (unsigned long long)r->total, r->total_exact ? "true" : "false");
+    if (r->n_facets > 0) api_facets_write(&b, &q->opts.facets, q->opts.facets_top, r);
+    if (q->opts.explain) write_explain(&b, r);
     api_buf_fmt(&b, ",\"took_ms\":%.2f,\"model\":", (double)(api_now_ns() - c->start_ns) * 1e-6);
     api_buf_str(&b, c->cat.model);
     api_buf_raw(&b, "}", 1);
@@ -120,13 +131,12 @@ static bool reply(api_call *c, const api_query *q, const api_page_key *key, cons
 static bool search(api_call *c, const api_query *q)
 {
     api_page_key key;
-    float after_score = 0;
-    char after[IDX_MAX_ID_BYTES + 1];
+    api_page_place after = {0};
     float *v = api_worker_room(c->w, c->cat.dim);
     if (v == NULL) return api_fail_memory(&c->fault);
     if (q->embedding != NULL && !api_embedding_read(&q->doc, q->embedding, c->cat.dim, "embedding", v, &c->fault)) return false;
     page_key(c, q, v, &key);
-    if (q->opts.page_token != NULL && !api_page_token_read(&key, q->opts.page_token, &after_score, after, &c->fault))
+    if (q->opts.page_token != NULL && !api_page_token_read(&key, q->opts.page_token, &after, &c->fault))
         return false;
     if (!embed_query(c, q, v) || !api_call_deadline(c->rq, &c->fault)) return false;
     idx_query iq = {.embedding = v,
@@ -137,8 +147,12 @@ static bool search(api_call *c, const api_query *q)
                     .exact = q->opts.exact,
                     .exclude_item = q->item,
                     .after = q->opts.page_token != NULL,
-                    .after_score = after_score,
-                    .after_id = q->opts.page_token != NULL ? after : NULL,
+                    .after_score = after.score,
+                    .after_id = q->opts.page_token != NULL ? after.id : NULL,
+                    .depth = after.depth,
+                    .facets = q->opts.facets.facet,
+                    .n_facets = q->opts.facets.n,
+                    .facets_top = q->opts.facets_top,
                     .deadline_ns = c->rq->deadline_ns};
     memcpy(iq.fingerprint, c->cat.fingerprint, sizeof iq.fingerprint);
     idx_result *r = NULL;
@@ -147,7 +161,7 @@ static bool search(api_call *c, const api_query *q)
     idx_status st = idx_search(c->cx->ix, c->catalogue, &iq, &r, &err);
     c->rp->stage_ns[API_STAGE_SEARCH] += api_now_ns() - t;
     if (st != IDX_OK) return api_fail_idx(&c->fault, st, &err, "catalogue_not_found");
-    bool ok = reply(c, q, &key, r);
+    bool ok = reply(c, q, &key, after.depth, r);
     idx_result_free(r);
     return ok;
 }

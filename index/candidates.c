@@ -169,39 +169,70 @@ static idx_status scan_matches(idx_finder *f)
 
 /* ---- lists ------------------------------------------------------------------------------------------------------------ */
 
+/* A list, or a group of them that was not opened yet: then score is the best that a list of it can have. */
 typedef struct {
     float score;
-    uint32_t segment, list;
+    uint32_t segment, at;
+    bool group;
 } near_list;
 
-static void sink(near_list *h, uint32_t n, uint32_t i)
+typedef struct { /* the nearest on top */
+    near_list *h;
+    uint32_t n, cap;
+} near_heap;
+
+static bool push(near_heap *h, near_list l)
 {
-    near_list x = h[i];
-    for (uint32_t k; (k = 2 * i + 1) < n; i = k) {
-        if (k + 1 < n && h[k + 1].score > h[k].score) k++;
-        if (x.score >= h[k].score) break;
-        h[i] = h[k];
+    if (h->n == h->cap) {
+        uint32_t cap = h->cap * 2 + 256;
+        near_list *more = realloc(h->h, cap * sizeof *more);
+        if (more == NULL) return false;
+        h->h = more;
+        h->cap = cap;
     }
-    h[i] = x;
+    uint32_t i = h->n++;
+    for (; i > 0 && h->h[(i - 1) / 2].score < l.score; i = (i - 1) / 2) h->h[i] = h->h[(i - 1) / 2];
+    h->h[i] = l;
+    return true;
 }
 
-/* All lists of all segments as a heap, the nearest on top. Segments too small for centroids come first. malloc. */
-static near_list *rank_lists(idx_finder *f, uint32_t *n)
+static near_list pop(near_heap *h)
 {
-    size_t most = 0;
-    for (uint32_t s = 0; s < f->c->n_segments; s++)
-        if (f->c->segments[s]->parts != NULL) most += f->c->segments[s]->parts->n_lists;
-    near_list *h = malloc((most + 1) * sizeof *h);
-    *n = 0;
-    for (uint32_t s = 0; h != NULL && s < f->c->n_segments; s++) {
-        const idx_parts *p = f->c->segments[s]->parts;
-        if (p == NULL) continue;
-        for (uint32_t i = 0; i < p->n_lists; i++)
-            h[(*n)++] = (near_list){p->n_lists == 1 ? INFINITY : idx_dot(f->query, p->centroid + (size_t)i * f->dim, f->dim), s, i};
-        f->distances += p->n_lists;
+    near_list top = h->h[0], x = h->h[--h->n];
+    uint32_t i = 0;
+    for (uint32_t k; (k = 2 * i + 1) < h->n; i = k) {
+        if (k + 1 < h->n && h->h[k + 1].score > h->h[k].score) k++;
+        if (x.score >= h->h[k].score) break;
+        h->h[i] = h->h[k];
     }
-    for (uint32_t i = h != NULL ? *n / 2 : 0; i-- > 0;) sink(h, *n, i);
-    return h;
+    if (h->n > 0) h->h[i] = x;
+    return top;
+}
+
+/* The groups of every segment; one that is a single list comes first. */
+static bool start_lists(idx_finder *f, near_heap *h)
+{
+    bool ok = true;
+    for (uint32_t s = 0; ok && s < f->c->n_segments; s++) {
+        const idx_parts *p = f->c->segments[s]->parts;
+        for (uint32_t i = 0; ok && p != NULL && i < p->n_groups; i++) {
+            float cosine = idx_dot(f->query, p->group_centroid + (size_t)i * f->dim, f->dim);
+            float nearest = acosf(fmaxf(-1, fminf(1, cosine))) - p->spread[i];
+            ok = push(h, (near_list){p->n_lists == 1 ? INFINITY : nearest <= 0 ? 1 : cosf(nearest), s, i, true});
+        }
+        f->distances += p != NULL ? p->n_groups : 0;
+    }
+    return ok;
+}
+
+static bool open_group(idx_finder *f, near_heap *h, near_list g)
+{
+    const idx_parts *p = f->c->segments[g.segment]->parts;
+    bool ok = true;
+    for (uint32_t i = p->group_start[g.at]; ok && i < p->group_start[g.at + 1]; i++)
+        ok = push(h, (near_list){p->n_lists == 1 ? INFINITY : idx_dot(f->query, p->centroid + (size_t)i * f->dim, f->dim), g.segment, i, false});
+    f->distances += p->group_start[g.at + 1] - p->group_start[g.at];
+    return ok;
 }
 
 /* The permitted rows of one list. */
@@ -222,28 +253,31 @@ static idx_status read_list(idx_finder *f, const idx_segment *g, uint32_t list)
 /* The nearest lists first, until enough was compared and comparing more has brought nothing better for a while. */
 static idx_status read_lists(idx_finder *f)
 {
-    uint32_t n, enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
-    near_list *h = rank_lists(f, &n);
-    if (h == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    uint32_t enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
+    near_heap h = {0};
     bool *seen = calloc(f->c->n_segments + 1u, sizeof *seen);
-    idx_status st = seen == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : IDX_OK;
-    uint64_t start = f->distances, better = start;
+    idx_status st = seen == NULL || !start_lists(f, &h) ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : IDX_OK;
+    uint64_t compared = 0, better = 0, read = 0;
     float was = -INFINITY;
-    while (st == IDX_OK && n > 0) {
-        if (f->distances - start >= enough && f->distances - better >= patience && f->pool.n == f->pool.room) break;
-        near_list l = h[0];
-        h[0] = h[--n];
-        sink(h, n, 0);
-        st = read_list(f, f->c->segments[l.segment], l.list);
+    while (st == IDX_OK && h.n > 0) {
+        if (compared >= enough && compared - better >= patience && f->pool.n == f->pool.room) break;
+        near_list l = pop(&h);
+        if (l.group) {
+            if (!open_group(f, &h, l)) st = idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+            continue;
+        }
+        uint64_t before = f->distances;
+        st = read_list(f, f->c->segments[l.segment], l.at);
+        compared += f->distances - before;
         f->segments += !seen[l.segment];
         seen[l.segment] = true;
         float floor = idx_pool_floor(&f->pool);
-        if (floor > was) better = f->distances;
+        if (floor > was) better = compared;
         was = floor;
-        if (st == IDX_OK && n % 64 == 0) st = late(f);
+        if (st == IDX_OK && ++read % 64 == 0) st = late(f);
     }
-    f->all_seen = n == 0;
-    free(h);
+    f->all_seen = st == IDX_OK && h.n == 0;
+    free(h.h);
     free(seen);
     return st;
 }

@@ -1,36 +1,42 @@
-/* parts.c: see parts.h. As many lists as the square root of the rows, around centroids that FAISS's k-means finds on a sample.
+/* parts.c: see parts.h. Centroids come from FAISS's k-means on a sample: first those of the groups, then, among the rows of each
+ * group, those of its lists.
  *
- * PARTS FILE (derived.h), little endian: "LKPART\1\0", tag[32], rows u32, dim u32, lists u32, 0 u32, start, row, centroid */
+ * PARTS FILE (derived.h), little endian: "LKPART\2\0", tag[32], rows u32, dim u32, groups u32, lists u32, then the arrays of
+ * idx_parts in their order, without item */
 #include "parts.h"
 #include "derived.h"
+#include "dot.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LISTS = 4096, SAMPLE = 64, ITERATIONS = 8, BLOCK = 16384 };
+enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384 };
 
-static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 1, 0};
+static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 2, 0};
 
 typedef struct {
     char magic[8];
     uint8_t tag[32];
-    uint32_t rows, dim, lists, zero;
+    uint32_t rows, dim, groups, lists;
 } header;
 
+/* About four times the root of the rows: 250 in each of a million's; a small segment is one list. */
 static uint32_t lists_for(uint32_t rows)
 {
-    double n = rows < IDX_PARTS_MIN_ROWS ? 1 : sqrt(rows);
+    double n = rows < SMALL ? 1 : ROWS_PER_ROOT * sqrt(rows);
     return n > MAX_LISTS ? MAX_LISTS : (uint32_t)n;
 }
 
-static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t lists)
+static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32_t lists)
 {
     idx_parts *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
-    *p = (idx_parts){.rows = rows, .dim = dim, .n_lists = lists, .start = calloc(lists + 1u, sizeof *p->start), .row = malloc((rows + 1u) * sizeof *p->row),
-                     .item = malloc((rows + 1u) * sizeof *p->item), .centroid = calloc((size_t)lists * dim, sizeof *p->centroid)};
-    if (p->start != NULL && p->row != NULL && p->item != NULL && p->centroid != NULL) return p;
+    *p = (idx_parts){groups, lists, rows, dim, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
+                     malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
+                     calloc((size_t)lists * dim, sizeof(float)), calloc(groups, sizeof(float))};
+    if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL && p->spread != NULL)
+        return p;
     idx_parts_free(p);
     return NULL;
 }
@@ -38,58 +44,146 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t lists)
 void idx_parts_free(idx_parts *p)
 {
     if (p == NULL) return;
+    free(p->group_start);
     free(p->start);
     free(p->row);
     free(p->item);
+    free(p->group_centroid);
     free(p->centroid);
+    free(p->spread);
     free(p);
 }
 
-static idx_status copy_rows(const idx_ann *a, uint32_t from, uint32_t step, uint32_t n, uint32_t dim, float *out, idx_error *err)
+/* ---- building ------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const idx_ann *a;
+    idx_parts *p;
+    const _Atomic bool *stop;
+    idx_error *err;
+} builder;
+
+static idx_status copy_rows(builder *b, uint32_t from, uint32_t step, uint32_t n, float *out)
+{
+    idx_status st = *b->stop ? idx_fail(b->err, IDX_EBUSY, "stopping") : IDX_OK;
+    for (uint32_t i = 0; st == IDX_OK && i < n; i++) st = idx_ann_row(b->a, from + (uint64_t)i * step, out + (size_t)i * b->p->dim, b->err);
+    return st;
+}
+
+static idx_status cluster(builder *b, const float *rows, uint32_t n, uint32_t k, float *centroid)
 {
     idx_status st = IDX_OK;
-    for (uint32_t i = 0; st == IDX_OK && i < n; i++) st = idx_ann_row(a, from + (uint64_t)i * step, out + (size_t)i * dim, err);
-    return st;
-}
-
-static idx_status train(const idx_ann *a, idx_parts *p, const _Atomic bool *stop, idx_error *err)
-{
-    uint32_t n = p->n_lists * SAMPLE < p->rows ? p->n_lists * SAMPLE : p->rows;
-    float *sample = malloc((size_t)n * p->dim * sizeof *sample);
-    if (sample == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for lists");
-    idx_status st = copy_rows(a, 0, p->rows / n, n, p->dim, sample, err);
     for (int i = 0; st == IDX_OK && i < ITERATIONS; i++)
-        st = *stop ? idx_fail(err, IDX_EBUSY, "stopping") : idx_ann_cluster(sample, n, p->dim, p->n_lists, i > 0, p->centroid, err);
-    free(sample);
+        st = *b->stop ? idx_fail(b->err, IDX_EBUSY, "stopping") : idx_ann_cluster(rows, n, b->p->dim, k, i > 0, centroid, b->err);
     return st;
 }
 
-/* label[row]: its list. */
-static idx_status assign(const idx_ann *a, const idx_parts *p, const _Atomic bool *stop, uint32_t *label, idx_error *err)
+static float angle(const float *a, const float *b, uint32_t dim) { return acosf(fmaxf(-1, fminf(1, idx_dot(a, b, dim)))); }
+
+/* The lists of a group from the `n` rows of the sample that are its own; at least one. */
+static idx_status make_group(builder *b, uint32_t group, const float *rows, uint32_t n, uint32_t lists)
 {
-    float *rows = malloc((size_t)BLOCK * p->dim * sizeof *rows);
-    idx_status st = rows == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
-    for (uint32_t at = 0; st == IDX_OK && at < p->rows; at += BLOCK) {
-        uint32_t n = p->rows - at < BLOCK ? p->rows - at : BLOCK;
-        st = *stop ? idx_fail(err, IDX_EBUSY, "stopping") : copy_rows(a, at, 1, n, p->dim, rows, err);
-        if (st == IDX_OK) st = idx_ann_nearest(p->centroid, p->n_lists, p->dim, rows, n, label + at, err);
+    idx_parts *p = b->p;
+    float *centroid = p->centroid + (size_t)p->group_start[group] * p->dim, *own = p->group_centroid + (size_t)group * p->dim;
+    idx_status st = IDX_OK;
+    if (lists > 1) st = cluster(b, rows, n, lists, centroid);
+    else memcpy(centroid, own, p->dim * sizeof *own);
+    for (uint32_t i = 0; i < lists; i++) p->spread[group] = fmaxf(p->spread[group], angle(own, centroid + (size_t)i * p->dim, p->dim));
+    p->group_start[group + 1] = p->group_start[group] + lists;
+    return st;
+}
+
+/* As many lists for a group as its share of the sample, such that they come out at n_lists together. */
+static void share_lists(const uint32_t *members, uint32_t n, const idx_parts *p, uint32_t *lists)
+{
+    uint32_t spare = p->n_lists - p->n_groups, given = 0;
+    uint64_t sum = 0;
+    for (uint32_t g = 0; g < p->n_groups; g++) {
+        sum += members[g];
+        uint32_t upto = (uint32_t)(sum * spare / n);
+        lists[g] = 1 + upto - given;
+        given = upto;
+    }
+}
+
+static idx_status train(builder *b)
+{
+    idx_parts *p = b->p;
+    uint32_t n = p->n_lists * SAMPLE < p->rows ? p->n_lists * SAMPLE : p->rows, few = p->n_groups * GROUP_SAMPLE < n ? p->n_groups * GROUP_SAMPLE : n;
+    float *sample = malloc((size_t)n * p->dim * sizeof *sample), *own = malloc((size_t)n * p->dim * sizeof *own);
+    uint32_t *label = malloc(n * sizeof *label), *members = calloc(p->n_groups, sizeof *members), *lists = calloc(p->n_groups, sizeof *lists);
+    idx_status st = sample == NULL || own == NULL || label == NULL || members == NULL || lists == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
+    if (st == IDX_OK) st = copy_rows(b, 0, p->rows / few, few, sample);
+    if (st == IDX_OK) st = cluster(b, sample, few, p->n_groups, p->group_centroid);
+    if (st == IDX_OK) st = copy_rows(b, 0, p->rows / n, n, sample);
+    if (st == IDX_OK) st = idx_ann_nearest(p->group_centroid, p->n_groups, p->dim, sample, n, label, b->err);
+    for (uint32_t i = 0; st == IDX_OK && i < n; i++) members[label[i]]++;
+    if (st == IDX_OK) share_lists(members, n, p, lists);
+    for (uint32_t g = 0; st == IDX_OK && g < p->n_groups; g++) {
+        uint32_t m = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if (label[i] == g) memcpy(own + (size_t)m++ * p->dim, sample + (size_t)i * p->dim, p->dim * sizeof *own);
+        st = make_group(b, g, own, m, lists[g]);
+    }
+    free(sample);
+    free(own);
+    free(label);
+    free(members);
+    free(lists);
+    return st;
+}
+
+/* label[i]: the list of each of n rows: the nearest one of its group. */
+static idx_status assign_block(builder *b, const float *rows, uint32_t n, float *own, uint32_t *group, uint32_t *label)
+{
+    const idx_parts *p = b->p;
+    uint32_t *which = malloc(2 * n * sizeof *which);
+    idx_status st = which == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for lists") : idx_ann_nearest(p->group_centroid, p->n_groups, p->dim, rows, n, group, b->err);
+    for (uint32_t g = 0; st == IDX_OK && g < p->n_groups; g++) {
+        uint32_t m = 0, first = p->group_start[g], lists = p->group_start[g + 1] - first;
+        for (uint32_t i = 0; i < n; i++) {
+            if (group[i] != g) continue;
+            memcpy(own + (size_t)m * p->dim, rows + (size_t)i * p->dim, p->dim * sizeof *own);
+            which[m++] = i;
+        }
+        if (m > 0) st = idx_ann_nearest(p->centroid + (size_t)first * p->dim, lists, p->dim, own, m, which + n, b->err);
+        for (uint32_t i = 0; st == IDX_OK && i < m; i++) label[which[i]] = first + which[n + i];
+    }
+    free(which);
+    return st;
+}
+
+static idx_status assign(builder *b, uint32_t *label)
+{
+    size_t floats = (size_t)BLOCK * b->p->dim;
+    float *rows = malloc(2 * floats * sizeof *rows);
+    uint32_t *group = malloc(BLOCK * sizeof *group);
+    idx_status st = rows == NULL || group == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
+    for (uint32_t at = 0; st == IDX_OK && at < b->p->rows; at += BLOCK) {
+        uint32_t n = b->p->rows - at < BLOCK ? b->p->rows - at : BLOCK;
+        st = copy_rows(b, at, 1, n, rows);
+        if (st == IDX_OK) st = assign_block(b, rows, n, rows + floats, group, label + at);
     }
     free(rows);
+    free(group);
     return st;
 }
 
 idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const _Atomic bool *stop, idx_parts **out, idx_error *err)
 {
-    idx_parts *p = parts_new(rows, dim, lists_for(rows));
+    uint32_t lists = lists_for(rows), groups = (uint32_t)sqrt(lists);
+    idx_parts *p = parts_new(rows, dim, groups, lists);
     uint32_t *label = calloc(rows + 1u, sizeof *label);
+    builder b = {a, p, stop, err};
     idx_status st = p == NULL || label == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
-    if (st == IDX_OK && p->n_lists > 1) st = train(a, p, stop, err);
-    if (st == IDX_OK && p->n_lists > 1) st = assign(a, p, stop, label, err);
+    if (st == IDX_OK && lists == 1) p->group_start[1] = 1;
+    if (st == IDX_OK && lists > 1) st = train(&b);
+    if (st == IDX_OK && lists > 1) st = assign(&b, label);
     if (st == IDX_OK) {
         for (uint32_t r = 0; r < rows; r++) p->start[label[r] + 1]++;
-        for (uint32_t i = 0; i < p->n_lists; i++) p->start[i + 1] += p->start[i];
+        for (uint32_t i = 0; i < lists; i++) p->start[i + 1] += p->start[i];
         for (uint32_t r = 0; r < rows; r++) p->row[p->start[label[r]]++] = r;
-        memmove(p->start + 1, p->start, p->n_lists * sizeof *p->start);
+        memmove(p->start + 1, p->start, lists * sizeof *p->start);
         p->start[0] = 0;
         *out = p;
     } else {
@@ -99,25 +193,45 @@ idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const 
     return st;
 }
 
+/* ---- the file ------------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    void *p;
+    size_t bytes;
+} array;
+
+enum { ARRAYS = 6 };
+static void arrays_of(const idx_parts *p, array out[ARRAYS])
+{
+    out[0] = (array){p->group_start, (p->n_groups + 1u) * sizeof *p->group_start};
+    out[1] = (array){p->start, (p->n_lists + 1u) * sizeof *p->start};
+    out[2] = (array){p->row, p->rows * sizeof *p->row};
+    out[3] = (array){p->group_centroid, (size_t)p->n_groups * p->dim * sizeof(float)};
+    out[4] = (array){p->centroid, (size_t)p->n_lists * p->dim * sizeof(float)};
+    out[5] = (array){p->spread, p->n_groups * sizeof(float)};
+}
+
 idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err)
 {
-    header h = {.rows = p->rows, .dim = p->dim, .lists = p->n_lists};
+    header h = {.rows = p->rows, .dim = p->dim, .groups = p->n_groups, .lists = p->n_lists};
     memcpy(h.magic, magic, sizeof magic);
     memcpy(h.tag, tag, sizeof h.tag);
     idx_derived_out o;
+    array a[ARRAYS];
     idx_status st = idx_derived_create(&o, path, err);
     if (st != IDX_OK) return st;
+    arrays_of(p, a);
     idx_derived_put(&o, &h, sizeof h);
-    idx_derived_put(&o, p->start, (p->n_lists + 1u) * sizeof *p->start);
-    idx_derived_put(&o, p->row, p->rows * sizeof *p->row);
-    idx_derived_put(&o, p->centroid, (size_t)p->n_lists * p->dim * sizeof *p->centroid);
+    for (int i = 0; i < ARRAYS; i++) idx_derived_put(&o, a[i].p, a[i].bytes);
     return idx_derived_close(&o, true, err);
 }
 
 /* The digest says that it is what was written; this, that it can be used. */
 static bool sound(const idx_parts *p)
 {
-    if (p->start[0] != 0 || p->start[p->n_lists] != p->rows) return false;
+    if (p->group_start[0] != 0 || p->group_start[p->n_groups] != p->n_lists || p->start[0] != 0 || p->start[p->n_lists] != p->rows) return false;
+    for (uint32_t g = 0; g < p->n_groups; g++)
+        if (p->group_start[g] >= p->group_start[g + 1]) return false;
     for (uint32_t i = 0; i < p->n_lists; i++) {
         if (p->start[i] > p->start[i + 1]) return false;
         for (uint32_t j = p->start[i]; j < p->start[i + 1]; j++)
@@ -133,17 +247,16 @@ idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const u
     if (st != IDX_OK) return st;
     const header *h = idx_derived_take(&in, sizeof *h);
     bool ok = h != NULL && memcmp(h->magic, magic, sizeof magic) == 0 && memcmp(h->tag, tag, sizeof h->tag) == 0 && h->rows == rows && h->dim == dim &&
-              h->lists >= 1 && h->lists <= MAX_LISTS;
-    idx_parts *p = ok ? parts_new(rows, dim, h->lists) : NULL;
+              h->lists >= 1 && h->lists <= MAX_LISTS && h->groups >= 1 && h->groups <= h->lists;
+    idx_parts *p = ok ? parts_new(rows, dim, h->groups, h->lists) : NULL;
     if (p != NULL) {
-        const void *start = idx_derived_take(&in, (p->n_lists + 1u) * sizeof *p->start), *row = idx_derived_take(&in, rows * sizeof *p->row),
-                   *centroid = idx_derived_take(&in, (size_t)p->n_lists * dim * sizeof *p->centroid);
-        if ((ok = start != NULL && row != NULL && centroid != NULL)) {
-            memcpy(p->start, start, (p->n_lists + 1u) * sizeof *p->start);
-            memcpy(p->row, row, rows * sizeof *p->row);
-            memcpy(p->centroid, centroid, (size_t)p->n_lists * dim * sizeof *p->centroid);
-            ok = sound(p);
+        array a[ARRAYS];
+        arrays_of(p, a);
+        for (int i = 0; ok && i < ARRAYS; i++) {
+            const void *from = idx_derived_take(&in, a[i].bytes);
+            if ((ok = from != NULL)) memcpy(a[i].p, from, a[i].bytes);
         }
+        ok = ok && sound(p);
     }
     idx_derived_unmap(&in);
     if (ok && p != NULL) {

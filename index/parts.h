@@ -8,20 +8,22 @@
 
 #include "ann.h"
 
-enum { IDX_PARTS_MIN_ROWS = 4096 }; /* smaller segments are one list */
-
+/* Two levels: lists lie in groups, so that a query need not look at every list to find the nearest ones. */
 typedef struct {
-    uint32_t n_lists, rows, dim;
-    uint32_t *start;    /* [n_lists + 1] */
-    uint32_t *row;      /* [rows] the rows of list i are row[start[i]] .. row[start[i + 1] - 1], ascending */
-    uint32_t *item;     /* [rows] the item of row[j] when it was filled in; the caller's */
-    float *centroid;    /* [n_lists][dim] */
+    uint32_t n_groups, n_lists, rows, dim;
+    uint32_t *group_start; /* [n_groups + 1] lists */
+    uint32_t *start;       /* [n_lists + 1] rows */
+    uint32_t *row;         /* [rows] the rows of list i are row[start[i]] .. row[start[i + 1] - 1], ascending */
+    uint32_t *item;        /* [rows] the item of row[j] when it was filled in; the caller's */
+    float *group_centroid; /* [n_groups][dim], length 1, as is */
+    float *centroid;       /* [n_lists][dim] */
+    float *spread;         /* [n_groups] the largest angle between a group's centroid and those of its lists, radians */
 } idx_parts;
 
 /* Seconds for a million rows; `stop` ends it with IDX_EBUSY. item is left clear. */
 IDX_CHECK idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const _Atomic bool *stop, idx_parts **out, idx_error *err);
 void idx_parts_free(idx_parts *p);
-/* key: of the segment they belong to, and `tag` of this content: a file with another one is refused. */
+/* tag: of what the segment holds: a file with another one is refused. */
 IDX_CHECK idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err);
 IDX_CHECK idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const uint8_t tag[32], idx_parts **out, idx_error *err);
 

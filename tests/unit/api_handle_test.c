@@ -189,7 +189,7 @@ static const row rows[] = {
     {API_POST, CAT "/search", JSON, "{\"item\":\"shoe\",\"filter\":1}", 400, "field_invalid", "filter"},
     {API_POST, CAT "/search", JSON, "{\"item\":\"shoe\",\"filter\":\"((\"}", 400, "filter_invalid", NULL},
     {API_POST, CAT "/search", JSON, "{\"item\":\"shoe\",\"page_token\":\"x\"}", 400, "page_token_invalid", NULL},
-    {API_POST, CAT "/search", JSON, "{\"item\":\"shoe\",\"facets\":[]}", 400, "field_unknown", "facets"},
+    {API_POST, CAT "/search", JSON, "{\"item\":\"shoe\",\"colour\":[]}", 400, "field_unknown", "colour"},
     {API_POST, CAT "/search?limit=3", JSON, "{\"item\":\"shoe\",\"limit\":3}", 400, "parameter_invalid", "limit is given in"},
     {API_POST, CAT "/search", JSON, "{\"image\":\"$B\",\"crop\":{\"x\":0,\"y\":0,\"w\":1}}", 400, "field_invalid", "crop.h"},
     {API_POST, CAT "/search", JSON, "{\"image\":\"$B\",\"crop\":{\"x\":0,\"y\":0,\"w\":1,\"h\":1,\"z\":1}}", 400, "field_unknown", "crop.z"},

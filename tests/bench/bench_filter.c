@@ -1,0 +1,222 @@
+/* bench_filter.c: searches with filters against searches without, in a catalogue of N external embeddings (vectors.h).
+ *   bench_filter DIR N [DIM [QUERIES [EF]]]
+ * DIR is filled when it holds no catalogue yet. Prints a table: for selectivities from 50 to 0.01 % and filters that have nothing to
+ * do with the query, that choose its neighbourhood, and that exclude it: recall@10 against the exact answer, the median, its ratio to
+ * the median without a filter in the same run, and how the search was done. */
+#include "index.h"
+#include "vectors.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DIRECTIONS = 4, K = 10, MAX_QUERIES = 400, POOL = 20000, ROUNDS = 3 };
+static const char fp[] = "external";
+static uint32_t dim = 256;
+static uint64_t n_rows;
+static vectors vec;
+static float *cut[DIRECTIONS]; /* [n_rows] the projections on a direction, ascending */
+
+static void fail(const char *what, const char *why)
+{
+    fprintf(stderr, "bench_filter: %s: %s\n", what, why);
+    exit(1);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static float project(const float *v, int direction) /* on the centre of a cluster of another group each */
+{
+    const float *c = vec.centres + (size_t)direction * 17 * dim;
+    float sum = 0;
+    for (uint32_t i = 0; i < dim; i++) sum += v[i] * c[i];
+    return sum;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void project_all(void)
+{
+    float *v = malloc(dim * sizeof *v);
+    for (int d = 0; d < DIRECTIONS; d++)
+        if ((cut[d] = malloc(n_rows * sizeof **cut)) == NULL) fail("directions", "no memory");
+    for (uint64_t i = 0; i < n_rows; i++) {
+        vectors_row(&vec, i, v);
+        for (int d = 0; d < DIRECTIONS; d++) cut[d][i] = project(v, d);
+    }
+    for (int d = 0; d < DIRECTIONS; d++) qsort(cut[d], n_rows, sizeof **cut, by_size);
+    free(v);
+}
+
+static idx_op *make_op(uint64_t i)
+{
+    static const char *const colours[] = {"red", "blue", "green", "black", "white", "yellow", "brown", "grey"};
+    char id[32], attributes[400];
+    uint64_t s = i * 0x9e3779b97f4a7c15u + 77;
+    idx_image *im = calloc(1, sizeof *im);
+    snprintf(id, sizeof id, "item-%08llu", (unsigned long long)i);
+    idx_op *op = idx_op_new(IDX_PUT, "bench", id);
+    if (op == NULL || im == NULL || (im->embedding = malloc(dim * sizeof(float))) == NULL) fail("item", "no memory");
+    vectors_row(&vec, i, im->embedding);
+    int n = snprintf(attributes, sizeof attributes, "{\"title\":\"Item %llu\",\"colour\":\"%s\",\"price\":%.2f,\"new\":%s,\"u\":%.7f", (unsigned long long)i,
+                     colours[vectors_rand(&s) % 8], (double)(vectors_rand(&s) % 20000) / 100, vectors_rand(&s) % 3 == 0 ? "true" : "false",
+                     (double)(vectors_rand(&s) >> 11) * 0x1p-53);
+    for (int d = 0; d < DIRECTIONS; d++) n += snprintf(attributes + n, sizeof attributes - (size_t)n, ",\"p%d\":%.8f", d, (double)project(im->embedding, d));
+    snprintf(attributes + n, sizeof attributes - (size_t)n, "}");
+    op->attributes = strdup(attributes);
+    op->images = im;
+    op->n_images = 1;
+    op->dim = dim;
+    memcpy(op->fingerprint, fp, sizeof fp);
+    return op;
+}
+
+static void fill(idx *ix)
+{
+    idx_error e = {0};
+    bool created;
+    double t = now();
+    if (idx_catalogue_put(ix, "bench", "external", fp, dim, &created, &e) != IDX_OK) fail("catalogue", e.text);
+    idx_catalogue c;
+    if (idx_catalogue_get(ix, "bench", &c, &e) != IDX_OK) fail("catalogue", e.text);
+    for (uint64_t i = c.items; i < n_rows; i++) {
+        idx_status st;
+        while ((st = idx_submit_take(ix, make_op(i), NULL)) == IDX_EBUSY) usleep(5000);
+        if (st != IDX_OK) fail("write", "refused");
+    }
+    do usleep(20000);
+    while (idx_catalogue_get(ix, "bench", &c, NULL) != IDX_OK || c.items < n_rows);
+    fprintf(stderr, "written in %.0f s\n", now() - t);
+    t = now();
+    if (idx_maintain(ix, &e) != IDX_OK) fail("maintain", e.text);
+    fprintf(stderr, "indexed in %.0f s\n", now() - t);
+}
+
+typedef struct {
+    double median_ms, recall, tests, distances;
+    char plan[32];
+} outcome;
+
+/* row0: where the queries are; filters: one for each, or NULL. */
+static outcome measure(idx *ix, const uint32_t *rows, int n, char filters[][80], uint32_t ef)
+{
+    static char truth[MAX_QUERIES][K][32];
+    static int n_truth[MAX_QUERIES];
+    static double took[MAX_QUERIES], medians[ROUNDS];
+    outcome out = {0};
+    float *v = malloc(dim * sizeof *v);
+    long hits = 0, all = 0;
+    for (int round = -1; round < ROUNDS; round++) {
+        out.tests = out.distances = 0;
+        for (int q = 0; q < n; q++) {
+            idx_error e = {0};
+            idx_result *r = NULL;
+            vectors_row(&vec, VECTORS_QUERIES + rows[q], v);
+            idx_query query = {.embedding = v, .dim = dim, .limit = K, .min_score = -2, .filter = filters != NULL ? filters[q] : NULL, .exact = round < 0, .ef_search = ef};
+            double t = now();
+            if (idx_search(ix, "bench", &query, &r, &e) != IDX_OK) fail("search", e.text);
+            took[q] = now() - t;
+            if (round < 0) n_truth[q] = (int)r->n;
+            for (size_t i = 0; i < r->n; i++) {
+                if (round < 0) snprintf(truth[q][i], sizeof truth[q][i], "%s", r->hits[i].id);
+                for (int k = 0; round == 0 && k < n_truth[q]; k++) hits += strcmp(truth[q][k], r->hits[i].id) == 0;
+            }
+            if (round == 0) all += n_truth[q];
+            out.tests += (double)r->tests / n;
+            out.distances += (double)r->distances / n;
+            snprintf(out.plan, sizeof out.plan, "%s", r->plan);
+            idx_result_free(r);
+        }
+        if (round < 0) continue;
+        qsort(took, (size_t)n, sizeof *took, by_time);
+        medians[round] = took[n / 2];
+    }
+    qsort(medians, ROUNDS, sizeof *medians, by_time);
+    out.median_ms = 1e3 * medians[ROUNDS / 2];
+    out.recall = all > 0 ? (double)hits / (double)all : 1;
+    free(v);
+    return out;
+}
+
+static double quantile_of(float p, int d)
+{
+    size_t lo = 0, hi = n_rows;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (cut[d][mid] < p) lo = mid + 1;
+        else hi = mid;
+    }
+    return (double)lo / (double)n_rows;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 3) fail("usage", "bench_filter DIR N [DIM [QUERIES [EF]]]");
+    n_rows = strtoull(argv[2], NULL, 10);
+    if (argc > 3) dim = (uint32_t)atoi(argv[3]);
+    int queries = argc > 4 ? atoi(argv[4]) : 100;
+    uint32_t ef = argc > 5 ? (uint32_t)atoi(argv[5]) : 0;
+    if (queries > MAX_QUERIES) queries = MAX_QUERIES;
+    if (vectors_init(&vec, 1, dim, VECTORS_CLUSTERS(n_rows)) != 0) fail("vectors", "no memory");
+    idx *ix = NULL;
+    idx_error e = {0};
+    idx_opts o = {.no_background = true, .segment_images = (uint32_t)n_rows};
+    double t = now();
+    if (idx_open(argv[1], &o, &ix, &e) != IDX_OK) fail("index", e.text);
+    fprintf(stderr, "opened in %.2f s\n", now() - t);
+    fill(ix);
+    project_all();
+    static uint32_t rows[MAX_QUERIES];
+    static char filters[MAX_QUERIES][80];
+    float *v = malloc(dim * sizeof *v);
+    for (int q = 0; q < queries; q++) rows[q] = (uint32_t)q;
+    static const uint32_t efs[] = {16, 32, 48, 64, 96, 128, 192, 256};
+    outcome plain = {0};
+    printf("%llu x %u, one thread, %d queries\n%-12s %-9s %8s %9s %6s %10s %10s  %s\n", (unsigned long long)n_rows, dim, queries, "selectivity", "filter", "recall@10",
+           "median ms", "ratio", "compared", "asked", "plan");
+    for (size_t i = 0; i < sizeof efs / sizeof *efs; i++) {
+        if (ef != 0 && efs[i] != ef) continue;
+        plain = measure(ix, rows, queries, NULL, efs[i]);
+        printf("%-12s ef %-6u %8.4f %9.3f %6s %10.0f %10.0f  %s\n", "all", efs[i], plain.recall, plain.median_ms, "1.0", plain.distances, plain.tests, plain.plan);
+        if (plain.recall >= 0.98) break;
+    }
+    static const double selectivity[] = {0.5, 0.1, 0.01, 0.001, 0.0001};
+    static const char *const kinds[] = {"unrelated", "near", "far"};
+    for (size_t s = 0; s < 5; s++)
+        for (int kind = 0; kind < 3; kind++) {
+            int n = 0;
+            for (uint32_t row = 0; row < POOL && n < queries; row++) {
+                int d = n % DIRECTIONS;
+                vectors_row(&vec, VECTORS_QUERIES + row, v);
+                double at = quantile_of(project(v, d), d), sel = selectivity[s];
+                if (kind == 1 && at < 1 - (sel > 0.01 ? sel : 0.01)) continue;
+                if (kind == 2 && at > 0.5) continue;
+                if (kind == 0) snprintf(filters[n], sizeof filters[n], "u < %.7f", sel);
+                else snprintf(filters[n], sizeof filters[n], "p%d >= %.8f", d, (double)cut[d][(size_t)((1 - sel) * (double)n_rows)]);
+                rows[n++] = row;
+            }
+            outcome got = measure(ix, rows, n, filters, ef);
+            printf("%-12g %-9s %8.4f %9.3f %6.1f %10.0f %10.0f  %s\n", 100 * selectivity[s], kinds[kind], got.recall, got.median_ms, got.median_ms / plain.median_ms,
+                   got.distances, got.tests, got.plan);
+            fflush(stdout);
+        }
+    idx_close(ix);
+    return 0;
+}
