@@ -56,10 +56,15 @@ typedef struct {
 /* An upright sRGB image, 8 bits a channel, 3 channels, alpha flattened on white. */
 typedef struct emb_image emb_image;
 
+typedef struct { /* in pixels, not whole ones */
+    float x0, y0, x1, y1;
+} emb_part;
+
 typedef struct { /* borrowed view of an emb_image; row r starts at px + r * stride_bytes */
     const uint8_t *px;
     uint32_t width, height;
     size_t stride_bytes;
+    emb_part part; /* what the picture covers, which may end inside an outer row or column if it was decoded smaller; 0 = all */
 } emb_view;
 
 typedef struct { /* fractions of the upright image, 0 <= x,y; x+w,y+h <= 1; all 0 = the whole image */
@@ -75,9 +80,10 @@ const char *emb_format_mime(emb_format f);
 EMB_CHECK emb_status emb_image_probe(const uint8_t *bytes, size_t n, const emb_limits *limits, emb_image_info *info,
                                      emb_error *err);
 
-/* Decodes, orients, converts to sRGB, flattens. `min_side`: the decoder may return a smaller picture
- * (JPEG scaled DCT) as long as its short side stays >= min_side (or the full size if that is smaller);
- * 0 = full size. `info` may be NULL. Caller: emb_image_free(). */
+/* Decodes, orients, converts to sRGB, flattens. `min_side`: the decoder may return a smaller picture (JPEG scaled DCT, WebP) as
+ * long as its short side stays >= min_side and its long one >= EMB_KEEP_SIDE (or the full size if that is smaller); 0 = full size.
+ * `info` may be NULL. Caller: emb_image_free(). */
+#define EMB_KEEP_SIDE 320 /* renditions are cut from the picture that was decoded for the model */
 EMB_CHECK emb_status emb_image_decode(const uint8_t *bytes, size_t n, const emb_limits *limits, uint32_t min_side,
                                       emb_image **out, emb_image_info *info, emb_error *err);
 emb_view emb_image_view(const emb_image *im);

@@ -53,12 +53,12 @@ emb_status emb_deadline_check(const emb_limits *l, emb_error *err)
     return emb_fail(err, EMB_EDEADLINE, "the deadline passed while the picture was decoded");
 }
 
-uint32_t emb_reduction(uint32_t w, uint32_t h, uint32_t min_side)
+uint32_t emb_eighths(uint32_t w, uint32_t h, uint32_t min_side)
 {
-    uint32_t side = w < h ? w : h, r = 1;
-    if (min_side == 0) return 1;
-    while (r < 8 && side / (r * 2) >= min_side) r *= 2;
-    return r;
+    uint64_t shorter = w < h ? w : h, longer = w < h ? h : w, n = 1;
+    if (min_side == 0) return 8;
+    while (n < 8 && (shorter * n < (uint64_t)min_side * 8 || longer * n < EMB_KEEP_SIDE * 8)) n++;
+    return (uint32_t)n;
 }
 
 emb_status emb_image_new(uint32_t w, uint32_t h, emb_image **out, emb_error *err)
@@ -72,7 +72,7 @@ emb_status emb_image_new(uint32_t w, uint32_t h, emb_image **out, emb_error *err
         return emb_fail(err, EMB_ENOMEM, "no memory for a picture of %" PRIu32 " x %" PRIu32 " pixels", w, h);
     }
     memset(px + bytes, 0, EMB_IMAGE_SLACK);
-    *im = (emb_image){w, h, px};
+    *im = (emb_image){.width = w, .height = h, .px = px};
     *out = im;
     return EMB_OK;
 }
@@ -86,7 +86,7 @@ void emb_image_free(emb_image *im)
 
 emb_view emb_image_view(const emb_image *im)
 {
-    return (emb_view){im->px, im->width, im->height, (size_t)im->width * 3};
+    return (emb_view){im->px, im->width, im->height, (size_t)im->width * 3, im->part};
 }
 
 /* ---- orientation -------------------------------------------------------------------------------- */
@@ -122,9 +122,19 @@ static void flip_rows(emb_image *im, bool horizontally, bool vertically)
                 }
 }
 
+/* Where the part lies after the turn. */
+static emb_part part_orient(emb_part p, float w, float h, uint32_t o)
+{
+    if (p.x1 <= 0 || o < 2) return p;
+    if (o == 2 || o == 3 || o == 7 || o == 8) p = (emb_part){w - p.x1, p.y0, w - p.x0, p.y1};
+    if (o == 3 || o == 4 || o == 6 || o == 7) p = (emb_part){p.x0, h - p.y1, p.x1, h - p.y0};
+    return o >= 5 ? (emb_part){p.y0, p.x0, p.y1, p.x1} : p;
+}
+
 emb_status emb_image_orient(emb_image **im, uint32_t o, emb_error *err)
 {
     if (o < 2 || o > 8) return EMB_OK;
+    (*im)->part = part_orient((*im)->part, (float)(*im)->width, (float)(*im)->height, o);
     if (o <= 4) {
         flip_rows(*im, o == 2 || o == 3, o == 3 || o == 4);
         return EMB_OK;
@@ -140,6 +150,7 @@ emb_status emb_image_orient(emb_image **im, uint32_t o, emb_error *err)
             uint32_t sy = o == 5 || o == 8 ? x : w - 1 - x;
             memcpy(dst->px + ((size_t)y * w + x) * 3, src->px + ((size_t)sy * src->width + sx) * 3, 3);
         }
+    dst->part = src->part;
     emb_image_free(*im);
     *im = dst;
     return EMB_OK;
@@ -163,7 +174,7 @@ emb_status emb_image_resize(emb_view src, const emb_crop *crop, uint32_t w, uint
     emb_image *im = NULL;
     if (st == EMB_OK) st = emb_image_new(w, h, &im, err);
     emb_scratch s = {0};
-    if (st == EMB_OK) st = emb_resample(src, box[0], box[1], box[2], box[3], w, h, &s, keep_row, im, err);
+    if (st == EMB_OK) st = emb_resample(src, box, w, h, EMB_BILINEAR, &s, keep_row, im, err);
     emb_scratch_free(&s);
     if (st != EMB_OK) {
         emb_image_free(im);

@@ -10,6 +10,7 @@
 struct emb_image { /* RGB, rows without gaps */
     uint32_t width, height;
     uint8_t *px;
+    emb_part part; /* see emb_view */
 };
 
 typedef struct { /* embedded profile, borrowed from the file or owned by the decoder */
@@ -52,7 +53,8 @@ static inline uint8_t emb_over_white(uint32_t v, uint32_t alpha)
     return (uint8_t)((v * alpha + 255u * (255u - alpha) + 127u) / 255u);
 }
 
-/* The power-of-two reduction (1, 2, 4 or 8) that keeps the short side >= min_side; 1 for min_side 0. */
-uint32_t emb_reduction(uint32_t w, uint32_t h, uint32_t min_side);
+/* The eighths of its size (1..8) at which a picture of w x h is decoded: the fewest that keep the short side >= min_side and the
+ * long one >= EMB_KEEP_SIDE; 8 for min_side 0. */
+uint32_t emb_eighths(uint32_t w, uint32_t h, uint32_t min_side);
 
 #endif

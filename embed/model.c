@@ -58,7 +58,7 @@ static bool three_floats(const char *text, float out[3])
 
 emb_status emb_preproc_read(const emb_graph *g, uint32_t in_w, uint32_t in_h, emb_preproc *pp, emb_error *err)
 {
-    *pp = (emb_preproc){in_w, in_h, 0, EMB_FIT_CROP, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
+    *pp = (emb_preproc){in_w, in_h, 0, EMB_FIT_CROP, {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}, EMB_BILINEAR};
     const char *mean = emb_graph_metadata(g, "likeness.mean"), *std = emb_graph_metadata(g, "likeness.std");
     const char *fit = emb_graph_metadata(g, "likeness.fit"), *resize = emb_graph_metadata(g, "likeness.resize");
     if (mean != NULL && !three_floats(mean, pp->mean))
@@ -79,7 +79,7 @@ emb_status emb_preproc_read(const emb_graph *g, uint32_t in_w, uint32_t in_h, em
             return emb_fail(err, EMB_EFORMAT, "%s: likeness.resize is \"%.60s\"; it must be %u to 8192", g->file, resize, side);
         pp->resize = (uint32_t)v;
     }
-    return EMB_OK;
+    return emb_preproc_filter(pp, emb_graph_metadata(g, "likeness.filter"), g->file, err);
 }
 
 static void fingerprint(emb_model *m, const void *bytes, size_t n)
@@ -126,8 +126,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
     m->info.dim = m->plan->dim;
     m->info.input_w = m->plan->in_w;
     m->info.input_h = m->plan->in_h;
-    uint32_t side = m->pp.resize > m->pp.h ? m->pp.resize : m->pp.h;
-    m->info.decode_side = 2 * side > 320 ? 2 * side : 320; /* renditions are cut from the same picture */
+    m->info.decode_side = emb_preproc_decode_side(&m->pp);
     m->info.macs = m->plan->macs;
     for (size_t i = 0; i < m->graph->proto->graph->n_initializer; i++) {
         const Onnx__Tensor *t = m->graph->proto->graph->initializer[i];

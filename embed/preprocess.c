@@ -2,28 +2,34 @@
 #include "preprocess.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct {
-    float table[3][256]; /* a byte of each channel, normalised: 3 KiB, cheaper than arithmetic */
+    const emb_pixels *px;
+    float mean[3], scale[3]; /* of bytes */
     float *out;
     uint32_t w, h, x0, y0, content_w;
     emb_layout layout;
 } sink;
 
-static void put(const sink *s, uint32_t x, uint32_t y, const uint8_t *rgb)
-{
-    if (s->layout == EMB_NHWC) {
-        float *p = s->out + ((size_t)y * s->w + x) * 3;
-        for (int c = 0; c < 3; c++) p[c] = s->table[c][rgb[c]];
-    } else {
-        for (size_t c = 0; c < 3; c++) s->out[(c * s->h + y) * s->w + x] = s->table[c][rgb[c]];
-    }
-}
-
 static void take_row(void *ctx, uint32_t y, const uint8_t *rgb)
 {
     const sink *s = ctx;
-    for (uint32_t x = 0; x < s->content_w; x++) put(s, s->x0 + x, s->y0 + y, rgb + (size_t)x * 3);
+    const size_t at = (size_t)(s->y0 + y) * s->w + s->x0, plane = (size_t)s->w * s->h;
+    if (s->layout == EMB_NHWC) {
+        s->px->normalise(rgb, s->content_w, s->mean, s->scale, s->out + 3 * at);
+        return;
+    }
+    for (size_t x = 0; x < s->content_w; x++)
+        for (size_t c = 0; c < 3; c++) s->out[c * plane + at + x] = ((float)rgb[3 * x + c] - s->mean[c]) * s->scale[c];
+}
+
+/* White all over, for the content to lie on. */
+static void whiten(const sink *s)
+{
+    const size_t plane = (size_t)s->w * s->h;
+    for (size_t i = 0; i < plane; i++)
+        for (size_t c = 0; c < 3; c++) s->out[s->layout == EMB_NHWC ? 3 * i + c : c * plane + i] = (255 - s->mean[c]) * s->scale[c];
 }
 
 /* The centre of the box that shows when its short side becomes `resize` and w x h are cut out. */
@@ -43,10 +49,12 @@ emb_status emb_preprocess(emb_view src, const emb_crop *crop, const emb_preproc 
     double box[4];
     emb_status st = emb_crop_box(src, crop, box, err);
     if (st != EMB_OK) return st;
-    sink s = {.out = out, .w = pp->w, .h = pp->h, .content_w = pp->w, .layout = layout};
+    sink s = {.px = emb_pixels_get(), .out = out, .w = pp->w, .h = pp->h, .content_w = pp->w, .layout = layout};
     uint32_t content_h = pp->h;
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) s.table[c][v] = ((float)v / 255.0f - pp->mean[c]) / pp->std[c];
+    for (int c = 0; c < 3; c++) {
+        s.mean[c] = 255.0f * pp->mean[c];
+        s.scale[c] = 1.0f / (255.0f * pp->std[c]);
+    }
     if (pp->fit == EMB_FIT_CROP) centre(box, pp);
     if (pp->fit == EMB_FIT_PAD) {
         double bw = box[2] - box[0], bh = box[3] - box[1], scale = fmin(pp->w / bw, pp->h / bh);
@@ -54,8 +62,27 @@ emb_status emb_preprocess(emb_view src, const emb_crop *crop, const emb_preproc 
         content_h = (uint32_t)fmin(fmax(1, rint(bh * scale)), pp->h);
         s.x0 = (pp->w - s.content_w) / 2;
         s.y0 = (pp->h - content_h) / 2;
-        for (uint32_t y = 0; y < pp->h; y++)
-            for (uint32_t x = 0; x < pp->w; x++) put(&s, x, y, (const uint8_t[3]){255, 255, 255});
+        whiten(&s);
     }
-    return emb_resample(src, box[0], box[1], box[2], box[3], s.content_w, content_h, scratch, take_row, &s, err);
+    return emb_resample(src, box, s.content_w, content_h, pp->filter, scratch, take_row, &s, err);
+}
+
+uint32_t emb_preproc_decode_side(const emb_preproc *pp)
+{
+    uint32_t side = pp->w > pp->h ? pp->w : pp->h;
+    if (pp->fit == EMB_FIT_CROP && pp->resize > side) side = pp->resize;
+    return (side * 7 + 4) / 5;
+}
+
+emb_status emb_preproc_filter(emb_preproc *pp, const char *name, const char *file, emb_error *err)
+{
+    static const char *const names[] = {[EMB_BILINEAR] = "bilinear", [EMB_BICUBIC] = "bicubic", [EMB_LANCZOS] = "lanczos"};
+    pp->filter = EMB_BILINEAR;
+    if (name == NULL) return EMB_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) {
+            pp->filter = (emb_filter)i;
+            return EMB_OK;
+        }
+    return emb_fail(err, EMB_EFORMAT, "%s: likeness.filter is \"%.60s\", not bilinear, bicubic or lanczos", file, name);
 }

@@ -1,8 +1,6 @@
-/* resample.c: windows, the scalar reference, and the walk of two passes. The vertical pass comes first: it runs over whole
- * rows of bytes, which vector code likes best, and leaves fewer rows for the horizontal one, whose windows are short. The
- * picture is read once and nothing larger than a row is held. */
+/* resample.c: windows, and the walk of two passes. The vertical pass comes first: it runs over whole rows of bytes, which vector
+ * code likes best, and leaves fewer rows for the horizontal one. The picture is read once and nothing larger than a row is held. */
 #include "resample.h"
-#include "cpu.h"
 #include "image.h"
 
 #include <math.h>
@@ -15,36 +13,41 @@ void emb_scratch_free(emb_scratch *s)
     *s = (emb_scratch){0};
 }
 
-void emb_resample_row_ref(const uint8_t *row, const emb_axis *axis, uint32_t out_w, uint8_t *out)
+/* ---- windows ------------------------------------------------------------------------------------ */
+
+static double support(emb_filter f) { return f == EMB_LANCZOS ? 3 : f == EMB_BICUBIC ? 2 : 1; }
+
+/* sin(a), 0 <= a <= pi: Taylor's first six terms about 0, mirrored at pi / 2; within 6e-8, the same everywhere and quicker than
+ * the library's, which matters for some thousand weights a picture. */
+static double sine(double a)
 {
-    for (uint32_t o = 0; o < out_w; o++) {
-        const uint8_t *p = row + (size_t)axis->first[o] * 3;
-        const int16_t *k = axis->weight + (size_t)o * axis->taps;
-        int32_t sum[3] = {1 << (EMB_RESAMPLE_BITS - 1), 1 << (EMB_RESAMPLE_BITS - 1), 1 << (EMB_RESAMPLE_BITS - 1)};
-        for (uint32_t t = 0; t < axis->count[o]; t++)
-            for (int c = 0; c < 3; c++) sum[c] += p[t * 3 + (uint32_t)c] * k[t];
-        for (int c = 0; c < 3; c++) {
-            int32_t v = sum[c] >> EMB_RESAMPLE_BITS;
-            out[o * 3 + (uint32_t)c] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-        }
-    }
+    const double pi = 3.14159265358979323846;
+    if (a > pi / 2) a = pi - a;
+    const double q = a * a;
+    return a * (1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72 * (1 - q / 110)))));
 }
 
-void emb_resample_col_ref(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n, uint8_t *out)
+static double lanczos(double x)
 {
-    for (size_t i = 0; i < n; i++) {
-        int32_t sum = 1 << (EMB_RESAMPLE_BITS - 1);
-        for (uint32_t t = 0; t < taps; t++) sum += rows[t][i] * weight[t];
-        int32_t v = sum >> EMB_RESAMPLE_BITS;
-        out[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-    }
+    const double pi = 3.14159265358979323846, s = sine(pi / 3 * x); /* sin(pi x) = 3 s - 4 s^3 */
+    return x < 1e-6 ? 1 : 3 * s * s * (3 - 4 * s * s) / (pi * pi * x * x);
 }
 
-static uint32_t axis_taps(double scale)
+static double weight(emb_filter f, double x)
 {
-    double support = scale > 1 ? scale : 1;
-    uint32_t taps = (uint32_t)floor(2 * support) + 1; /* whole samples that a window of 2 x support can touch */
-    return (taps + EMB_RESAMPLE_PAD - 1) / EMB_RESAMPLE_PAD * EMB_RESAMPLE_PAD;
+    x = fabs(x);
+    if (x >= support(f)) return 0;
+    if (f == EMB_LANCZOS) return lanczos(x);
+    if (f == EMB_BICUBIC) return x < 1 ? (1.5 * x - 2.5) * x * x + 1 : ((-0.5 * x + 2.5) * x - 4) * x + 2;
+    return 1 - x;
+}
+
+static uint32_t pad(uint32_t n) { return (n + EMB_RESAMPLE_PAD - 1) / EMB_RESAMPLE_PAD * EMB_RESAMPLE_PAD; }
+
+/* Whole samples that a window can touch, and as many as its beginning may be off its place. */
+static uint32_t axis_taps(double scale, emb_filter f, uint32_t align)
+{
+    return pad((uint32_t)floor(2 * support(f) * fmax(scale, 1)) + align);
 }
 
 /* Weights of one output as integers with an exact sum: rounded, and what is missing goes to the largest. */
@@ -52,110 +55,116 @@ static void quantise(const double *w, uint32_t n, int16_t *k)
 {
     double sum = 0;
     for (uint32_t t = 0; t < n; t++) sum += w[t];
+    double scale = (1 << EMB_RESAMPLE_BITS) / sum;
     int32_t left = 1 << EMB_RESAMPLE_BITS;
     uint32_t largest = 0;
     for (uint32_t t = 0; t < n; t++) {
-        k[t] = (int16_t)lrint(w[t] / sum * (1 << EMB_RESAMPLE_BITS));
+        k[t] = (int16_t)lrint(w[t] * scale);
         left -= k[t];
         if (k[t] > k[largest]) largest = t;
     }
     k[largest] = (int16_t)(k[largest] + left);
 }
 
-static void axis_init(emb_axis *a, double *w, double from, double to, uint32_t in, uint32_t out)
+/* Windows begin at multiples of `align`. */
+static void axis_init(emb_axis *a, double *w, double from, double to, uint32_t in, uint32_t out, emb_filter f, uint32_t align)
 {
-    double scale = (to - from) / out, support = scale > 1 ? scale : 1;
+    double scale = (to - from) / out, stretch = fmax(scale, 1), reach = support(f) * stretch;
     for (uint32_t o = 0; o < out; o++) {
         double centre = from + (o + 0.5) * scale;
-        double lo = floor(centre - support + 0.5), hi = floor(centre + support + 0.5);
+        double lo = floor(centre - reach + 0.5), hi = floor(centre + reach + 0.5);
         uint32_t first = lo < 0 ? 0 : (uint32_t)lo, last = hi > in ? in : (uint32_t)hi;
         if (first >= in) first = in - 1;
         if (last <= first) last = first + 1;
-        uint32_t n = last - first < a->taps ? last - first : a->taps;
-        for (uint32_t t = 0; t < n; t++) {
-            double v = 1 - fabs((first + t + 0.5 - centre) / support);
-            w[t] = v > 0 ? v : 0;
-        }
+        uint32_t off = first % align, n = last - first;
+        if (n > a->taps - off) n = a->taps - off;
+        for (uint32_t t = 0; t < n; t++) w[t] = weight(f, (first + t + 0.5 - centre) / stretch);
         if (n == 1) w[0] = 1;
         int16_t *k = a->weight + (size_t)o * a->taps;
         memset(k, 0, a->taps * sizeof *k);
-        quantise(w, n, k);
-        a->first[o] = first;
-        a->count[o] = n;
+        quantise(w, n, k + off);
+        a->first[o] = first - off;
+        a->count[o] = off + n;
     }
 }
+
+/* ---- the walk ----------------------------------------------------------------------------------- */
 
 typedef struct {
     emb_axis x, y;
     size_t column, width; /* first source column that is needed, and how many are */
     uint8_t *wide;        /* one row of the source's columns, with EMB_IMAGE_SLACK readable bytes behind it */
+    int16_t *spread;      /* the same for the horizontal pass */
     uint8_t *line;        /* one row of the result */
     const uint8_t **rows; /* the window of one output row */
     double *weights;
 } plan;
 
 /* Only the columns that some window touches are worth a vertical pass. */
-static void narrow(plan *p, uint32_t w)
+static void narrow(plan *p, uint32_t w, uint32_t in)
 {
-    const uint32_t last = w - 1;
+    const uint32_t last = w - 1, end = p->x.first[last] + p->x.count[last];
     p->column = p->x.first[0];
-    p->width = p->x.first[last] + p->x.count[last] - p->column;
+    p->width = (end < in ? end : in) - p->column;
     for (uint32_t o = 0; o < w; o++) p->x.first[o] -= (uint32_t)p->column;
 }
 
+static void *carve(char **at, size_t bytes)
+{
+    void *p = *at;
+    *at += (bytes + 31) / 32 * 32;
+    return p;
+}
+
 /* Carves the plan out of the scratch, which grows only when a larger picture than ever comes. */
-static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t w, uint32_t h, emb_scratch *s,
+static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t w, uint32_t h, emb_filter f, emb_scratch *s,
                             emb_error *err)
 {
-    p->x.taps = axis_taps((box[2] - box[0]) / w);
-    p->y.taps = axis_taps((box[3] - box[1]) / h);
-    size_t taps = p->x.taps > p->y.taps ? p->x.taps : p->y.taps;
-    size_t line = (size_t)w * 3 + EMB_IMAGE_SLACK, wide = (size_t)src.width * 3 + EMB_IMAGE_SLACK;
-    size_t need = taps * sizeof(double) + p->y.taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
-                  ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + line + wide;
+    p->x.taps = axis_taps((box[2] - box[0]) / w, f, EMB_RESAMPLE_PAD);
+    p->y.taps = axis_taps((box[3] - box[1]) / h, f, 1);
+    const size_t taps = p->x.taps > p->y.taps ? p->x.taps : p->y.taps, wide = (size_t)src.width * 3 + EMB_IMAGE_SLACK;
+    const size_t spread = emb_spread_bytes(src.width + p->x.taps), line = (size_t)w * 3 + EMB_IMAGE_SLACK;
+    const size_t need = taps * sizeof(double) + p->y.taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
+                        ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + line + wide + spread + 12 * 32;
     if (s->bytes < need) {
         void *mem = realloc(s->mem, need);
         if (mem == NULL) return emb_fail(err, EMB_ENOMEM, "no memory to resize a picture");
         s->mem = mem;
         s->bytes = need;
     }
-    char *at = s->mem; /* larger alignments first */
-    p->weights = (double *)(void *)at, at += taps * sizeof(double);
-    p->rows = (const uint8_t **)(void *)at, at += p->y.taps * sizeof(void *);
-    p->x.first = (uint32_t *)(void *)at, at += w * sizeof(uint32_t);
-    p->x.count = (uint32_t *)(void *)at, at += w * sizeof(uint32_t);
-    p->y.first = (uint32_t *)(void *)at, at += h * sizeof(uint32_t);
-    p->y.count = (uint32_t *)(void *)at, at += h * sizeof(uint32_t);
-    p->x.weight = (int16_t *)(void *)at, at += (size_t)w * p->x.taps * sizeof(int16_t);
-    p->y.weight = (int16_t *)(void *)at, at += (size_t)h * p->y.taps * sizeof(int16_t);
-    p->line = (uint8_t *)at, at += line;
-    p->wide = (uint8_t *)at;
-    axis_init(&p->x, p->weights, box[0], box[2], src.width, w);
-    axis_init(&p->y, p->weights, box[1], box[3], src.height, h);
-    narrow(p, w);
+    char *at = (char *)(((uintptr_t)s->mem + 31) / 32 * 32);
+    p->weights = carve(&at, taps * sizeof(double));
+    p->rows = carve(&at, p->y.taps * sizeof(void *));
+    p->x.first = carve(&at, w * sizeof(uint32_t));
+    p->x.count = carve(&at, w * sizeof(uint32_t));
+    p->y.first = carve(&at, h * sizeof(uint32_t));
+    p->y.count = carve(&at, h * sizeof(uint32_t));
+    p->x.weight = carve(&at, (size_t)w * p->x.taps * sizeof(int16_t));
+    p->y.weight = carve(&at, (size_t)h * p->y.taps * sizeof(int16_t));
+    p->line = carve(&at, line);
+    p->wide = carve(&at, wide);
+    p->spread = carve(&at, spread);
+    axis_init(&p->x, p->weights, box[0], box[2], src.width, w, f, EMB_RESAMPLE_PAD);
+    axis_init(&p->y, p->weights, box[1], box[3], src.height, h, f, 1);
+    narrow(p, w, src.width);
     memset(p->wide + p->width * 3, 0, EMB_IMAGE_SLACK);
+    memset(p->spread, 0, spread); /* windows may end behind the row, with weights of zero */
     return EMB_OK;
 }
 
-emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1, uint32_t w, uint32_t h,
-                        emb_scratch *scratch, emb_row_sink *sink, void *ctx, emb_error *err)
+emb_status emb_resample(emb_view src, const double box[4], uint32_t w, uint32_t h, emb_filter filter, emb_scratch *scratch,
+                        emb_row_sink *sink, void *ctx, emb_error *err)
 {
-    emb_resample_row_fn *row_fn = emb_resample_row_ref;
-    emb_resample_col_fn *col_fn = emb_resample_col_ref;
-#if defined(__x86_64__)
-    if (emb_cpu_features() & EMB_CPU_AVX2) {
-        row_fn = emb_resample_row_avx2;
-        col_fn = emb_resample_col_avx2;
-    }
-#endif
+    const emb_pixels *px = emb_pixels_get();
     plan p;
-    emb_status st = plan_init(&p, (double[4]){x0, y0, x1, y1}, src, w, h, scratch, err);
+    emb_status st = plan_init(&p, box, src, w, h, filter, scratch, err);
     if (st != EMB_OK) return st;
     for (uint32_t o = 0; o < h; o++) {
         const uint8_t *first = src.px + src.stride_bytes * p.y.first[o] + p.column * 3;
         for (uint32_t t = 0; t < p.y.count[o]; t++) p.rows[t] = first + src.stride_bytes * t;
-        col_fn(p.rows, p.y.weight + (size_t)o * p.y.taps, p.y.count[o], p.width * 3, p.wide);
-        row_fn(p.wide, &p.x, w, p.line);
+        px->resample_col(p.rows, p.y.weight + (size_t)o * p.y.taps, p.y.count[o], p.width * 3, p.wide);
+        px->spread(p.wide, p.width, p.spread);
+        px->resample_row(p.spread, &p.x, w, p.line);
         sink(ctx, o, p.line);
     }
     return EMB_OK;
@@ -163,17 +172,18 @@ emb_status emb_resample(emb_view src, double x0, double y0, double x1, double y1
 
 emb_status emb_crop_box(emb_view src, const emb_crop *c, double box[4], emb_error *err)
 {
-    box[0] = box[1] = 0;
-    box[2] = src.width;
-    box[3] = src.height;
-    if (c == NULL || (c->x == 0 && c->y == 0 && c->w == 0 && c->h == 0)) return EMB_OK;
+    const bool partial = src.part.x1 > 0;
+    const double x0 = partial ? (double)src.part.x0 : 0, w = partial ? (double)(src.part.x1 - src.part.x0) : src.width;
+    const double y0 = partial ? (double)src.part.y0 : 0, h = partial ? (double)(src.part.y1 - src.part.y0) : src.height;
+    const emb_crop whole = {0, 0, 1, 1};
+    if (c == NULL || (c->x == 0 && c->y == 0 && c->w == 0 && c->h == 0)) c = &whole;
     const double over = 1e-5; /* sums of decimal fractions may miss 1 by a rounding */
     if (!(c->x >= 0 && c->y >= 0 && c->w > 0 && c->h > 0 && c->x + c->w <= 1 + over && c->y + c->h <= 1 + over))
         return emb_fail(err, EMB_EINVAL, "crop is x %g, y %g, w %g, h %g; it must be a part of 0..1 with w and h above 0",
                         (double)c->x, (double)c->y, (double)c->w, (double)c->h);
-    box[0] = (double)c->x * src.width;
-    box[1] = (double)c->y * src.height;
-    box[2] = fmin(((double)c->x + (double)c->w) * src.width, src.width);
-    box[3] = fmin(((double)c->y + (double)c->h) * src.height, src.height);
+    box[0] = x0 + (double)c->x * w;
+    box[1] = y0 + (double)c->y * h;
+    box[2] = fmin(x0 + ((double)c->x + (double)c->w) * w, x0 + w);
+    box[3] = fmin(y0 + ((double)c->y + (double)c->h) * h, y0 + h);
     return EMB_OK;
 }

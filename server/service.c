@@ -38,7 +38,7 @@ static bool warm_up(srv_service *s, char err[320])
     emb_workspace *ws = NULL;
     float *out = malloc(emb_model_get_info(s->model)->dim * sizeof(float));
     emb_status st = out == NULL ? EMB_ENOMEM : emb_workspace_new(s->model, &ws, &e);
-    if (st == EMB_OK) st = emb_embed(s->model, ws, (emb_view){grey, SIDE, SIDE, SIDE * 3}, NULL, out, &e);
+    if (st == EMB_OK) st = emb_embed(s->model, ws, (emb_view){.px = grey, .width = SIDE, .height = SIDE, .stride_bytes = SIDE * 3}, NULL, out, &e);
     emb_workspace_free(ws);
     free(out);
     if (st != EMB_OK) snprintf(err, 320, "the model does not run: %.280s", e.text);

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """make_image_fixtures.py: small pictures of every kind that shops send, and what Pillow makes of them.
 
-Writes images/NAME.{jpg,png,webp} and, for each, images/NAME.rgb: Pillow's upright RGB on white, raw bytes. Also
-resize/*.rgb: Pillow's BILINEAR at several sizes of resize/source.png. Needs Pillow; the results are kept in the tree.
+Writes images/NAME.{jpg,png,webp} and, for each, images/NAME.rgb: Pillow's upright RGB on white, raw bytes; for JPEGs with less
+chroma than luma, where decoders rightly differ, also images/NAME.truth: the picture before it was encoded. Also resize/*.rgb:
+Pillow's resize of resize/source.png at several sizes. Needs Pillow, numpy and OpenCV; the results are kept in the tree.
 """
 import io, pathlib, struct, zlib
+import cv2
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
@@ -25,10 +27,16 @@ def picture(w, h):
     return Image.fromarray(a.clip(0, 255).astype(np.uint8))
 
 
-def keep(name, data, shown):
+def raw(image):
+    image = image.convert("RGB")
+    return struct.pack("<II", *image.size) + image.tobytes()
+
+
+def keep(name, data, shown, truth=None):
     (out / name).write_bytes(data)
-    shown = shown.convert("RGB")
-    (out / (name + ".rgb")).write_bytes(struct.pack("<II", *shown.size) + shown.tobytes())
+    (out / (name + ".rgb")).write_bytes(raw(shown))
+    if truth is not None:
+        (out / (name + ".truth")).write_bytes(raw(truth))
 
 
 def saved(image, kind, **options):
@@ -50,14 +58,19 @@ base = picture(60, 44)
 for o in range(1, 9):
     exif = Image.Exif()
     exif[0x0112] = o
-    d = saved(base, "JPEG", quality=90, exif=exif)
+    d = saved(base, "JPEG", quality=90, subsampling=0, exif=exif)
     keep(f"orient{o}.jpg", d, upright(d))
 for name, image, options in [
     ("baseline.jpg", base, dict(quality=90)), ("progressive.jpg", base, dict(quality=90, progressive=True)),
     ("444.jpg", base, dict(quality=90, subsampling=0)), ("grey.jpg", base.convert("L"), dict(quality=90)),
     ("odd.jpg", picture(17, 9), dict(quality=90)), ("one.jpg", picture(1, 1), dict(quality=90))]:
     d = saved(image, "JPEG", **options)
-    keep(name, d, Image.open(io.BytesIO(d)))
+    keep(name, d, Image.open(io.BytesIO(d)), image if "subsampling" not in options and image.mode == "RGB" else None)
+for name, factor in [("s411.jpg", 0x411111), ("s420.jpg", 0x221111), ("s422.jpg", 0x211111), ("s440.jpg", 0x121111)]:
+    image = picture(83, 61)
+    bgr = np.ascontiguousarray(np.asarray(image)[..., ::-1])
+    d = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor])[1].tobytes()
+    keep(name, d, Image.open(io.BytesIO(d)), image)
 cmyk = base.convert("CMYK")
 d = saved(cmyk, "JPEG", quality=92)
 keep("cmyk.jpg", d, Image.open(io.BytesIO(d)))
@@ -136,4 +149,7 @@ source = Image.fromarray((np.asarray(source).astype(int) + noise).clip(0, 255).a
 source.save(here / "resize" / "source.png")
 for w, h in [(97, 71), (48, 35), (31, 50), (13, 9), (128, 128), (1, 1), (97, 9), (200, 20)]:
     (here / "resize" / f"{w}x{h}.rgb").write_bytes(source.resize((w, h), Image.BILINEAR).tobytes())
+for name, f in ("bicubic", Image.BICUBIC), ("lanczos", Image.LANCZOS):
+    for w, h in [(97, 71), (48, 35), (13, 9), (128, 128), (200, 20)]:
+        (here / "resize" / f"{name}_{w}x{h}.rgb").write_bytes(source.resize((w, h), f).tobytes())
 (here / "resize" / "crop_24x24.rgb").write_bytes(source.resize((24, 24), Image.BILINEAR, box=(97 * .25, 71 * .125, 97 * .75, 71 * .875)).tobytes())

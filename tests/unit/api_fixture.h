@@ -92,7 +92,7 @@ static inline fx_bytes fx_photo(unsigned seed, uint32_t w, uint32_t h)
                 for (int k = 0; k < 3 && in; k++) px[((size_t)y * w + x) * 3 + (size_t)k] = (uint8_t)(col >> (8 * k));
             }
     }
-    emb_view v = {px, w, h, (size_t)w * 3};
+    emb_view v = {.px = px, .width = w, .height = h, .stride_bytes = (size_t)w * 3};
     fx_bytes b;
     REQUIRE(emb_image_rendition(v, w > h ? w : h, 90, &b.p, &b.n, NULL) == EMB_OK);
     free(px);

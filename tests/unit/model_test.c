@@ -125,7 +125,7 @@ static void test_builtin(void)
     static uint8_t px[200 * 150 * 3 + 64];
     uint64_t seed = 3;
     for (size_t k = 0; k < sizeof px; k++) px[k] = (uint8_t)((k / 900 + test_rand(&seed) % 40) % 256);
-    emb_view v = {px, 200, 150, 600};
+    emb_view v = {.px = px, .width = 200, .height = 150, .stride_bytes = 600};
     float a[1024], b[1024];
     REQUIRE(emb_embed(m, ws, v, NULL, a, &err) == EMB_OK);
     REQUIRE(emb_embed(m, ws, v, &(emb_crop){0, 0, 1, 1}, b, &err) == EMB_OK);

@@ -22,7 +22,7 @@ static void draw(void)
                     float v = 128 + 100 * f[c][0] + 60 * sinf((float)x * f[c][1] / 3 + (float)y * f[c][2] / 3 + 6 * f[c][3]) + 20 * test_randf(&seed);
                     pixels[p][(y * SIDE + x) * 3 + c] = (uint8_t)fminf(255, fmaxf(0, v));
                 }
-        views[p] = (emb_view){pixels[p], SIDE, SIDE, SIDE * 3};
+        views[p] = (emb_view){.px = pixels[p], .width = SIDE, .height = SIDE, .stride_bytes = SIDE * 3};
     }
 }
 

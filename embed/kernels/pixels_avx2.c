@@ -1,0 +1,277 @@
+/* pixels_avx2.c: bit-exact AVX2 forms of pixels_ref.c; sums of 16-bit products in pairs (vpmaddwd) carry most of it. */
+#include "pixels.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+/* ---- inverse DCT -------------------------------------------------------------------------------- */
+
+static inline __m128i row_of(const int16_t *coef, uint32_t y) { return _mm_loadu_si128((const __m128i *)(const void *)(coef + 8 * y)); }
+
+static inline __m256i pair_of(const int16_t p[2])
+{
+    int32_t both;
+    memcpy(&both, p, 4);
+    return _mm256_set1_epi32(both);
+}
+
+static inline __m256i twice(const int16_t p[4][2]) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+
+static inline __m256i shift_round(__m256i sum, const int bits)
+{
+    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(1 << (bits - 1))), bits);
+}
+
+static inline __m256i to_bytes(__m256i a, __m256i b)
+{
+    const int bits = EMB_DCT_BITS + EMB_DCT_KEEP;
+    __m256i words = _mm256_packs_epi32(shift_round(a, bits), shift_round(b, bits));
+    words = _mm256_adds_epi16(words, _mm256_set1_epi16(128));
+    return _mm256_packus_epi16(words, words);
+}
+
+static inline void store4(uint8_t *out, __m128i v, const int at)
+{
+    int32_t four = _mm_extract_epi32(v, 0);
+    if (at == 1) four = _mm_extract_epi32(v, 1);
+    memcpy(out, &four, 4);
+}
+
+/* At most four columns: two rows in the halves of a vector, four rows a turn. */
+static inline __attribute__((always_inline)) void dct_of_4(const emb_dct *t, const int16_t *coef, const uint32_t pairs_x, const uint32_t pairs_y,
+                                                           uint8_t *out, size_t stride)
+{
+    __m256i px[4];
+    for (uint32_t p = 0; p < pairs_y; p++) px[p] = _mm256_broadcastsi128_si256(_mm_unpacklo_epi16(row_of(coef, 2 * p), row_of(coef, 2 * p + 1)));
+    for (uint32_t y = 0; y < t->h; y += 4, out += 4 * stride) {
+        __m256i mid[2], sum[2];
+        for (uint32_t i = 0; i < 2; i++) {
+            mid[i] = _mm256_setzero_si256();
+            for (uint32_t p = 0; p < pairs_y; p++) {
+                __m256i k = _mm256_blend_epi32(pair_of(t->col[y + 2 * i][p]), pair_of(t->col[y + 2 * i + 1][p]), 0xf0);
+                mid[i] = _mm256_add_epi32(mid[i], _mm256_madd_epi16(px[p], k));
+            }
+            mid[i] = shift_round(mid[i], EMB_DCT_BITS - EMB_DCT_KEEP);
+        }
+        __m256i both = _mm256_packs_epi32(mid[0], mid[1]); /* rows y, y + 2 | y + 1, y + 3 */
+        sum[0] = _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0x00), twice(t->row[0]));
+        sum[1] = _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0xaa), twice(t->row[0]));
+        if (pairs_x > 1) {
+            sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0x55), twice(t->row[1])));
+            sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0xff), twice(t->row[1])));
+        }
+        __m256i bytes = to_bytes(sum[0], sum[1]);
+        store4(out, _mm256_castsi256_si128(bytes), 0);
+        store4(out + stride, _mm256_extracti128_si256(bytes, 1), 0);
+        store4(out + 2 * stride, _mm256_castsi256_si128(bytes), 1);
+        store4(out + 3 * stride, _mm256_extracti128_si256(bytes, 1), 1);
+    }
+}
+
+/* More columns, in groups of four: all of a row's frequencies in one vector, then two rows in its halves. */
+static inline __attribute__((always_inline)) void dct_of_8(const emb_dct *t, const int16_t *coef, const uint32_t groups, const uint32_t pairs_y,
+                                                           uint8_t *out, size_t stride)
+{
+    __m256i px[4];
+    for (uint32_t p = 0; p < pairs_y; p++) {
+        __m128i a = row_of(coef, 2 * p), b = row_of(coef, 2 * p + 1);
+        px[p] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(a, b)), _mm_unpackhi_epi16(a, b), 1);
+    }
+    for (uint32_t y = 0; y < t->h; y += 2, out += 2 * stride) {
+        __m256i mid[2], sum[4];
+        for (uint32_t i = 0; i < 2; i++) {
+            mid[i] = _mm256_setzero_si256();
+            for (uint32_t p = 0; p < pairs_y; p++) mid[i] = _mm256_add_epi32(mid[i], _mm256_madd_epi16(px[p], pair_of(t->col[y + i][p])));
+            mid[i] = shift_round(mid[i], EMB_DCT_BITS - EMB_DCT_KEEP);
+        }
+        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(mid[0], mid[1]), 0xd8); /* row y | row y + 1 */
+        const __m256i f[4] = {_mm256_shuffle_epi32(both, 0x00), _mm256_shuffle_epi32(both, 0x55), _mm256_shuffle_epi32(both, 0xaa),
+                              _mm256_shuffle_epi32(both, 0xff)};
+        for (uint32_t g = 0; g < groups; g++) {
+            sum[g] = _mm256_setzero_si256();
+            for (uint32_t p = 0; p < 4; p++) sum[g] = _mm256_add_epi32(sum[g], _mm256_madd_epi16(f[p], twice(t->row[p] + 4 * g)));
+        }
+        __m256i bytes = to_bytes(sum[0], sum[1]); /* eight of row y | eight of row y + 1 */
+        if (groups == 4) bytes = _mm256_unpacklo_epi64(bytes, to_bytes(sum[2], sum[3]));
+        if (groups == 4) {
+            _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(bytes));
+            _mm_storeu_si128((__m128i *)(void *)(out + stride), _mm256_extracti128_si256(bytes, 1));
+        } else {
+            _mm_storel_epi64((__m128i *)(void *)out, _mm256_castsi256_si128(bytes));
+            _mm_storel_epi64((__m128i *)(void *)(out + stride), _mm256_extracti128_si256(bytes, 1));
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void dct_of_width(const emb_dct *t, const int16_t *coef, const uint32_t pairs_y, uint8_t *out, size_t stride)
+{
+    if (t->w <= 2) dct_of_4(t, coef, 1, pairs_y, out, stride);
+    else if (t->w <= 4) dct_of_4(t, coef, 2, pairs_y, out, stride);
+    else if (t->w <= 8) dct_of_8(t, coef, 2, pairs_y, out, stride);
+    else dct_of_8(t, coef, 4, pairs_y, out, stride);
+}
+
+static void dct_avx2(const emb_dct *t, const int16_t coef[64], uint32_t rows, uint8_t *out, size_t stride)
+{
+    const uint32_t have = (rows + 1) / 2, pairs_y = have < t->pairs_y ? have : t->pairs_y;
+    if (pairs_y == 1) dct_of_width(t, coef, 1, out, stride);
+    else if (pairs_y == 2) dct_of_width(t, coef, 2, out, stride);
+    else dct_of_width(t, coef, 4, out, stride); /* what lies behind is zero in coef or in the basis */
+}
+
+/* ---- colour ------------------------------------------------------------------------------------- */
+
+/* 16 samples each of red, green, blue to 48 bytes. */
+static inline void store_rgb(uint8_t *out, __m128i r, __m128i g, __m128i b)
+{
+    const __m128i r0 = _mm_setr_epi8(0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5);
+    const __m128i g0 = _mm_setr_epi8(-1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1);
+    const __m128i b0 = _mm_setr_epi8(-1, -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1);
+    const __m128i r1 = _mm_setr_epi8(-1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10, -1);
+    const __m128i g1 = _mm_setr_epi8(5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10);
+    const __m128i b1 = _mm_setr_epi8(-1, 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1);
+    const __m128i r2 = _mm_setr_epi8(-1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1);
+    const __m128i g2 = _mm_setr_epi8(-1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1);
+    const __m128i b2 = _mm_setr_epi8(10, -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15);
+    __m128i *to = (__m128i *)(void *)out;
+    _mm_storeu_si128(to, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r0), _mm_shuffle_epi8(g, g0)), _mm_shuffle_epi8(b, b0)));
+    _mm_storeu_si128(to + 1, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r1), _mm_shuffle_epi8(g, g1)), _mm_shuffle_epi8(b, b1)));
+    _mm_storeu_si128(to + 2, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r2), _mm_shuffle_epi8(g, g2)), _mm_shuffle_epi8(b, b2)));
+}
+
+static inline __m256i words(const uint8_t *p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+static inline __m256i part(__m256i v, int16_t k) { return _mm256_mulhrs_epi16(v, _mm256_set1_epi16(k)); }
+
+static inline __m128i bytes_of(__m256i v)
+{
+    v = _mm256_srai_epi16(v, 5);
+    v = _mm256_packus_epi16(v, v);
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(v, 0x08));
+}
+
+static void ycc_of_16(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb)
+{
+    const __m256i middle = _mm256_set1_epi16(128);
+    __m256i l = _mm256_add_epi16(_mm256_slli_epi16(words(y), 5), _mm256_set1_epi16(16));
+    __m256i a = _mm256_slli_epi16(_mm256_sub_epi16(words(cb), middle), 5), b = _mm256_slli_epi16(_mm256_sub_epi16(words(cr), middle), 5);
+    __m256i red = _mm256_add_epi16(_mm256_add_epi16(l, b), part(b, 13173));
+    __m256i green = _mm256_add_epi16(_mm256_sub_epi16(_mm256_sub_epi16(l, part(a, 11277)), b), part(b, 9367));
+    __m256i blue = _mm256_sub_epi16(_mm256_add_epi16(l, _mm256_slli_epi16(a, 1)), part(a, 7471));
+    store_rgb(rgb, bytes_of(red), bytes_of(green), bytes_of(blue));
+}
+
+static void ycc_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *rgb)
+{
+    if (n < 16) {
+        emb_pixels_ref.ycc(y, cb, cr, n, rgb);
+        return;
+    }
+    for (size_t i = 0; i + 16 <= n; i += 16) ycc_of_16(y + i, cb + i, cr + i, rgb + 3 * i);
+    if (n % 16 != 0) ycc_of_16(y + n - 16, cb + n - 16, cr + n - 16, rgb + 3 * (n - 16)); /* some once more */
+}
+
+/* ---- resize ------------------------------------------------------------------------------------- */
+
+static inline __m128i load16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+
+static inline __m256i weights_of(const int16_t *weight, uint32_t pair)
+{
+    int32_t both;
+    memcpy(&both, weight + 2 * pair, 4);
+    return _mm256_set1_epi32(both);
+}
+
+/* The first n / 16 * 16 bytes; where the compiler knows `pairs` the weights stay in registers. */
+static inline __attribute__((always_inline)) void col_of_pairs(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n,
+                                                               uint8_t *out, const uint32_t pairs)
+{
+    for (size_t i = 0; i + 16 <= n; i += 16) {
+        __m256i lo = _mm256_setzero_si256(), hi = lo;
+        for (uint32_t p = 0; p < pairs; p++) {
+            __m256i a = words(rows[2 * p] + i), b = words(rows[2 * p + (2 * p + 1 < taps ? 1 : 0)] + i), k = weights_of(weight, p);
+            lo = _mm256_add_epi32(lo, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), k));
+            hi = _mm256_add_epi32(hi, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), k));
+        }
+        __m256i both = _mm256_packs_epi32(shift_round(lo, EMB_RESAMPLE_BITS), shift_round(hi, EMB_RESAMPLE_BITS));
+        both = _mm256_packus_epi16(both, both); /* packing undoes the interleaving of unpack, half by half */
+        _mm_storeu_si128((__m128i *)(void *)(out + i), _mm256_castsi256_si128(_mm256_permute4x64_epi64(both, 0x08)));
+    }
+}
+
+static void resample_col_avx2(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n, uint8_t *out)
+{
+    switch ((taps + 1) / 2) {
+    case 1: col_of_pairs(rows, weight, taps, n, out, 1); break;
+    case 2: col_of_pairs(rows, weight, taps, n, out, 2); break;
+    case 3: col_of_pairs(rows, weight, taps, n, out, 3); break;
+    case 4: col_of_pairs(rows, weight, taps, n, out, 4); break;
+    default: col_of_pairs(rows, weight, taps, n, out, (taps + 1) / 2); break;
+    }
+    for (size_t i = n / 16 * 16; i < n; i++) {
+        int32_t sum = 1 << (EMB_RESAMPLE_BITS - 1);
+        for (uint32_t t = 0; t < taps; t++) sum += rows[t][i] * weight[t];
+        sum >>= EMB_RESAMPLE_BITS;
+        out[i] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+    }
+}
+
+static void spread_avx2(const uint8_t *rgb, size_t pixels, int16_t *out)
+{
+    const __m128i planes = _mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1);
+    for (size_t i = 0; i < pixels; i += 4, rgb += 12, out += 16)
+        _mm256_storeu_si256((__m256i *)(void *)out, _mm256_cvtepu8_epi16(_mm_shuffle_epi8(load16(rgb), planes)));
+}
+
+/* Sums of one window: r r g g | b b . . */
+static inline __m256i window(const int16_t *p, const int16_t *k, uint32_t taps)
+{
+    __m256i sum = _mm256_setzero_si256();
+    for (uint32_t t = 0; t < taps; t += 4) {
+        int64_t four;
+        memcpy(&four, k + t, 8);
+        __m256i px = _mm256_loadu_si256((const __m256i *)(const void *)(p + (size_t)t * 4));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(px, _mm256_set1_epi64x(four)));
+    }
+    return sum;
+}
+
+static void resample_row_avx2(const int16_t *spread, const emb_axis *axis, uint32_t out_w, uint8_t *out)
+{
+    const __m128i rgb = _mm_setr_epi8(0, 1, 8, 2, 3, 10, 4, 5, 12, 6, 7, 14, -1, -1, -1, -1);
+    const uint32_t taps = axis->taps, last = out_w - 1;
+    for (uint32_t o = 0; o < out_w; o += 4) { /* behind the last output it is done again */
+        __m256i s[4];
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t at = o + i < last ? o + i : last;
+            s[i] = window(spread + (size_t)axis->first[at] * 4, axis->weight + (size_t)at * taps, taps);
+        }
+        __m256i a = shift_round(_mm256_hadd_epi32(s[0], s[1]), EMB_RESAMPLE_BITS); /* r g r g | b . b . */
+        __m256i b = shift_round(_mm256_hadd_epi32(s[2], s[3]), EMB_RESAMPLE_BITS);
+        __m256i bytes = _mm256_packs_epi32(a, b);
+        bytes = _mm256_packus_epi16(bytes, bytes);
+        __m128i four = _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+        _mm_storeu_si128((__m128i *)(void *)(out + (size_t)o * 3), _mm_shuffle_epi8(four, rgb));
+    }
+}
+
+/* ---- normalise ---------------------------------------------------------------------------------- */
+
+static void normalise_avx2(const uint8_t *rgb, size_t pixels, const float mean[3], const float scale[3], float *out)
+{
+    __m256 m[3], s[3]; /* the channels come round every three vectors */
+    for (int i = 0; i < 3; i++) {
+        const int a = (8 * i) % 3, b = (a + 1) % 3, c = (a + 2) % 3;
+        m[i] = _mm256_setr_ps(mean[a], mean[b], mean[c], mean[a], mean[b], mean[c], mean[a], mean[b]);
+        s[i] = _mm256_setr_ps(scale[a], scale[b], scale[c], scale[a], scale[b], scale[c], scale[a], scale[b]);
+    }
+    size_t i = 0;
+    for (; i + 8 <= pixels; i += 8)
+        for (size_t v = 0; v < 3; v++) {
+            const size_t at = 3 * i + 8 * v;
+            __m256 x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(rgb + at))));
+            _mm256_storeu_ps(out + at, _mm256_mul_ps(_mm256_sub_ps(x, m[v]), s[v]));
+        }
+    emb_pixels_ref.normalise(rgb + 3 * i, pixels - i, mean, scale, out + 3 * i);
+}
+
+const emb_pixels emb_pixels_avx2 = {"avx2", dct_avx2, ycc_avx2, resample_col_avx2, spread_avx2, resample_row_avx2, normalise_avx2};
