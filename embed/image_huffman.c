@@ -61,12 +61,28 @@ bool emb_huff_build(emb_huff *h, const uint8_t counts[17], const uint8_t symbols
     return true;
 }
 
-void emb_huff_build_skip(emb_huff *h)
+void emb_huff_build_pairs(emb_huff_ac *h)
+{
+    const uint32_t more = EMB_HUFF_LOOK - EMB_HUFF_PAIR, all = 1u << EMB_HUFF_PAIR;
+    for (uint32_t i = 0; i < all; i++) {
+        uint32_t a = h->code.look[i << more], bits = emb_huff_bits(a);
+        if ((a & EMB_HUFF_REST) != 0 || bits > EMB_HUFF_PAIR) {
+            h->pair[i] = EMB_HUFF_NONE << 8;
+            continue;
+        }
+        uint32_t b = h->code.look[(i << bits & (all - 1)) << more];
+        if (emb_huff_advance(a) == EMB_HUFF_EOB || (b & EMB_HUFF_REST) != 0 || bits + emb_huff_bits(b) > EMB_HUFF_PAIR) b = 0;
+        uint32_t values = (b & 0xffff0000) | a >> 16;
+        h->pair[i] = (uint64_t)values << 32 | bits << 24 | emb_huff_advance(b) << 16 | emb_huff_advance(a) << 8 | (bits + emb_huff_bits(b));
+    }
+}
+
+void emb_huff_build_skip(emb_huff_ac *h)
 {
     for (uint32_t i = 0; i < 1u << EMB_HUFF_SKIP; i++) {
         uint32_t bits = 0, advance = 0;
         while (advance <= 48) {
-            uint32_t e = h->look[(i << bits & ((1u << EMB_HUFF_SKIP) - 1)) >> (EMB_HUFF_SKIP - EMB_HUFF_LOOK)];
+            uint32_t e = h->code.look[(i << bits & ((1u << EMB_HUFF_SKIP) - 1)) >> (EMB_HUFF_SKIP - EMB_HUFF_LOOK)];
             uint32_t takes = emb_huff_bits(e) + (e & EMB_HUFF_REST ? e >> 16 : 0);
             if (emb_huff_bits(e) == 0 || bits + takes > EMB_HUFF_SKIP) break;
             bits += takes;

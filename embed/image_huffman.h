@@ -1,7 +1,7 @@
 /* image_huffman.h: the bits of a JPEG scan and its Huffman codes, for image_scan.c. ITU-T T.81, annexes C and F.2.2.
  *
- * One lookup by the next EMB_HUFF_LOOK bits gives a symbol and, where it fits, the value behind it: most coefficients cost one
- * lookup. A second table, built only where much is skipped, steps over several symbols at once. */
+ * One lookup by the next EMB_HUFF_LOOK bits gives a symbol and, where it fits, the value behind it. A second table gives two of them
+ * by fewer bits, and a third, built only where much is skipped, steps over as many as fit. */
 #ifndef LK_IMAGE_HUFFMAN_H
 #define LK_IMAGE_HUFFMAN_H
 
@@ -74,19 +74,28 @@ static inline void emb_consume(emb_cursor *c, uint32_t n)
 
 /* Positions in a block count in zigzag order from DC = 0. "End of block" adds EMB_HUFF_EOB, so that a position of 64 to 79 can
  * only be a run that leaves the block. */
-enum { EMB_HUFF_LOOK = 11, EMB_HUFF_SKIP = 12, EMB_HUFF_EOB = 80, EMB_HUFF_SKIP_EOB = 128, EMB_HUFF_POSITIONS = 64 + EMB_HUFF_EOB };
+enum { EMB_HUFF_EOB = 80, EMB_HUFF_SKIP_EOB = 128, EMB_HUFF_POSITIONS = 64 + EMB_HUFF_EOB };
+
+/* Bits of the indices. Two tables of 8 KiB stay in the first cache beside the rest; larger ones do not, and are slower. */
+enum { EMB_HUFF_LOOK = 11, EMB_HUFF_PAIR = 10, EMB_HUFF_SKIP = 12 };
 
 typedef struct {
     uint32_t look[1 << EMB_HUFF_LOOK]; /* entries, see below */
     uint32_t limit[18];                /* [n]: codes of at most n bits are below, as 16 bits from the left */
     int32_t offset[18];                /* [n]: index of a symbol of n bits, less its code */
     uint8_t symbol[256];
-    uint16_t skip[1 << EMB_HUFF_SKIP]; /* advance << 4 | bits of all symbols that lie in the index; advance 64: none does */
 } emb_huff;
+
+typedef struct { /* of coefficients behind DC */
+    emb_huff code;
+    uint64_t pair[1 << EMB_HUFF_PAIR]; /* see emb_huff_pair_* below */
+    uint16_t skip[1 << EMB_HUFF_SKIP]; /* advance << 4 | bits of all symbols that lie in the index; advance 64: none does */
+} emb_huff_ac;
 
 /* From the counts of lengths 1..16 ([0] is not used) and the symbols; false if they are no code. dc: symbols are sizes only. */
 bool emb_huff_build(emb_huff *h, const uint8_t counts[17], const uint8_t symbols[256], bool dc);
-void emb_huff_build_skip(emb_huff *h);
+void emb_huff_build_pairs(emb_huff_ac *h);
+void emb_huff_build_skip(emb_huff_ac *h);
 
 /* An entry: value << 16 | advance << 8 | rest << 6 | bits. Where `rest` is set, the bits are those of the code alone and the value
  * is the size of one that is still to be read; no bits at all: the code is longer than the index. */
@@ -133,5 +142,15 @@ static inline __attribute__((always_inline)) uint32_t emb_huff_next(const emb_hu
     emb_refill(c);
     return emb_huff_entry(emb_huff_extend(v, size), emb_huff_advance(e), 0);
 }
+
+/* A pair: value 2 << 48 | value 1 << 32 | bits of the first << 24 | advance 2 << 16 | advance 1 << 8 | bits of both. Advance 2 and
+ * value 2 are 0 where only one symbol lies in the index, and advance 1 is EMB_HUFF_NONE where none does. */
+enum { EMB_HUFF_NONE = 255 };
+static inline uint32_t emb_huff_pair_bits(uint64_t e) { return e & 63; }
+static inline uint32_t emb_huff_pair_advance1(uint64_t e) { return e >> 8 & 255; }
+static inline uint32_t emb_huff_pair_advance2(uint64_t e) { return e >> 16 & 255; }
+static inline uint32_t emb_huff_pair_bits1(uint64_t e) { return e >> 24 & 63; }
+static inline int32_t emb_huff_pair_value1(uint64_t e) { return (int16_t)(e >> 32); }
+static inline int32_t emb_huff_pair_value2(uint64_t e) { return (int16_t)(e >> 48); }
 
 #endif

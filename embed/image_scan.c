@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PARTS = 3, SPILL = 16, SKIP_FROM = 12, MAX_BLOCKS = 10, BATCH = 8 };
+enum { MAX_PARTS = 3, SPILL = 16, SKIP_FROM = 12, MAX_BLOCKS = 10, BATCH = 8, TABLES = 2 };
 
 typedef struct { /* a component */
     uint32_t h, v;       /* blocks of a unit */
@@ -19,7 +19,8 @@ typedef struct { /* a component */
     uint32_t dc_table, ac_table;
     int32_t quant[EMB_HUFF_POSITIONS]; /* zigzag order; zero behind the block */
     emb_dct dct;
-    const emb_huff *dc, *ac;
+    const emb_huff *dc;
+    const emb_huff_ac *ac;
     int32_t before;      /* DC of the block before */
     uint8_t *strip;      /* samples of one row of units, as wide as the result's and up to SPILL more */
     int16_t *dcs;        /* progressive: of all blocks, whole units */
@@ -43,8 +44,9 @@ typedef struct {
     uint32_t blocks; /* of a unit */
     place place[MAX_BLOCKS];
     uint32_t left, turn; /* units before the next restart marker, and its number */
-    bool dc_ready[4], ac_ready[4], skip_ready[4];
-    emb_huff dc[4], ac[4]; /* from here on not cleared at the start */
+    bool dc_ready[TABLES], ac_ready[TABLES], skip_ready[TABLES];
+    emb_huff dc[TABLES]; /* from here on not cleared at the start */
+    emb_huff_ac ac[TABLES];
     emb_bits bits;
     uint8_t top[BATCH * MAX_BLOCKS];
     int16_t coef[BATCH * MAX_BLOCKS * 64 + 1]; /* what lies behind a block lands in the next one's DC, which comes later */
@@ -141,10 +143,13 @@ static bool part_tables(scan *s, part *p)
 {
     const struct jpeg_decompress_struct *c = s->c;
     uint32_t d = p->dc_table, a = p->ac_table;
-    if (d > 3 || a > 3) return false;
+    if (d >= TABLES || a >= TABLES) return false;
     const JHUFF_TBL *dc = c->dc_huff_tbl_ptrs[d], *ac = c->ac_huff_tbl_ptrs[a];
     if (!s->dc_ready[d]) s->dc_ready[d] = dc != NULL && emb_huff_build(&s->dc[d], dc->bits, dc->huffval, true);
-    if (!s->ac_ready[a]) s->ac_ready[a] = ac != NULL && emb_huff_build(&s->ac[a], ac->bits, ac->huffval, false);
+    if (!s->ac_ready[a]) {
+        s->ac_ready[a] = ac != NULL && emb_huff_build(&s->ac[a].code, ac->bits, ac->huffval, false);
+        if (s->ac_ready[a]) emb_huff_build_pairs(&s->ac[a]);
+    }
     if (!s->dc_ready[d] || !s->ac_ready[a]) return false;
     if (p->last < 63 && !s->skip_ready[a]) emb_huff_build_skip(&s->ac[a]);
     s->skip_ready[a] = s->skip_ready[a] || p->last < 63;
@@ -193,28 +198,51 @@ INLINE bool read_dc(emb_cursor *c, const emb_huff *h, int32_t *dc)
     return emb_huff_advance(e) != 0;
 }
 
+INLINE void keep(int16_t *coef, const int32_t *quant, uint32_t k, int32_t value)
+{
+    coef[natural[k]] = (int16_t)(uint32_t)(value * quant[k]);
+}
+
 /* One coefficient or end; false: no such code. */
 INLINE bool read_ac(emb_cursor *c, const emb_huff *h, const int32_t *quant, uint32_t *k, int16_t *coef)
 {
     uint32_t e = emb_huff_next(h, c, false);
     *k += emb_huff_advance(e);
-    coef[natural[*k]] = (int16_t)(uint32_t)(emb_huff_value(e) * quant[*k]);
+    keep(coef, quant, *k, emb_huff_value(e));
     return emb_huff_advance(e) != 0;
 }
 
-/* The coefficients behind position k, to `last` or a few more. Three symbols take at most 33 of 56 bits, or refill. */
-INLINE bool read_acs(emb_cursor *c, const emb_huff *h, const int32_t *quant, uint32_t last, uint32_t *k, int16_t *coef)
+/* The coefficients behind position k, to `last` or a few more: two symbols at once as long as both belong to the block. */
+INLINE bool read_acs(emb_cursor *c, const emb_huff_ac *h, const int32_t *quant, uint32_t last, uint32_t *at, int16_t *coef)
 {
-    while (*k < last) {
+    uint32_t k = *at;
+    while (k < last) {
         emb_refill(c);
-        for (int i = 0; i < 3 && *k < last; i++)
-            if (!read_ac(c, h, quant, k, coef)) return false;
+        for (int i = 0; i < 4 && k < last; i++) { /* 10 bits at most each */
+            uint64_t e = h->pair[c->bits >> (64 - EMB_HUFF_PAIR)];
+            uint32_t first = k + emb_huff_pair_advance1(e);
+            if (first < 63) {
+                k = first + emb_huff_pair_advance2(e);
+                emb_consume(c, emb_huff_pair_bits(e));
+                keep(coef, quant, k, emb_huff_pair_value2(e)); /* of none: where the first one's is kept next */
+                keep(coef, quant, first, emb_huff_pair_value1(e));
+            } else if (first < EMB_HUFF_NONE) { /* the end, or the 63rd */
+                k = first;
+                emb_consume(c, emb_huff_pair_bits1(e));
+                keep(coef, quant, k, emb_huff_pair_value1(e));
+            } else {
+                emb_refill(c);
+                if (!read_ac(c, &h->code, quant, &k, coef)) return false;
+                break;
+            }
+        }
     }
+    *at = k;
     return true;
 }
 
 /* To the end of the block without looking at values; several symbols at once as long as they all belong to it. */
-INLINE bool skip_acs(emb_cursor *c, const emb_huff *h, uint32_t *k)
+INLINE bool skip_acs(emb_cursor *c, const emb_huff_ac *h, uint32_t *k)
 {
     static const int32_t zero[EMB_HUFF_POSITIONS];
     int16_t none[65];
@@ -233,7 +261,7 @@ INLINE bool skip_acs(emb_cursor *c, const emb_huff *h, uint32_t *k)
                 return true;
             }
             emb_refill(c);
-            if (!read_ac(c, h, zero, k, none)) return false;
+            if (!read_ac(c, &h->code, zero, k, none)) return false;
             break;
         }
     }
@@ -244,7 +272,7 @@ INLINE bool skip_acs(emb_cursor *c, const emb_huff *h, uint32_t *k)
 INLINE bool read_block(part *p, emb_cursor *c, int16_t *coef, uint32_t *top)
 {
     uint32_t k = 0;
-    const emb_huff *ac = p->ac;
+    const emb_huff_ac *ac = p->ac;
     if (!read_dc(c, p->dc, &p->before)) return false;
     coef[0] = (int16_t)((uint32_t)p->before * (uint32_t)p->quant[0]);
     if (!read_acs(c, ac, p->quant, p->last, &k, coef)) return false;
@@ -391,7 +419,7 @@ static emb_scan_result progressive_scan(scan *s, const uint8_t *b, size_t bytes)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t k = 0, t = b[2 + 2 * i] >> 4;
         while (k < s->n && s->c->comp_info[k].component_id != b[1 + 2 * i]) k++;
-        if (k == s->n || t > 3) return EMB_SCAN_LEFT;
+        if (k == s->n || t >= TABLES) return EMB_SCAN_LEFT;
         part *p = of[i] = &s->parts[k];
         if (p->shift != (high == 0 ? -1 : (int32_t)high)) return EMB_SCAN_LEFT; /* a scan twice, or out of turn */
         p->shift = (int32_t)low;
@@ -412,7 +440,7 @@ static bool new_tables(scan *s, const uint8_t *b, size_t n)
         size_t sum = 0;
         memcpy(counts, b, 17);
         for (uint32_t i = 1; i <= 16; i++) sum += counts[i];
-        if (sum > 256 || sum > n - 17 || (b[0] & 15) > 3) return false;
+        if (sum > 256 || sum > n - 17 || (b[0] & 15) >= TABLES) return false;
         memcpy(symbols, b + 17, sum);
         if (b[0] < 16) s->dc_ready[b[0]] = true;
         if (b[0] < 16 && !emb_huff_build(&s->dc[b[0]], counts, symbols, true)) return false;
