@@ -45,7 +45,7 @@ static uint64_t one(emb_scratch *s, float *out)
     uint64_t t = now_ns();
     if (emb_image_decode(bytes, n_bytes, NULL, emb_preproc_decode_side(&pp), &im, NULL, &e) != EMB_OK) fail("photo", e.text);
     t = now_ns() - t;
-    if (emb_preprocess(emb_image_view(im), NULL, &pp, out, s, &e) != EMB_OK) fail("photo", e.text);
+    if (emb_preprocess(emb_image_view(im), NULL, &pp, EMB_NHWC, out, s, &e) != EMB_OK) fail("photo", e.text);
     emb_image_free(im);
     return t;
 }
