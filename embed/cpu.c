@@ -34,6 +34,7 @@ static uint32_t detect(void)
         if ((c & 1u << 11) && (c & 1u << 1)) f |= EMB_CPU_VNNI;
         if (d & 1u << 23) f |= EMB_CPU_FP16;
     }
+    if ((f & EMB_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4)) f |= EMB_CPU_AVXVNNI;
     return f;
 }
 
@@ -49,7 +50,18 @@ const char *emb_cpu_blas_coretype(void)
     return NULL;
 }
 #elif defined(__aarch64__)
-static uint32_t detect(void) { return EMB_CPU_NEON; } /* part of the baseline */
+#include <sys/auxv.h>
+
+static uint32_t detect(void)
+{
+    const unsigned long asimdhp = 1ul << 10, asimddp = 1ul << 20, i8mm = 1ul << 13; /* Linux: arch/arm64/include/uapi/asm/hwcap.h */
+    unsigned long has = getauxval(AT_HWCAP), more = getauxval(AT_HWCAP2);
+    uint32_t f = EMB_CPU_NEON; /* part of the baseline */
+    if (has & asimdhp) f |= EMB_CPU_FP16;
+    if (has & asimddp) f |= EMB_CPU_DOTPROD;
+    if ((has & asimddp) && (more & i8mm)) f |= EMB_CPU_I8MM;
+    return f;
+}
 const char *emb_cpu_blas_coretype(void) { return NULL; }
 #else
 static uint32_t detect(void) { return 0; }
@@ -64,9 +76,16 @@ static void init(void)
     uint32_t f = detect();
     const char *mask = getenv("EMB_CPU");
     if (mask != NULL) {
-        if (strcmp(mask, "ref") == 0) f = 0;
-        if (strcmp(mask, "avx2") == 0) f &= EMB_CPU_AVX2;
-        if (strcmp(mask, "neon") == 0) f &= EMB_CPU_NEON;
+        static const struct {
+            const char *name;
+            uint32_t features;
+        } levels[] = {{"ref", 0},
+                      {"avx2", EMB_CPU_AVX2},
+                      {"avxvnni", EMB_CPU_AVX2 | EMB_CPU_AVXVNNI},
+                      {"neon", EMB_CPU_NEON},
+                      {"dotprod", EMB_CPU_NEON | EMB_CPU_FP16 | EMB_CPU_DOTPROD}};
+        for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+            if (strcmp(mask, levels[i].name) == 0) f &= levels[i].features;
     }
     features = f;
 }

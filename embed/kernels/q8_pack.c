@@ -48,6 +48,8 @@ const emb_kernels_q8 *emb_kernels_q8_get(void)
 #if defined(__x86_64__)
     uint32_t f = emb_cpu_features();
     if (f & EMB_CPU_VNNI) return &emb_q8_avx512;
+    if (f & EMB_CPU_AVXVNNI) return &emb_q8_avxvnni;
+    if (f & EMB_CPU_AVX2) return &emb_q8_avx2;
 #endif
     return &emb_q8_ref;
 }
