@@ -13,9 +13,16 @@ static void write_catalogue(api_buf *b, const idx_catalogue *cat)
     api_buf_str(b, cat->model);
     api_buf_fmt(b, ",\"fingerprint\":\"%s\",\"dim\":%u", cat->fingerprint, cat->dim);
     api_buf_fmt(b, ",\"items\":%llu,\"images\":%llu", (unsigned long long)cat->items, (unsigned long long)cat->images);
-    api_buf_fmt(b, ",\"index\":{\"fresh\":%llu,\"sealed\":%llu,\"deleted\":%llu,\"segments\":%u}",
+    api_buf_fmt(b, ",\"index\":{\"fresh\":%llu,\"sealed\":%llu,\"deleted\":%llu,\"segments\":%u",
                 (unsigned long long)cat->fresh_images, (unsigned long long)cat->sealed_images,
                 (unsigned long long)cat->deleted_images, cat->segments);
+    static const char *const kinds[] = {"plain", "filtered"};
+    for (int i = 0; i < 2; i++) {
+        api_buf_fmt(b, ",\"%s\":{\"ef_search\":%u", kinds[i], cat->effort[i]);
+        if (cat->audits[i] > 0) api_buf_fmt(b, ",\"recall_at_10\":%.4f", cat->recall[i]);
+        api_buf_raw(b, "}", 1);
+    }
+    api_buf_raw(b, "}", 1);
     api_buf_fmt(b, ",\"generation\":%llu,\"created\":", (unsigned long long)cat->generation);
     api_buf_time(b, cat->created_ms);
     api_buf_raw(b, "}", 1);

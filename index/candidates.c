@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 256, LOOK = 64 };
+enum { BATCH = 256, LOOK = 64, PIECE = 8192 }; /* a piece of a scan is compared in a millisecond or less */
 
 /* ---- the pool ----------------------------------------------------------------------------------------------- */
 
@@ -141,29 +141,79 @@ static idx_status look(idx_finder *f, batch **to, const uint32_t *items, uint32_
     return st;
 }
 
-static idx_status scan_matches(idx_finder *f)
+static idx_status flush_all(idx_finder *f, batch **to, uint32_t n, idx_status st)
 {
-    batch **to = calloc(f->c->n_segments + 1u, sizeof *to);
+    for (uint32_t s = 0; s < n; s++) {
+        if (to[s] == NULL) continue;
+        if (st == IDX_OK) st = flush(f, to[s]);
+        free(to[s]);
+        to[s] = NULL;
+    }
+    return st;
+}
+
+/* Lets writers in. Segments may be others afterwards. */
+static idx_status let_go(idx_finder *f, uint64_t *since)
+{
+    pthread_rwlock_unlock(&f->c->lock);
+    uint64_t t = idx_mono_ns();
+    if (f->rest != NULL) f->rest(f->rest_ctx, t - *since);
+    pthread_rwlock_rdlock(&f->c->lock);
+    *since = idx_mono_ns();
+    if (f->c->removed) return idx_fail(f->err, IDX_ENOTFOUND, "there is no catalogue %.80s", f->c->row.info.name);
+    return late(f);
+}
+
+/* One piece: items of `it`, some thousand images at most. *more: it has not come to its end. */
+static idx_status scan_piece(idx_finder *f, idx_bits_iter *it, bool *more, uint32_t *segments)
+{
+    uint32_t n_to = f->c->n_segments, items[LOOK], n = 0, item;
+    batch **to = calloc(n_to + 1u, sizeof *to);
     if (to == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
     idx_status st = IDX_OK;
-    uint32_t items[LOOK], n = 0;
-    idx_bits_iter it = idx_bits_begin(f->matches);
-    for (uint32_t item; st == IDX_OK && idx_bits_next(&it, &item);) {
+    *more = true;
+    for (uint64_t until = f->distances + PIECE; st == IDX_OK && f->distances < until;) {
+        if (!(*more = idx_bits_next(it, &item))) break;
+        if (!idx_item_lives(f->c, item, f->newest)) continue;
         items[n++] = item;
         if (n < LOOK) continue;
         st = look(f, to, items, n);
-        if (st == IDX_OK) st = late(f);
         n = 0;
     }
     if (st == IDX_OK) st = look(f, to, items, n);
-    for (uint32_t s = 0; s < f->c->n_segments; s++) {
-        if (to[s] == NULL) continue;
-        f->segments++;
-        if (st == IDX_OK) st = flush(f, to[s]);
-        free(to[s]);
-    }
+
+    for (uint32_t s = 0; s < n_to; s++) *segments += to[s] != NULL;
+    st = flush_all(f, to, n_to, st);
     free(to);
+    return st;
+}
+
+static idx_status scan_items(idx_finder *f, idx_bits over)
+{
+    idx_bits_iter it = idx_bits_begin(over);
+    idx_status st = IDX_OK;
+    uint64_t since = idx_mono_ns();
+    for (bool more = true; st == IDX_OK && more;) {
+        uint32_t segments = 0;
+        st = scan_piece(f, &it, &more, &segments);
+        if (segments > f->segments) f->segments = segments;
+        if (st == IDX_OK && more) st = let_go(f, &since);
+    }
     f->all_seen = true;
+    return st;
+}
+
+static idx_status scan_matches(idx_finder *f) { return scan_items(f, f->matches); }
+
+/* Everything, in pieces when it is much. */
+static idx_status scan_everything(idx_finder *f)
+{
+    if (f->c->live_images <= PIECE) return scan_all(f);
+    idx_bits all = idx_attrs_items(f->c->attrs), copy;
+    if (!idx_bits_new(&copy, all.n_words * 64)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    memcpy(copy.w, all.w, all.n_words * sizeof *all.w);
+    idx_status st = scan_items(f, copy);
+    free(copy.w);
     return st;
 }
 
@@ -352,7 +402,7 @@ idx_status idx_find(idx_finder *f, idx_plan plan)
     f->pool.n = 0;
     f->pool.overflowed = false;
     switch (plan) {
-    case IDX_PLAN_FLAT: return scan_all(f);
+    case IDX_PLAN_FLAT: return scan_everything(f);
     case IDX_PLAN_SCAN: return scan_matches(f);
     case IDX_PLAN_LISTS: break;
     case IDX_PLAN_GRAPH: return walk_graphs(f);

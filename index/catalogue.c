@@ -12,13 +12,14 @@ static uint32_t hash(const char *s)
     return (uint32_t)(h ^ h >> 32);
 }
 
-idx_status idx_cat_new(const idx_catalogue_row *row, idx_cat **out, idx_error *err)
+idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **out, idx_error *err)
 {
     idx_cat *c = calloc(1, sizeof *c);
     if (c == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     c->row = *row;
     c->generation = row->info.generation;
     c->log_from = UINT64_MAX;
+    idx_audit_init(c->audit, effort);
     c->slot_mask = 255;
     c->slots = calloc(c->slot_mask + 1u, sizeof *c->slots);
     c->attrs = idx_attrs_new();
@@ -64,6 +65,7 @@ void idx_cat_free(idx_cat *c)
     free(c->fresh_image);
     free(c->segments);
     idx_attrs_free(c->attrs);
+    idx_audit_fini(c->audit);
     pthread_rwlock_destroy(&c->lock);
     free(c);
 }
@@ -153,6 +155,7 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
     c->items[item] = (idx_mem_item){.id = copy, .rowid = rowid};
     slot_put(c->slots, c->slot_mask, copy, item);
     c->live_items++;
+    if (rowid > c->newest) c->newest = rowid;
     *out = item;
     return IDX_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "ann.h"
 #include "attrs.h"
+#include "audit.h"
 #include "parts.h"
 #include "store.h"
 
@@ -50,6 +51,7 @@ typedef struct idx_cat {
     pthread_rwlock_t lock;
     idx_mem_item *items;
     uint32_t n_items, cap_items, live_items;
+    int64_t newest; /* rowid of the item that came last */
     uint32_t *slots, slot_mask; /* id -> item + 1 */
     idx_mem_image *images;
     uint32_t n_images, cap_images, live_images;
@@ -60,9 +62,11 @@ typedef struct idx_cat {
     idx_segment **segments;
     uint32_t n_segments;
     idx_attrs *attrs;
+    idx_audit audit[IDX_AUDIT_KINDS]; /* has its own locks */
 } idx_cat;
 
-IDX_CHECK idx_status idx_cat_new(const idx_catalogue_row *row, idx_cat **out, idx_error *err);
+/* effort: where searches begin (audit.h). */
+IDX_CHECK idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **out, idx_error *err);
 void idx_cat_free(idx_cat *c);
 
 /* Under the exclusive lock. */
@@ -80,6 +84,12 @@ uint32_t idx_cat_find(const idx_cat *c, const char *id); /* IDX_NONE */
 static inline const float *idx_cat_fresh(const idx_cat *c, uint32_t row)
 {
     return c->blocks[row / IDX_BLOCK_ROWS] + (size_t)(row % IDX_BLOCK_ROWS) * c->row.info.dim;
+}
+static inline const char *idx_item_id(const idx_cat *c, uint32_t item) { return c->items[item].id; }
+/* Is it the item that had this number when `newest` was the newest one, and still lives? */
+static inline bool idx_item_lives(const idx_cat *c, uint32_t item, int64_t newest)
+{
+    return item < c->n_items && c->items[item].id != NULL && c->items[item].rowid <= newest;
 }
 /* The vector of an image: where it is, or a copy in `room`. NULL = FAISS failed. */
 const float *idx_cat_vector(const idx_cat *c, uint32_t image, float *room);

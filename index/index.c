@@ -108,7 +108,7 @@ static idx_status load_change(void *ctx, uint64_t generation, int64_t item, int6
 static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_error *err)
 {
     idx_cat *c;
-    idx_status st = idx_cat_new(row, &c, err);
+    idx_status st = idx_cat_new(row, ix->opts.ef_search, &c, err);
     if (st != IDX_OK) return st;
     c->refs = 1;
     loader l = {.c = c, .err = err};
@@ -153,6 +153,7 @@ static void defaults(idx_opts *o)
     if (o->hnsw_m == 0) o->hnsw_m = 32;
     if (o->ef_construction == 0) o->ef_construction = 100;
     if (o->ef_search == 0) o->ef_search = 64;
+    if (o->recall_target == 0) o->recall_target = 0.98;
     if (o->disk_floor_bytes == 0) o->disk_floor_bytes = (uint64_t)256 << 20;
 }
 
@@ -225,6 +226,8 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     pthread_mutex_init(&ix->wake_lock, NULL);
     pthread_cond_init(&ix->queue_filled, NULL);
     pthread_cond_init(&ix->wake, NULL);
+    pthread_mutex_init(&ix->audit_lock, NULL);
+    pthread_cond_init(&ix->audit_wake, NULL);
     idx_status st = make_dirs(ix, dir, err);
     ix->env = (idx_segment_env){ix->segment_dir, ix->opts.segment_images, ix->opts.hnsw_m, ix->opts.ef_construction, ix->opts.log, ix->opts.log_ctx,
                                 &ix->stop};
@@ -235,6 +238,7 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
         ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
         if (!ix->has_keeper) st = idx_fail(err, IDX_ENOMEM, "cannot start a thread");
         else idx_wake_keeper(ix);
+        if (st == IDX_OK && ix->opts.recall_target > 0) st = idx_audit_start(ix, err);
     }
     if (st != IDX_OK) {
         idx_close(ix);
@@ -253,6 +257,7 @@ void idx_close(idx *ix)
     pthread_cond_signal(&ix->wake);
     pthread_mutex_unlock(&ix->wake_lock);
     if (ix->has_keeper) pthread_join(ix->keeper, NULL);
+    idx_audit_stop(ix);
     if (ix->store != NULL) idx_store_checkpoint(ix->store);
     for (size_t i = 0; i < ix->n_cats; i++) idx_cat_free(ix->cats[i]);
     idx_store_close(ix->store);
@@ -262,6 +267,8 @@ void idx_close(idx *ix)
     pthread_mutex_destroy(&ix->wake_lock);
     pthread_cond_destroy(&ix->queue_filled);
     pthread_cond_destroy(&ix->wake);
+    pthread_mutex_destroy(&ix->audit_lock);
+    pthread_cond_destroy(&ix->audit_wake);
     free(ix->cats);
     free(ix->segment_dir);
     free(ix->dir);
@@ -340,6 +347,14 @@ static void describe(idx_cat *c, idx_catalogue *out)
     out->fresh_images = c->fresh_rows - c->fresh_dead;
     out->deleted_images = c->fresh_dead;
     out->segments = c->n_segments;
+    for (int i = 0; i < IDX_AUDIT_KINDS; i++) {
+        idx_audit *a = &c->audit[i];
+        pthread_mutex_lock(&a->lock);
+        out->recall[i] = a->recall;
+        out->audits[i] = a->audits;
+        out->effort[i] = a->effort;
+        pthread_mutex_unlock(&a->lock);
+    }
     for (uint32_t i = 0; i < c->n_segments; i++) {
         out->sealed_images += c->segments[i]->rows - c->segments[i]->dead;
         out->deleted_images += c->segments[i]->dead;

@@ -51,7 +51,8 @@ typedef struct { /* 0 = default */
     uint32_t segment_images;    /* 10,000: fresh images that start a background HNSW build */
     uint32_t hnsw_m;            /* 32 */
     uint32_t ef_construction;   /* 100 */
-    uint32_t ef_search;         /* 64 */
+    uint32_t ef_search;         /* 64: where searches begin; see recall_target */
+    double recall_target;       /* 0.98: audits of live searches raise and lower ef_search to hold it; below 0 = no audits */
     uint64_t disk_floor_bytes;  /* 256 MiB free: below it writes are refused, above twice it allowed again */
     bool no_background;         /* tests: no background thread; idx_maintain() does the work */
     void (*log)(void *ctx, int level, const char *text); /* 0 info, 1 warning, 2 error; may be NULL */
@@ -74,6 +75,10 @@ typedef struct {
     uint32_t segments;
     uint64_t generation;                    /* grows with every committed write */
     int64_t created_ms;                     /* Unix milliseconds */
+    /* Of searches without a filter, and with one: recall@10 of the latest audits, how many there were, the ef_search in use. */
+    double recall[2];
+    uint64_t audits[2];
+    uint32_t effort[2];
 } idx_catalogue;
 
 /* Creates; *created=false if it exists with the same fingerprint and dim (IDX_OK), otherwise IDX_EEXISTS. Blocks for

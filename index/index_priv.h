@@ -33,6 +33,11 @@ struct idx {
     bool woken;
     pthread_t keeper;
     bool has_keeper;
+
+    pthread_mutex_t audit_lock;
+    pthread_cond_t audit_wake; /* ends a rest early */
+    pthread_t auditor;
+    bool has_auditor;
 };
 
 /* The writer's own kinds, beside idx_op_kind. */

@@ -32,7 +32,7 @@ typedef struct {
 static bool better(const search *s, const found *a, const found *b)
 {
     if (a->score != b->score) return a->score > b->score;
-    return strcmp(s->f.c->items[a->item].id, s->f.c->items[b->item].id) < 0;
+    return strcmp(idx_item_id(s->f.c, a->item), idx_item_id(s->f.c, b->item)) < 0;
 }
 
 static void sift_down(search *s, uint32_t i)
@@ -79,7 +79,7 @@ static void consider(search *s, uint32_t item)
 {
     idx_cat *c = s->f.c;
     const idx_mem_item *it = &c->items[item];
-    if (item == s->skip || !first_visit(s, item)) return;
+    if (item == s->skip || !idx_item_lives(c, item, s->f.newest) || !first_visit(s, item)) return;
     found f = {-INFINITY, item, 0};
     for (uint32_t i = 0; i < it->n_images; i++) {
         const float *v = idx_cat_vector(c, it->images[i], s->room);
@@ -93,7 +93,7 @@ static void consider(search *s, uint32_t item)
         return;
     }
     s->passing++;
-    if (s->cursor && (f.score > s->q->after_score || (f.score == s->q->after_score && strcmp(it->id, s->q->after_id) <= 0))) return;
+    if (s->cursor && (f.score > s->q->after_score || (f.score == s->q->after_score && strcmp(idx_item_id(c, item), s->q->after_id) <= 0))) return;
     keep(s, f);
 }
 
@@ -221,7 +221,6 @@ static idx_status count_facets(search *s, idx_result *r)
 static void count_total(const search *s, idx_result *r)
 {
     bool skipped = s->skip != IDX_NONE && (s->f.matches.w == NULL || idx_bit(s->f.matches.w, s->skip));
-    r->matches = s->f.matches.w != NULL ? s->f.plan_query.matches : s->f.c->live_items;
     r->total_exact = s->q->min_score < -1 || (s->f.all_seen && !s->f.pool.overflowed);
     r->total = s->q->min_score < -1 ? r->matches - skipped : s->passing;
 }
@@ -234,7 +233,7 @@ static idx_status take_hits(search *s, idx_result *r)
     r->more = s->n > s->q->limit;
     for (uint32_t i = 0; i < s->n && i < s->q->limit; i++) {
         idx_hit *h = &r->hits[r->n++];
-        h->id = strdup(s->f.c->items[s->heap[i].item].id);
+        h->id = strdup(idx_item_id(s->f.c, s->heap[i].item));
         h->score = s->heap[i].score;
         h->image = s->heap[i].image;
         if (h->id == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
@@ -248,24 +247,28 @@ static idx_status search_locked(search *s, const idx_filter *filter, idx_result 
     idx_finder *f = &s->f;
     idx_plan plan;
     uint64_t t = idx_mono_ns();
+    f->newest = f->c->newest;
     if (s->q->exclude_item != NULL) s->skip = idx_cat_find(f->c, s->q->exclude_item);
     idx_status st = filter != NULL ? idx_filter_eval(filter, f->c->attrs, &f->matches, f->err) : IDX_OK;
     if (st != IDX_OK) return st;
     f->plan_query.matches = filter != NULL ? idx_bits_count(f->matches.w, f->matches.n_words) : f->c->live_items;
     r->filter_ns = idx_mono_ns() - t;
-    st = top(s, &plan);
+    r->generation = f->c->row.info.generation;
+    r->matches = filter != NULL ? f->plan_query.matches : f->c->live_items;
+    if (s->q->facets_top == 0) st = count_facets(s, r); /* before the lock may be given back */
+    t = idx_mono_ns();
+    if (st == IDX_OK) st = top(s, &plan);
     if (st != IDX_OK) return st;
     qsort_r(s->heap, s->n, sizeof *s->heap, by_rank, s);
     count_total(s, r);
-    r->walk_ns = idx_mono_ns() - t - r->filter_ns;
-    st = count_facets(s, r);
+    r->walk_ns = idx_mono_ns() - t;
+    if (s->q->facets_top > 0) st = count_facets(s, r);
     if (st != IDX_OK) return st;
     snprintf(r->plan, sizeof r->plan, "%s", idx_plan_name(plan, filter != NULL));
     r->segments = f->segments;
     r->distances = f->distances;
     r->tests = f->tests;
     r->effort = f->plan_query.effort;
-    r->generation = f->c->row.info.generation;
     return take_hits(s, r);
 }
 
@@ -314,16 +317,14 @@ static idx_status check_query(const idx_cat *c, const idx_query *q, idx_error *e
     return idx_facets_check(q->facets, q->n_facets, err);
 }
 
-idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_result **out, idx_error *err)
+idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, uint64_t), void *rest_ctx, idx_result **out, idx_error *err)
 {
-    idx_cat *c = idx_take_cat(ix, catalogue, err);
-    if (c == NULL) return IDX_ENOTFOUND;
     idx_filter *filter = NULL;
-    idx_status st = check_query(c, q, err);
-    if (st == IDX_OK && q->filter != NULL && q->filter[0] != 0) st = idx_filter_parse(q->filter, &filter, err);
+    idx_status st = q->filter != NULL && q->filter[0] != 0 ? idx_filter_parse(q->filter, &filter, err) : IDX_OK;
+    uint32_t effort = q->ef_search != 0 ? q->ef_search : c->audit[filter != NULL ? IDX_AUDIT_FILTERED : IDX_AUDIT_PLAIN].effort;
     search s = {.q = q, .cursor = q->after, .skip = IDX_NONE, .want = q->limit + 1,
-                .f = {.c = c, .query = q->embedding, .dim = q->dim, .deadline_ns = q->deadline_ns, .err = err,
-                      .plan_query = {filter != NULL, q->exact, 0, 0, q->ef_search != 0 ? q->ef_search : ix->opts.ef_search}}};
+                .f = {.c = c, .query = q->embedding, .dim = q->dim, .deadline_ns = q->deadline_ns, .rest = rest, .rest_ctx = rest_ctx, .err = err,
+                      .plan_query = {filter != NULL, q->exact, 0, 0, effort}}};
     if (q->n_facets > 0 && !q->after && q->facets_top > s.want) s.want = q->facets_top;
     idx_result *r = NULL;
     if (st == IDX_OK) {
@@ -337,13 +338,26 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
         st = search_locked(&s, filter, r);
         pthread_rwlock_unlock(&c->lock);
     }
-    if (st == IDX_OK) st = fill_in(ix, c, r, err);
     idx_filter_free(filter);
     free(s.f.matches.w);
     free(s.f.pool.heap);
     free(s.heap);
     free(s.seen);
     free(s.room);
+    if (st != IDX_OK) idx_result_free(r);
+    else *out = r;
+    return st;
+}
+
+idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_result **out, idx_error *err)
+{
+    idx_cat *c = idx_take_cat(ix, catalogue, err);
+    if (c == NULL) return IDX_ENOTFOUND;
+    idx_result *r = NULL;
+    idx_status st = check_query(c, q, err);
+    if (st == IDX_OK) st = idx_search_in(c, q, NULL, NULL, &r, err);
+    if (st == IDX_OK) idx_audit_offer(c->audit, q, r);
+    if (st == IDX_OK) st = fill_in(ix, c, r, err);
     idx_give_cat(ix, c);
     if (st != IDX_OK) idx_result_free(r);
     else *out = r;

@@ -27,7 +27,10 @@ typedef struct {
     const float *query;
     uint32_t dim;
     uint64_t deadline_ns;
-    idx_bits matches; /* of the filter, .w NULL = everything */
+    idx_bits matches; /* of the filter, .w NULL = everything; the finder's own */
+    int64_t newest;   /* items that came later are left out */
+    void (*rest)(void *ctx, uint64_t busy_ns); /* called without the lock after each piece of a long scan; NULL = go on at once */
+    void *rest_ctx;
     idx_plan_query plan_query;
     idx_pool pool;
     bool all_seen; /* nothing was left out but by the pool */
@@ -36,7 +39,12 @@ typedef struct {
     idx_error *err;
 } idx_finder;
 
-/* Fills the pool. Under the shared lock. */
+/* Fills the pool. Under the shared lock, which a long scan gives back now and then: writers are preferred, so that a lock held for the
+ * time of a scan would stop everybody. Items may be gone afterwards, or other ones: idx_item_lives() says. */
 IDX_CHECK idx_status idx_find(idx_finder *f, idx_plan plan);
+
+/* idx_search without its check of the query and without what the store knows of the hits (ids and scores alone). */
+IDX_CHECK idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *ctx, uint64_t busy_ns), void *rest_ctx, idx_result **out,
+                                   idx_error *err);
 
 #endif

@@ -159,7 +159,7 @@ static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
         return st;
     }
     idx_status st = idx_store_catalogue_add(ix->store, &row, err);
-    if (st == IDX_OK) st = idx_cat_new(&row, &a->cat, err);
+    if (st == IDX_OK) st = idx_cat_new(&row, ix->opts.ef_search, &a->cat, err);
     a->is_new = st == IDX_OK;
     if (st == IDX_OK) a->cat->refs = 1; /* the table's, once it is in */
     return st;

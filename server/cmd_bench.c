@@ -1,4 +1,6 @@
-/* cmd_bench.c: `likeness bench`: how fast a server answers searches from here, and how fast this machine embeds. */
+/* cmd_bench.c: `likeness bench`: how fast a server answers searches from here and how much it finds, and how fast this machine
+ * embeds. */
+#include "bench_recall.h"
 #include "client_opts.h"
 #include "commands.h"
 #include "cpus.h"
@@ -17,6 +19,7 @@ enum { MAX_CLIENTS = 256, MAX_SAMPLES = 1 << 20 };
 static const char *url, *key_file, *catalogue, *model_path, *output;
 static uint64_t connections = 4, seconds = 10, threads;
 static bool as_json;
+static srv_recall recall = {.queries = 200, .among = 10000, .limit = 10};
 
 static const srv_opt opts[] = {
     {"connections", "N", SRV_OPT_COUNT, &connections, 1, MAX_CLIENTS, "search: connections, each with one request at a time (4)"},
@@ -24,6 +27,10 @@ static const srv_opt opts[] = {
     {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10)"},
     {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embed: the model (the built-in one)"},
     {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "embed: the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
+    {"queries", "N", SRV_OPT_COUNT, &recall.queries, 1, 100000, "recall: items to search with (200)"},
+    {"among", "N", SRV_OPT_COUNT, &recall.among, 1, 100000000, "recall: chosen among so many items, the first by id (10000)"},
+    {"limit", "K", SRV_OPT_COUNT, &recall.limit, 1, 100, "recall: results that are compared (10)"},
+    {"filter", "TEXT", SRV_OPT_TEXT, &recall.filter, 0, 0, "recall: of every search"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),
@@ -156,8 +163,10 @@ static int run(const char *what)
 
 int srv_cmd_bench(int argc, char **argv)
 {
-    srv_opts table = {"likeness bench search PHOTO [OPTIONS]\n       likeness bench embed PHOTO [OPTIONS]",
+    srv_opts table = {"likeness bench search PHOTO [OPTIONS]\n       likeness bench recall [OPTIONS]\n       likeness bench embed PHOTO [OPTIONS]",
                       "search  sends the photo again and again to a server: searches a second, median and 99th percentile\n"
+                      "recall  asks a server for items like some of its own, as always and exactly: how many of the exact answer were\n"
+                      "        found, and the time of both; the server's ef_search is as its own audits have set it\n"
                       "embed   decodes and embeds it in this process, without a server: what a search costs at least", opts,
                       sizeof opts / sizeof *opts, false};
     char **args = calloc((size_t) argc, sizeof *args), err[320];
@@ -165,9 +174,15 @@ int srv_cmd_bench(int argc, char **argv)
     threads = srv_cpus();
     catalogue = srv_default_catalogue();
     srv_opts_result what = args != NULL ? srv_opts_read(&table, argc, argv, args, &n) : SRV_OPTS_WRONG;
-    bool known = n == 2 && (strcmp(args[0], "search") == 0 || strcmp(args[0], "embed") == 0);
+    bool photos = n == 2 && (strcmp(args[0], "search") == 0 || strcmp(args[0], "embed") == 0);
     if (what == SRV_OPTS_HELP) rc = 0;
-    else if (what == SRV_OPTS_GO && !known) fputs("likeness: bench: say search PHOTO or embed PHOTO (see likeness bench --help)\n", stderr);
+    else if (what == SRV_OPTS_GO && n == 1 && strcmp(args[0], "recall") == 0) {
+        recall.url = url;
+        recall.key_file = key_file;
+        recall.catalogue = catalogue;
+        recall.as_json = as_json;
+        rc = srv_bench_recall(&recall);
+    } else if (what == SRV_OPTS_GO && !photos) fputs("likeness: bench: say search PHOTO, recall or embed PHOTO (see likeness bench --help)\n", stderr);
     else if (what == SRV_OPTS_GO && !srv_file_read(args[1], 256u << 20, &photo, &photo_n, err)) fprintf(stderr, "likeness: bench: %s\n", err);
     else if (what == SRV_OPTS_GO) rc = run(args[0]);
     free(photo);

@@ -6,12 +6,13 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const char *url, *key_file, *catalogue, *item, *filter, *crop, *page_token;
+static const char *url, *key_file, *catalogue, *item, *filter, *crop, *page_token, *facets;
 static uint64_t limit = 10;
 static double min_score = -2;
-static bool as_json, exact;
+static bool as_json, exact, explain;
 
 static const srv_opt opts[] = {
     {"item", "ID", SRV_OPT_TEXT, &item, 0, 0, "more like this item, instead of a photo"},
@@ -21,6 +22,8 @@ static const srv_opt opts[] = {
     {"crop", "X,Y,W,H", SRV_OPT_TEXT, &crop, 0, 0, "part of the photo, in fractions of its size"},
     {"page-token", "TOKEN", SRV_OPT_TEXT, &page_token, 0, 0, "of the reply before (see --json)"},
     {"exact", NULL, SRV_OPT_FLAG, &exact, 0, 0, "compare with every image"},
+    {"facets", "NAMES", SRV_OPT_TEXT, &facets, 0, 0, "count values over all matches: brand,colour:20,price:..50|50.."},
+    {"explain", NULL, SRV_OPT_FLAG, &explain, 0, 0, "say how the results were found"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "print the server's reply"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),
@@ -45,11 +48,45 @@ static char *target(void)
     snprintf(number, sizeof number, "%.9g", min_score);
     if (min_score > -2) add(f, "min_score", number);
     if (exact) add(f, "exact", "true");
+    if (explain) add(f, "explain", "true");
+    add(f, "facets", facets);
     add(f, "filter", filter);
     add(f, "crop", crop);
     add(f, "page_token", page_token);
     free(name);
     return fclose(f) == 0 ? path : NULL;
+}
+
+static void print_text(const json_t *v)
+{
+    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    fputs(json_is_string(v) ? json_string_value(v) : text != NULL ? text : "", stdout);
+    free(text);
+}
+
+static void print_facets(const json_t *reply)
+{
+    size_t i, k;
+    const json_t *f, *v;
+    json_array_foreach(json_object_get(json_object_get(reply, "facets"), "fields"), i, f)
+    {
+        printf("%s:", json_string_value(json_object_get(f, "field")));
+        json_array_foreach(json_object_get(f, "values"), k, v)
+        {
+            fputs(k > 0 ? ", " : " ", stdout);
+            print_text(json_object_get(v, "value"));
+            printf(" (%lld)", (long long) json_integer_value(json_object_get(v, "count")));
+        }
+        json_array_foreach(json_object_get(f, "ranges"), k, v)
+        {
+            fputs(k > 0 ? ", " : " ", stdout);
+            print_text(json_object_get(v, "from"));
+            fputs("..", stdout);
+            print_text(json_object_get(v, "to"));
+            printf(" (%lld)", (long long) json_integer_value(json_object_get(v, "count")));
+        }
+        putchar('\n');
+    }
 }
 
 static void print_table(const json_t *reply)
@@ -69,6 +106,14 @@ static void print_table(const json_t *reply)
                json_string_value(json_object_get(hit, "id")), title != NULL ? title : "");
     }
     if (json_array_size(json_object_get(reply, "results")) == 0) puts("  (no item)");
+    print_facets(reply);
+    if (explain) {
+        fputs("explain: ", stdout);
+        print_text(json_object_get(reply, "explain"));
+        putchar('\n');
+    }
+    const json_t *total = json_object_get(reply, "total");
+    printf("%s%lld items, ", json_is_true(json_object_get(total, "exact")) ? "" : "at least ", (long long) json_integer_value(json_object_get(total, "items")));
     printf("%.1f ms, model %s\n", json_number_value(json_object_get(reply, "took_ms")), json_string_value(json_object_get(reply, "model")));
 }
 

@@ -38,6 +38,7 @@ static srv_settings set = {
     .max_lines = 1000000,
     .segment_images = 10000,
     .ef_search = 64,
+    .recall_target = 0.98,
     .ef_construction = 100,
     .hnsw_m = 32,
     .disk_floor = 256u << 20,
@@ -74,7 +75,8 @@ static const srv_opt opts[] = {
     {"segment-images", "N", SRV_OPT_COUNT, &set.segment_images, 16, 100000000, "images searched exactly before a graph is built (10000)"},
     {"hnsw-m", "N", SRV_OPT_COUNT, &set.hnsw_m, 4, 128, "neighbours of a node of the graph (32)"},
     {"ef-construction", "N", SRV_OPT_COUNT, &set.ef_construction, 8, 2000, "candidates while building the graph (100)"},
-    {"ef-search", "N", SRV_OPT_COUNT, &set.ef_search, 8, 10000, "candidates while searching the graph (64)"},
+    {"ef-search", "N", SRV_OPT_COUNT, &set.ef_search, 8, 10000, "candidates while searching, at the start: see recall-target (64)"},
+    {"recall-target", "R", SRV_OPT_REAL, &set.recall_target, 0, 0, "some searches are made again exactly; ef-search rises and falls to hold this recall@10 (0.98; 0 = off)"},
     {"disk-floor", "BYTES", SRV_OPT_BYTES, &set.disk_floor, 1, 0, "free space below which writes are refused (256M)"},
     {"rendition-side", "PIXELS", SRV_OPT_COUNT, &set.rendition_side, 16, 4096, "long side of the kept picture (320)"},
     {"rendition-quality", "N", SRV_OPT_COUNT, &set.rendition_quality, 1, 100, "its JPEG quality (80)"},
@@ -85,6 +87,7 @@ static bool check_settings(void)
     const char *why = NULL;
     if (set.no_keys && set.admin_key_file != NULL) why = "no-keys and admin-key-file exclude each other";
     if (set.max_line_bytes < set.max_image_bytes) why = "max-line-bytes must not be smaller than max-image-bytes";
+    if (set.recall_target < 0 || set.recall_target > 0.9999) why = "recall-target is a recall of 0 to 0.9999";
     if (set.max_body_memory / 2 < set.max_line_bytes) why = "max-body-memory must be at least twice max-line-bytes";
     if (set.max_body_memory < set.max_body_bytes) why = "max-body-memory must not be smaller than max-body-bytes";
     if (strcmp(set.log_level, "info") == 0) srv_log_set_level(SRV_LOG_INFO);

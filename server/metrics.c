@@ -201,6 +201,24 @@ static const struct {
     {"catalogue_generation", "gauge", "Grows with every committed write.", offsetof(idx_catalogue, generation), true},
 };
 
+static const char *const search_kinds[] = {"plain", "filtered"};
+
+/* What the auditor knows; a kind that was not audited yet has no recall. */
+static void print_audits(FILE *f, const idx_catalogue *cats, size_t n)
+{
+    head(f, "search_recall_at_10", "gauge", "Recall@10 of the latest searches that were made again exactly, by kind: without a filter, with one.");
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++)
+            if (cats[i].audits[k] > 0) fprintf(f, "likeness_search_recall_at_10{catalogue=\"%s\",kind=\"%s\"} %.6g\n", cats[i].name, search_kinds[k], cats[i].recall[k]);
+    head(f, "search_audits_total", "counter", "Searches made again exactly.");
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++)
+            fprintf(f, "likeness_search_audits_total{catalogue=\"%s\",kind=\"%s\"} %llu\n", cats[i].name, search_kinds[k], (unsigned long long) cats[i].audits[k]);
+    head(f, "ef_search", "gauge", "What a search looks at, as audits have set it.");
+    for (size_t i = 0; i < n; i++)
+        for (int k = 0; k < 2; k++) fprintf(f, "likeness_ef_search{catalogue=\"%s\",kind=\"%s\"} %u\n", cats[i].name, search_kinds[k], cats[i].effort[k]);
+}
+
 static void print_index(FILE *f, idx *ix)
 {
     idx_catalogue *cats = NULL;
@@ -218,6 +236,7 @@ static void print_index(FILE *f, idx *ix)
             fprintf(f, "likeness_%s{catalogue=\"%s\"} %llu\n", catalogue_gauges[g].name, cats[i].name, (unsigned long long) wide);
         }
     }
+    print_audits(f, cats, n);
     free(cats);
     idx_stats s;
     idx_get_stats(ix, &s);

@@ -53,6 +53,7 @@ static bool open_index(srv_service *s, char err[320])
         .hnsw_m = (uint32_t) o->hnsw_m,
         .ef_construction = (uint32_t) o->ef_construction,
         .ef_search = (uint32_t) o->ef_search,
+        .recall_target = o->recall_target > 0 ? o->recall_target : -1,
         .disk_floor_bytes = o->disk_floor,
         .log = log_index,
     };

@@ -20,6 +20,7 @@ typedef struct {
     uint64_t max_pixels, max_side, max_image_bytes, max_body_bytes, max_line_bytes, max_lines;
     uint64_t segment_images, ef_search, ef_construction, hnsw_m, disk_floor;
     uint64_t rendition_side, rendition_quality;
+    double recall_target;
 } srv_settings;
 
 typedef enum { SRV_STARTING, SRV_READY, SRV_DRAINING } srv_state;

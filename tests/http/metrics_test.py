@@ -1,6 +1,7 @@
 """metrics_test.py: /metrics is text that a strict reader takes, and counts what was done; /openapi.json names every route that
 the server has, and no other."""
 
+import random
 import re
 import shutil
 import tempfile
@@ -64,6 +65,34 @@ class Metrics(TestCase):
                 for (sample, labels), value in family.samples.items():
                     if family.kind != "gauge":
                         self.assertGreaterEqual(after[name].samples[(sample, labels)], value, (sample, labels))
+
+    def test_recall_is_seen(self):
+        """A catalogue large enough for a graph: live searches are audited, and the metric is what `bench recall` finds."""
+        rows, dim = 1500, 8
+        rng = random.Random(3)
+        vectors = [[rng.uniform(-1, 1) for _ in range(dim)] for _ in range(rows)]
+        with Server("--segment-images", "1000", "--recall-target", "0.9", "--ef-search", "64") as s:
+            self.ok(s.request("PUT", "/v1/catalogues/own", {"model": "external", "dim": dim}), 201)
+            lines = [{"id": f"i{i}", "embedding": v, "attributes": {"n": i}} for i, v in enumerate(vectors)]
+            self.ok(s.batch(lines, "own"))
+            sealed = lambda: self.value(self.scrape(s), "likeness_index_sealed_images", catalogue="own")  # noqa: E731
+            s.wait(lambda: sealed() > 0, PATIENCE, "a graph")
+            self.assertEqual(self.value(self.scrape(s), "likeness_ef_search", catalogue="own", kind="plain"), 64)
+            audits = lambda kind: self.value(self.scrape(s), "likeness_search_audits_total", catalogue="own", kind=kind)  # noqa: E731
+
+            def audited():
+                self.ok(s.request("POST", "/v1/catalogues/own/search", {"embedding": vectors[rng.randrange(rows)]}))
+                return audits("plain") >= 3
+            s.wait(audited, PATIENCE, "audits")
+            recall = self.value(self.scrape(s), "likeness_search_recall_at_10", catalogue="own", kind="plain")
+            self.assertTrue(0.8 <= recall <= 1, recall)
+            shown = self.ok(s.get("/v1/catalogues/own")).json()["index"]["plain"]
+            self.assertTrue(0.8 <= shown["recall_at_10"] <= 1 and shown["ef_search"] >= 16, shown)
+            self.assertEqual(audits("filtered"), 0)
+            self.assertNotIn(("likeness_search_recall_at_10", (("catalogue", "own"), ("kind", "filtered"))),
+                             self.scrape(s)["likeness_search_recall_at_10"].samples)
+        with Server("--recall-target", "0") as s:
+            self.assertEqual(self.value(self.scrape(s), "likeness_search_audits_total", catalogue="default", kind="plain"), 0)
 
     def test_requests_add_up(self):
         """The histogram of a route counts what the series of that route count together."""

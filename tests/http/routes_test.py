@@ -278,6 +278,33 @@ class Routes(TestCase):
         self.assertNotIn("boot-1", like)
         self.assertEqual(len(like), len(everything["results"]) - 1)
 
+    def test_facets_and_totals(self):
+        s = self.server
+        everything = s.search(BOOT, "?limit=100").json()
+        kinds = {}
+        for r in everything["results"]:
+            if "kind" in r["attributes"]:
+                kinds[r["attributes"]["kind"]] = kinds.get(r["attributes"]["kind"], 0) + 1
+        want = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+        total = len(everything["results"])
+        self.assertEqual(everything["total"], {"items": total, "exact": True})
+        found = self.ok(s.search(BOOT, "?limit=1&facets=kind:100,n:..3%7C3..&explain=true")).json()
+        kind, n = found["facets"]["fields"]
+        self.assertEqual([(v["value"], v["count"]) for v in kind["values"]], want)
+        self.assertEqual((kind["distinct"], kind["with"] + kind["without"]), (len(want), total))
+        numbers = [r["attributes"]["n"] for r in everything["results"] if isinstance(r["attributes"].get("n"), int)]
+        self.assertEqual([r["count"] for r in n["ranges"]], [sum(x < 3 for x in numbers), sum(x >= 3 for x in numbers)])
+        self.assertEqual((n["min"], n["max"]), (min(numbers), max(numbers)))
+        self.assertEqual({k: found["facets"][k] for k in ("over", "items", "exact")}, {"over": "matches", "items": total, "exact": True})
+        self.assertEqual((found["explain"]["plan"], found["explain"]["matches"]), ("flat", total))
+        body = {"image": b64(BOOT), "limit": 1, "filter": 'kind = "boot"', "facets_top": 2, "explain": True,
+                "facets": ["kind", {"field": "n", "ranges": [{"from": 0, "to": 1e6}, {}]}]}
+        found = self.ok(s.request("POST", SEARCH, body)).json()
+        self.assertEqual(found["facets"]["fields"][0]["values"], [{"value": "boot", "count": 2}])
+        self.assertEqual([r["count"] for r in found["facets"]["fields"][1]["ranges"]], [2, 2])
+        self.assertEqual((found["facets"]["over"], found["facets"]["items"], found["facets"]["exact"]), ("top", 2, False))
+        self.assertEqual((found["explain"]["plan"], found["total"]["items"]), ("scan", kinds["boot"]))
+
     def test_search_pages(self):
         s = self.server
         want, got, token = s.search(BOOT, "?limit=100").ids(), [], ""
@@ -437,6 +464,12 @@ class Routes(TestCase):
                 ("crop of three", "?crop=0,0,1", BOOT, "image/jpeg", 400, "parameter_invalid", "crop"),
                 ("exact", "?exact=yes", BOOT, "image/jpeg", 400, "parameter_invalid", "exact"),
                 ("fields", "", {"image": image, "fields": [1]}, JSON, 400, "field_invalid", "fields"),
+                ("facets", "?facets=a:0", BOOT, "image/jpeg", 400, "parameter_invalid", "facets"),
+                ("facets in JSON", "", {"image": image, "facets": [{"field": "a", "ranges": [{"from": 2, "to": 1}]}]}, JSON, 400, "field_invalid", "facets"),
+                ("unknown in a facet", "", {"image": image, "facets": [{"field": "a", "sort": 1}]}, JSON, 400, "field_unknown", None),
+                ("facets_top", "?facets_top=1001", BOOT, "image/jpeg", 400, "parameter_invalid", "facets_top"),
+                ("explain", "?explain=1", BOOT, "image/jpeg", 400, "parameter_invalid", "explain"),
+                ("order of a boolean", "?filter=a%3Ctrue", BOOT, "image/jpeg", 400, "filter_invalid", "filter"),
                 ("filter", "?filter=%22", BOOT, "image/jpeg", 400, "filter_invalid", "filter"),
                 ("unknown", "?k=3", BOOT, "image/jpeg", 400, "parameter_unknown", "k"),
                 ("unknown member", "", {"image": image, "k": 3}, JSON, 400, "field_unknown", "k"),
