@@ -8,12 +8,25 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static uint64_t xgetbv0(void)
 {
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* The tile registers are 8 KiB a thread; Linux (5.16 on) gives them to who asks for them. */
+static bool tiles_allowed(void)
+{
+#ifdef __linux__
+    enum { REQUEST = 0x1023, TILES = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, REQUEST, TILES) == 0;
+#else
+    return false;
+#endif
 }
 
 static uint32_t detect(void)
@@ -33,6 +46,8 @@ static uint32_t detect(void)
         f |= EMB_CPU_AVX512;
         if ((c & 1u << 11) && (c & 1u << 1)) f |= EMB_CPU_VNNI;
         if (d & 1u << 23) f |= EMB_CPU_FP16;
+        const unsigned amx = 1u << 22 | 1u << 24 | 1u << 25; /* BF16 TILE INT8 */
+        if ((f & EMB_CPU_VNNI) && (d & amx) == amx && (saved & 0x60000) == 0x60000 && tiles_allowed()) f |= EMB_CPU_AMX;
     }
     if ((f & EMB_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4)) f |= EMB_CPU_AVXVNNI;
     return f;
@@ -82,6 +97,7 @@ static void init(void)
         } levels[] = {{"ref", 0},
                       {"avx2", EMB_CPU_AVX2},
                       {"avxvnni", EMB_CPU_AVX2 | EMB_CPU_AVXVNNI},
+                      {"avx512", ~(uint32_t)EMB_CPU_AMX},
                       {"neon", EMB_CPU_NEON},
                       {"dotprod", EMB_CPU_NEON | EMB_CPU_FP16 | EMB_CPU_DOTPROD}};
         for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)

@@ -49,13 +49,14 @@ typedef struct { /* of a quantised step */
 typedef struct { /* what makes tiles of a convolution */
     void (*tile)(const emb_tile *t, uint32_t m);
     uint32_t mr, nr, group, bytes; /* bytes of one weight */
+    uint32_t round;                /* channels of a tap are filled up to a multiple of this */
 } emb_tiler;
 
 /* Bytes of a panel of taps * k channels, and of one of its rows. */
 static inline size_t emb_panel_row(const emb_tiler *t) { return (size_t)t->group * t->nr * t->bytes; }
 static inline size_t emb_panel_bytes(const emb_tiler *t, size_t taps, uint32_t channels)
 {
-    return taps * ((channels + t->group - 1) / t->group) * emb_panel_row(t);
+    return taps * ((channels + t->round - 1) / t->round) * (t->round / t->group) * emb_panel_row(t);
 }
 
 typedef struct {
@@ -175,8 +176,8 @@ bool emb_plan_same_bytes(const emb_type *t);
 emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out, bool bytes);
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
-/* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum. */
-void emb_plan_block(emb_step *s, uint32_t longest);
+/* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
+void emb_plan_block(emb_step *s, uint32_t longest, bool whole);
 
 /* ---- quantised values (plan_q8.c, plan_q8_conv.c) ------------------------------------------------------------ */
 

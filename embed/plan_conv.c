@@ -193,7 +193,7 @@ static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 
 /* Blocks of at most EMB_BLOCK_TILES, evenly: their rows and results stay in the second cache. Of a panel, 24 KiB at a time stay in
  * the first while all tiles of the block use them; a single tile would only pay for the interruptions. */
-void emb_plan_block(emb_step *s, uint32_t longest)
+void emb_plan_block(emb_step *s, uint32_t longest, bool whole)
 {
     uint32_t pixels = s->oh * s->ow, most = EMB_BLOCK_TILES * s->t.mr, blocks = (pixels + most - 1) / most;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), run = s->ic / (uint32_t)s->w.group;
@@ -201,6 +201,7 @@ void emb_plan_block(emb_step *s, uint32_t longest)
     s->block = (pixels + blocks - 1) / blocks;
     s->part_taps = taps;
     s->part_k = run;
+    if (whole) return;
     uint32_t rows = 24 * 1024 / (s->t.nr * s->t.bytes);
     bool brief = longest > 0 && (size_t)taps * run > longest;
     if (brief && rows > longest) rows = longest;
@@ -240,7 +241,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
     const emb_kernels *k = pl->p->k;
-    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest);
+    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest, false);
     size_t scratch = 0, panels = (s->oc + k->nr - 1) / k->nr;
     if (image) in = take_gate(pl, s, in, n->in[0]);
     bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
@@ -298,7 +299,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->group}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

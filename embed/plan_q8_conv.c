@@ -227,7 +227,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->y_bytes = d->wide ? sizeof(float) : 1;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
-    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, 0);
+    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, 0, !pl->p->q8->parts);
     if (ok) constants(pl, d, scale, bias);
     ok = ok && (s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, pl->p->q8, scale, bias) : pack(d, scale, bias)) && padding(s);
     free(scale);
@@ -256,7 +256,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
 static draft blank(const emb_planner *pl, const emb_node *n)
 {
     const emb_kernels_q8 *k = pl->p->q8;
-    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, 4, 1}, .out = -1, .residual = -1,
+    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, 4, 1, k->round}, .out = -1, .residual = -1,
                             .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY},
                    .residual = -1, .out = n->out[0], .x = pl->views[n->in[0]].grid};
 }

@@ -113,19 +113,28 @@ double emb_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err)
+static emb_status walk(const emb_walk *w, double *timings, emb_error *err)
 {
-    emb_walk w = {p, arena, pointers};
+    const emb_plan *p = w->p;
     for (size_t i = 0; i < p->n_steps; i++) {
         if (p->steps[i].chain > 1) {
-            emb_run_chain(&w, &p->steps[i], timings != NULL ? timings + i : NULL);
+            emb_run_chain(w, &p->steps[i], timings != NULL ? timings + i : NULL);
             i += p->steps[i].chain - 1;
             continue;
         }
         double t = timings != NULL ? emb_now() : 0;
-        emb_status st = run_step(&w, &p->steps[i], err);
+        emb_status st = run_step(w, &p->steps[i], err);
         if (st != EMB_OK) return st;
         if (timings != NULL) timings[i] += emb_now() - t;
     }
     return EMB_OK;
+}
+
+emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err)
+{
+    emb_walk w = {p, arena, pointers};
+    if (p->q8->begin != NULL) p->q8->begin();
+    emb_status st = walk(&w, timings, err);
+    if (p->q8->end != NULL) p->q8->end();
+    return st;
 }

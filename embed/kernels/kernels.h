@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 #define EMB_KERNEL_SLACK 256
-#define EMB_MAX_MR       16
-#define EMB_MAX_NR       64
+#define EMB_MAX_MR       32
+#define EMB_MAX_NR       32
 #define EMB_MAX_GROUP    4
 
 typedef enum { EMB_ACT_NONE, EMB_ACT_SIGMOID, EMB_ACT_SWISH, EMB_ACT_HSWISH, EMB_ACT_HSIGMOID, EMB_ACT_GELU } emb_act;

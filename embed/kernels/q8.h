@@ -26,6 +26,9 @@ typedef struct {
     const char *name;
     uint32_t mr, nr; /* tile: pixels x channels; its group is 4; columns of a panel lie as emb_q8_column() says */
     uint32_t lanes;  /* channels that a depthwise convolution takes together, at most */
+    uint32_t round;  /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
+    bool parts;      /* sums may be made in parts */
+    void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), then clamped to lo..hi; or if
      * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
      * sum and resume are over int32. */
@@ -49,9 +52,8 @@ typedef struct {
 
 extern const emb_kernels_q8 emb_q8_ref;
 #if defined(__x86_64__)
-extern const emb_kernels_q8 emb_q8_avx2, emb_q8_avxvnni, emb_q8_avx512, emb_q8_amx;
-#elif defined(__aarch64__)
-extern const emb_kernels_q8 emb_q8_neon;
+extern const emb_kernels_q8 emb_q8_avx512;
+void emb_q8_amx_init(emb_kernels_q8 *k);
 #endif
 const emb_kernels_q8 *emb_kernels_q8_get(void); /* by emb_cpu_features() */
 

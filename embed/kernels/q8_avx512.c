@@ -1,13 +1,9 @@
 /* q8_avx512.c: quantised kernels with AVX-512 VNNI (vpdpbusd: four u8 x s8 products to an int32, 64 at a time) and VBMI's lookup in
  * 128 bytes. */
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-
-#include "avx512.inc"
-
-#define BRIEF
-#define vrecip_brief(v) _mm512_rcp14_ps(v)
 
 #define MR       8
 #define NV       2u
@@ -15,73 +11,8 @@
 #define Q8_TABLE emb_q8_avx512
 #define Q8_NAME  "avx512vnni"
 
-/* The compiler's own form of this instruction copies every sum before and behind it (gcc 12). */
-static inline __m512i dot(__m512i sum, __m512i u, __m512i s)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
-    return sum;
-}
-static inline __m256i dot256(__m256i sum, __m256i u, __m256i s)
-{
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "vm"(s));
-    return sum;
-}
-
-#define VS              __m512i
-#define vs_zero()       _mm512_setzero_si512()
-#define vs_load(p)      _mm512_loadu_si512(p)
-#define vs_store(p, v)  _mm512_storeu_si512(p, v)
-#define vs_add(a, b)    _mm512_add_epi32(a, b)
-#define vs_float(v)     _mm512_cvtepi32_ps(v)
-#define vs_weights(p)   _mm512_loadu_si512(p)
-#define vs_fma(a, w, s) dot(s, a, w)
-static inline __m512i vs_bring(const uint8_t *p)
-{
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-#define vs_bring_last(p, n) vs_bring(p) /* what lies behind is multiplied by zeros */
-
-#define vs_u8(p)      _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)(p)))
-#define vs_u8_n(p, n) _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(n), p))
-static inline __m128i bytes_of(__m512 v) { return _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(v)); }
-static inline void store_u8(uint8_t *p, __m512 v) { _mm_storeu_si128((void *)p, bytes_of(v)); }
-static inline void store_u8_n(uint8_t *p, __m512 v, uint32_t n) { _mm_mask_storeu_epi8(p, mask(n), bytes_of(v)); }
-
-static inline __mmask32 mask32(uint32_t n) { return (__mmask32)((1ull << n) - 1u); }
-
-static inline void pair_u8(__m512 a[2], __m512 b[2], uint8_t lo, uint8_t hi, uint32_t n, uint8_t *to, uint8_t *other)
-{
-    __m512i pa = _mm512_packs_epi32(_mm512_cvtps_epi32(a[0]), _mm512_cvtps_epi32(a[1]));
-    __m512i pb = _mm512_packs_epi32(_mm512_cvtps_epi32(b[0]), _mm512_cvtps_epi32(b[1]));
-    __m512i both = _mm512_packus_epi16(pa, pb); /* eight channels of each in turn */
-    both = _mm512_min_epu8(_mm512_max_epu8(both, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
-    both = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), both);
-    __m256i first = _mm512_castsi512_si256(both), second = _mm512_extracti64x4_epi64(both, 1);
-    if (n == 32) {
-        _mm256_storeu_si256((void *)to, first);
-        _mm256_storeu_si256((void *)other, second);
-    } else {
-        _mm256_mask_storeu_epi8(to, mask32(n), first);
-        _mm256_mask_storeu_epi8(other, mask32(n), second);
-    }
-}
-
-static inline void residual_u8(const uint8_t *p, uint32_t n, __m512 out[2])
-{
-    __m256i b = n == 32 ? _mm256_loadu_si256((const void *)p) : _mm256_maskz_loadu_epi8(mask32(n), p);
-    b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
-    out[0] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_castsi256_si128(b)));
-    out[1] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm256_extracti128_si256(b, 1)));
-}
-
-static inline void pair_floats(const __m512 v[2], float *to)
-{
-    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    _mm512_storeu_ps(to, _mm512_permutex2var_ps(v[0], low, v[1]));
-    _mm512_storeu_ps(to + 16, _mm512_permutex2var_ps(v[0], _mm512_add_epi32(low, _mm512_set1_epi32(8)), v[1]));
-}
+#include "q8.h"
+#include "avx512_q8.inc"
 
 #define VB            __m512i
 #define BYTES         64u
@@ -102,13 +33,6 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 }
 
 /* ---- depthwise: 64 channels at a time, 32 where fewer are left ------------------------------------------- */
-
-#include "q8.h"
-
-#include <stdbool.h>
-
-static inline VF vclamp(VF v, VF lo, VF hi) { return vmin(vmax(v, lo), hi); }
-#include "act.inc"
 
 #define UNROLL _Pragma("GCC unroll 16") /* as in tile.inc; clang takes it, too */
 

@@ -2,6 +2,7 @@
 #include "q8.h"
 #include "../cpu.h"
 
+#include <pthread.h>
 #include <string.h>
 
 uint32_t emb_q8_lanes(const emb_kernels_q8 *k, uint32_t channels)
@@ -43,10 +44,20 @@ void emb_q8_pack_channels(const emb_kernels_q8 *k, const float *from, uint32_t c
 
 size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh) { return (size_t)width * ((kh + 3) / 4) * 64 * 4; }
 
+#if defined(__x86_64__)
+static emb_kernels_q8 amx;
+static pthread_once_t amx_once = PTHREAD_ONCE_INIT;
+static void init_amx(void) { emb_q8_amx_init(&amx); }
+#endif
+
 const emb_kernels_q8 *emb_kernels_q8_get(void)
 {
 #if defined(__x86_64__)
     uint32_t f = emb_cpu_features();
+    if (f & EMB_CPU_AMX) {
+        pthread_once(&amx_once, init_amx);
+        return &amx;
+    }
     if (f & EMB_CPU_VNNI) return &emb_q8_avx512;
     if (f & EMB_CPU_AVXVNNI) return &emb_q8_avxvnni;
     if (f & EMB_CPU_AVX2) return &emb_q8_avx2;
