@@ -50,7 +50,15 @@ typedef struct { /* what makes tiles of a convolution */
     void (*tile)(const emb_tile *t, uint32_t m);
     uint32_t mr, nr, group, bytes; /* bytes of one weight */
     uint32_t round;                /* channels of a tap are filled up to a multiple of this */
+    bool greedy;                   /* see emb_kernels_q8 */
 } emb_tiler;
+
+/* Pixels of tile i of those that n pixels are shared by. */
+static inline uint32_t emb_tile_pixels(const emb_tiler *t, uint32_t n, uint32_t tiles, uint32_t i)
+{
+    if (!t->greedy) return n / tiles + (i < n % tiles);
+    return i + 1 < tiles ? t->mr : n - i * t->mr;
+}
 
 /* Bytes of a panel of taps * k channels, and of one of its rows. */
 static inline size_t emb_panel_row(const emb_tiler *t) { return (size_t)t->group * t->nr * t->bytes; }

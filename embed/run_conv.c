@@ -70,7 +70,7 @@ void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, u
     t.next = (const char *)t.b + panel;
     t.next_step = (uint32_t)row / tiles;
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
-        m = n / tiles + (i < n % tiles);
+        m = emb_tile_pixels(&s->t, n, tiles, i);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
         t.c = emb_y(s, first->c, pixel * t.ldc);
         t.residual = first->residual != NULL ? (const char *)first->residual + pixel * t.ldc * s->r_bytes : NULL;
@@ -131,7 +131,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
         void *y = emb_y(s, r->y, before * s->y_pixel);
         for (uint32_t g = 0; g < groups; g++) {
             for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
-                m = n / tiles + (i < n % tiles);
+                m = emb_tile_pixels(&s->t, n, tiles, i);
                 tile_pointers(w, s, &rows, g * ic, p0 + pixel, m, w->ptr + (size_t)pixel * taps);
             }
             for (uint32_t i = 0; i < panels; i++) {

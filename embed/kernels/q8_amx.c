@@ -72,8 +72,7 @@ static inline __attribute__((always_inline)) void multiply(const emb_tile *t, co
     uint32_t blocks = (t->k + DEPTH - 1) / DEPTH, n[2] = {halves > 1 ? ROWS : m, halves > 1 ? m - ROWS : 0};
     const uint8_t *b = t->b;
     const char *next = t->next;
-    rows copy[2] __attribute__((aligned(64)));
-    memset(copy, 0, sizeof copy);
+    rows copy[2] __attribute__((aligned(64))); /* rows of pixels that are not there give sums that nobody reads */
     _tile_zero(S00);
     _tile_zero(S01);
     if (halves > 1) {
@@ -84,7 +83,7 @@ static inline __attribute__((always_inline)) void multiply(const emb_tile *t, co
         const uint8_t *const *a = (const uint8_t *const *)t->a + (size_t)tap * m;
         ptrdiff_t step0 = n[0] == ROWS ? stride_of(a) : 0, step1 = n[1] == ROWS ? stride_of(a + ROWS) : 0;
         for (uint32_t x = 0; x < blocks * DEPTH; x += DEPTH, b += DEPTH / 4 * panel_row) {
-            for (int i = 0; i < 16; i++, next += t->next_step) __builtin_prefetch(next, 0, 2);
+            for (const char *to = next + ROWS * t->next_step; next < to; next += 64) __builtin_prefetch(next, 0, 2);
             _tile_loadd(B0, b, panel_row);
             _tile_loadd(B1, b + ROWS * 4, panel_row);
             if (step0 != 0) {
@@ -108,22 +107,11 @@ static inline __attribute__((always_inline)) void multiply(const emb_tile *t, co
     }
 }
 
-static void finish_some(const emb_tile *t, uint32_t i, uint32_t n, const int32_t (*sums)[NR])
+static inline __attribute__((always_inline)) void finish_some(const emb_tile *t, uint32_t i, const uint32_t n, const int32_t (*sums)[NR])
 {
-    emb_tile some = *t;
-    size_t bytes = t->wide ? sizeof(float) : 1;
-    some.c = (char *)t->c + i * t->ldc * bytes;
-    if (t->residual != NULL) some.residual = (const uint8_t *)t->residual + i * t->ldc;
     __m512i acc[MR][NV];
-    for (uint32_t k = 0; k < MR; k++) acc[k][0] = vs_load(sums[i + k]), acc[k][1] = vs_load(sums[i + k] + VW);
-    if (n == MR) finish(&some, MR, acc);
-    else for (uint32_t k = 0; k < n; k++) {
-        emb_tile one = some;
-        one.c = (char *)some.c + k * t->ldc * bytes;
-        if (t->residual != NULL) one.residual = (const uint8_t *)some.residual + k * t->ldc;
-        __m512i last[MR][NV] = {{acc[k][0], acc[k][1]}};
-        finish(&one, 1, last);
-    }
+    UNROLL for (uint32_t k = 0; k < n; k++) acc[k][0] = vs_load(sums[i + k]), acc[k][1] = vs_load(sums[i + k] + VW);
+    finish(t, i, n, acc);
 }
 
 static void tile(const emb_tile *t, uint32_t m)
@@ -137,7 +125,11 @@ static void tile(const emb_tile *t, uint32_t m)
         _tile_stored(S10, sums[ROWS], sizeof sums[0]);
         _tile_stored(S11, sums[ROWS] + VW, sizeof sums[0]);
     }
-    for (uint32_t i = 0; i < m; i += MR) finish_some(t, i, m - i < MR ? m - i : MR, (const int32_t(*)[NR])sums);
+    uint32_t i = 0;
+    for (; i + MR <= m; i += MR) finish_some(t, i, MR, (const int32_t(*)[NR])sums);
+    if (i + 4 <= m) finish_some(t, i, 4, (const int32_t(*)[NR])sums), i += 4;
+    if (i + 2 <= m) finish_some(t, i, 2, (const int32_t(*)[NR])sums), i += 2;
+    if (i < m) finish_some(t, i, 1, (const int32_t(*)[NR])sums);
 }
 
 void emb_q8_amx_init(emb_kernels_q8 *k)
@@ -147,6 +139,7 @@ void emb_q8_amx_init(emb_kernels_q8 *k)
     k->mr = WIDE;
     k->round = DEPTH;
     k->parts = false;
+    k->greedy = true;
     k->begin = begin;
     k->end = end;
     k->tile = tile;
