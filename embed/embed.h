@@ -114,10 +114,10 @@ typedef struct { /* borrowed while the model lives */
     uint64_t parameters, macs;
 } emb_model_info;
 
-typedef enum { EMB_PRECISION_AUTO, EMB_PRECISION_F32, EMB_PRECISION_F16 } emb_precision;
+typedef enum { EMB_PRECISION_AUTO, EMB_PRECISION_F32, EMB_PRECISION_F16, EMB_PRECISION_BF16 } emb_precision;
 typedef struct { /* all 0 = the defaults */
     /* What activations and weights are while they are computed with; embeddings are float32 in any case, and those of one model are
-     * comparable whatever computed them. F16 is F32 where the processor has no arithmetic for it. */
+     * comparable whatever computed them. F16 and BF16 are F32 where the processor has no arithmetic for them. */
     emb_precision precision;
     /* The embedding: a value of the graph by its name, or a node's first output; feature maps are averaged over height and width. "-": the
      * file's first output as it is. NULL: what the metadata say (likeness.output), or else the first output, or the input of the
@@ -142,7 +142,7 @@ EMB_CHECK emb_status emb_embed(const emb_model *m, emb_workspace *ws, emb_view s
                                emb_error *err);
 
 /* Any graph with any named inputs, for `likeness model run` and the conformance tests. */
-typedef enum { EMB_F32 = 1, EMB_U8 = 2, EMB_I8 = 3, EMB_I32 = 6, EMB_I64 = 7, EMB_BOOL = 9, EMB_F16 = 10, EMB_F64 = 11 }
+typedef enum { EMB_F32 = 1, EMB_U8 = 2, EMB_I8 = 3, EMB_I32 = 6, EMB_I64 = 7, EMB_BOOL = 9, EMB_F16 = 10, EMB_F64 = 11, EMB_BF16 = 16 }
 emb_dtype; /* the numbers are ONNX TensorProto.DataType */
 
 #define EMB_MAX_RANK 8

@@ -1,4 +1,4 @@
-/* half.h: IEEE 754 binary16 <-> float32, for where no instruction is at hand. */
+/* half.h: IEEE 754 binary16 and bfloat16 <-> float32, for where no instruction is at hand. */
 #ifndef LK_HALF_H
 #define LK_HALF_H
 
@@ -36,6 +36,24 @@ static inline uint16_t emb_float_to_half(float f)
     }
     size += 0xfff + (size >> 13 & 1);
     return (uint16_t)(sign | (size - 0x38000000) >> 13);
+}
+
+static inline float emb_bf16_to_float(uint16_t h)
+{
+    uint32_t bits = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+/* Rounds to nearest, ties to even; subnormal numbers become zero, as Intel's conversion has it. */
+static inline uint16_t emb_float_to_bf16(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    if ((bits & 0x7f800000) == 0) return (uint16_t)(bits >> 16 & 0x8000);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 #endif

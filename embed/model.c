@@ -99,8 +99,8 @@ static void fingerprint(emb_model *m, const void *bytes, size_t n)
 
 static const emb_kernels *kernels_for(const emb_model_options *o)
 {
-    const emb_kernels *half = emb_kernels_f16_get();
-    return o != NULL && o->precision == EMB_PRECISION_F16 && half != NULL ? half : emb_kernels_get();
+    const emb_kernels *half = o == NULL ? NULL : o->precision == EMB_PRECISION_F16 ? emb_kernels_f16_get() : o->precision == EMB_PRECISION_BF16 ? emb_kernels_bf16_get() : NULL;
+    return half != NULL ? half : emb_kernels_get();
 }
 
 static emb_status open_bytes(const void *bytes, size_t n, const char *source, const emb_model_options *o, emb_model **out, emb_error *err)

@@ -122,10 +122,10 @@ void *emb_plan_memory(size_t n)
 
 void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to)
 {
-    uint32_t group = t->group, nr = t->nr;
+    uint32_t group = t->group, nr = t->nr, end = (k + t->round - 1) / t->round * t->round;
     float row[EMB_MAX_NR * EMB_MAX_GROUP];
     char *out = to;
-    for (uint32_t x = 0; x < k; x += group, out += nr * group * t->bytes) {
+    for (uint32_t x = 0; x < end; x += group, out += nr * group * t->bytes) {
         for (uint32_t j = 0; j < nr; j++)
             for (uint32_t i = 0; i < group; i++) row[j * group + i] = x + i < k ? from[(size_t)(x + i) * nr + j] : 0;
         t->narrow(row, nr * group, out);
@@ -241,7 +241,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
     const emb_kernels *k = pl->p->k;
-    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest, false);
+    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest, !k->parts);
     size_t scratch = 0, panels = (s->oc + k->nr - 1) / k->nr;
     if (image) in = take_gate(pl, s, in, n->in[0]);
     bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
@@ -299,7 +299,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->group}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->greedy}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

@@ -133,8 +133,9 @@ static emb_status walk(const emb_walk *w, double *timings, emb_error *err)
 emb_status emb_plan_run(const emb_plan *p, char *arena, const void **pointers, double *timings, emb_error *err)
 {
     emb_walk w = {p, arena, pointers};
-    if (p->q8->begin != NULL) p->q8->begin();
+    void (*begin)(void) = p->k->begin != NULL ? p->k->begin : p->q8->begin, (*end)(void) = p->k->end != NULL ? p->k->end : p->q8->end;
+    if (begin != NULL) begin();
     emb_status st = walk(&w, timings, err);
-    if (p->q8->end != NULL) p->q8->end();
+    if (end != NULL) end();
     return st;
 }

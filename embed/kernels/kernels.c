@@ -24,4 +24,12 @@ const emb_kernels *emb_kernels_f16_get(void)
     return NULL;
 }
 
+const emb_kernels *emb_kernels_bf16_get(void)
+{
+#if defined(__x86_64__)
+    if (emb_cpu_features() & EMB_CPU_AMX) return &emb_kernels_bf16_amx;
+#endif
+    return NULL;
+}
+
 const char *emb_cpu_kernels(void) { return emb_kernels_get()->name; }

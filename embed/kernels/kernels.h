@@ -3,7 +3,7 @@
  * Activations are NHWC. A kernel sees no shapes of a network: it gets pointers to pixels (rows of channels), so padding is a
  * pointer to zeros and stride, dilation and groups are a matter of who makes the pointers.
  *
- * A table stores activations and weights as one type, `type`: float32 or float16. Sums, biases and whatever else says float
+ * A table stores activations and weights as one type, `type`: float32, float16 or bfloat16. Sums, biases and whatever else says float
  * here are float32 in every table. Where a pointer is void, it is to elements of the table's type, and sizes are in elements.
  * Readable behind every tensor and packed weight: EMB_KERNEL_SLACK bytes. Kernels write exactly what they say. */
 #ifndef LK_KERNELS_H
@@ -65,11 +65,15 @@ typedef struct { /* up to 4 x 4 pixels of a result */
 
 typedef struct {
     const char *name;
-    uint32_t type;      /* of what is stored: EMB_F32 or EMB_F16 */
+    uint32_t type;      /* of what is stored: EMB_F32, EMB_F16 or EMB_BF16 */
     uint32_t bytes;     /* of one element */
     uint32_t mr, nr;    /* tile: pixels x channels */
     uint32_t group;     /* neighbouring channels that lie together in packed weights */
+    uint32_t round;     /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
     uint32_t longest;   /* a sum of more products than this has to be made in parts, or it loses digits; 0 = any */
+    bool parts;         /* sums may be made in parts */
+    bool greedy;        /* tiles of mr pixels and what is left, rather than of equal size */
+    void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr. */
     void (*tile)(const emb_tile *t, uint32_t m);
     /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of channels, packed as for a tile. */
@@ -101,14 +105,16 @@ typedef struct {
     void (*narrow)(const float *x, size_t n, void *out);
 } emb_kernels;
 
-extern const emb_kernels emb_kernels_ref, emb_kernels_f16_ref;
+extern const emb_kernels emb_kernels_ref, emb_kernels_f16_ref, emb_kernels_bf16_ref;
 #if defined(__x86_64__)
-extern const emb_kernels emb_kernels_avx2, emb_kernels_avx512, emb_kernels_f16_avx512;
+extern const emb_kernels emb_kernels_avx2, emb_kernels_avx512, emb_kernels_f16_avx512, emb_kernels_bf16_amx;
 #elif defined(__aarch64__)
 extern const emb_kernels emb_kernels_neon;
 #endif
 /* By emb_cpu_features(), the same for the life of the process. */
 const emb_kernels *emb_kernels_get(void);
-const emb_kernels *emb_kernels_f16_get(void); /* NULL where float16 has no vector arithmetic */
+/* NULL where the type has no arithmetic of its own. */
+const emb_kernels *emb_kernels_f16_get(void);
+const emb_kernels *emb_kernels_bf16_get(void);
 
 #endif

@@ -99,7 +99,7 @@ int main(int argc, char **argv)
     emb_error e = {0};
     uint64_t load = now_ns();
     const char *precision = getenv("BENCH_PRECISION");
-    emb_model_options o = {precision != NULL && strcmp(precision, "fp16") == 0 ? EMB_PRECISION_F16 : EMB_PRECISION_F32, "-"};
+    emb_model_options o = {precision != NULL && strcmp(precision, "fp16") == 0 ? EMB_PRECISION_F16 : precision != NULL && strcmp(precision, "bf16") == 0 ? EMB_PRECISION_BF16 : EMB_PRECISION_F32, "-"};
     emb_status st = emb_model_open_with(strcmp(argv[1], "-") == 0 ? NULL : argv[1], &o, &model, &e);
     if (st != EMB_OK) fail(argv[1], e.text);
     if (strcmp(argv[2], "--check") == 0) return argc > 4 ? check(argv[3], argv[4]) : 1;
