@@ -53,7 +53,7 @@ typedef struct {
 
 extern const emb_kernels_q8 emb_q8_ref;
 #if defined(__x86_64__)
-extern const emb_kernels_q8 emb_q8_avx512;
+extern const emb_kernels_q8 emb_q8_avx2, emb_q8_avxvnni, emb_q8_avx512;
 void emb_q8_amx_init(emb_kernels_q8 *k);
 #endif
 const emb_kernels_q8 *emb_kernels_q8_get(void); /* by emb_cpu_features() */
