@@ -16,7 +16,27 @@ static uint32_t decode_side(const emb_model_info *info, const emb_crop *crop)
     return side < 32768.0 ? (uint32_t)side : 0; /* 0 = full size */
 }
 
-static bool rendition_of(api_ctx *cx, const api_photo *ph, emb_view v, const float *embedding, idx_image *out,
+/* Cut from the picture that was decoded for the model; where the setting asks for more than that holds, from one decoded for
+ * itself, so that the setting changes no embedding. */
+static emb_status render(api_ctx *cx, const api_photo *ph, emb_view v, const emb_image_info *info, idx_image *out, emb_error *err)
+{
+    const uint32_t side = cx->limits.rendition_side, has = v.width > v.height ? v.width : v.height;
+    const uint32_t longer = info->width > info->height ? info->width : info->height, shorter = info->width + info->height - longer;
+    emb_image *im = NULL;
+    if (has < side && has < longer) {
+        emb_limits limits = cx->limits.image;
+        limits.deadline_ns = ph->deadline_ns;
+        uint32_t min_side = side < longer ? (uint32_t)(((uint64_t)side * shorter + longer - 1) / longer) : 0;
+        emb_status st = emb_image_decode(ph->p, ph->n, &limits, min_side, &im, NULL, err);
+        if (st != EMB_OK) return st;
+        v = emb_image_view(im);
+    }
+    emb_status st = emb_image_rendition(v, side, cx->limits.rendition_quality, &out->rendition, &out->rendition_bytes, err);
+    emb_image_free(im);
+    return st;
+}
+
+static bool rendition_of(api_ctx *cx, const api_photo *ph, emb_view v, const emb_image_info *info, const float *embedding, idx_image *out,
                          uint64_t *stage_ns, api_fault *f)
 {
     emb_error err = {0};
@@ -24,8 +44,7 @@ static bool rendition_of(api_ctx *cx, const api_photo *ph, emb_view v, const flo
     size_t bytes = cx->info->dim * sizeof *embedding;
     if ((out->embedding = malloc(bytes)) == NULL) return api_fail_memory(f);
     memcpy(out->embedding, embedding, bytes);
-    emb_status st = emb_image_rendition(v, cx->limits.rendition_side, cx->limits.rendition_quality, &out->rendition,
-                                        &out->rendition_bytes, &err);
+    emb_status st = render(cx, ph, v, info, out, &err);
     if (st != EMB_OK) return api_fail_emb(f, st, &err, ph->field, true);
     struct sha256_ctx sha;
     sha256_init(&sha);
@@ -79,7 +98,7 @@ bool api_photo_embed(api_ctx *cx, api_worker *w, const api_photo *ph, float *out
     if (ok && rendition != NULL) {
         rendition->width = info.width;
         rendition->height = info.height;
-        ok = in_time(ph->deadline_ns, f) && rendition_of(cx, ph, v, out, rendition, stage_ns, f);
+        ok = in_time(ph->deadline_ns, f) && rendition_of(cx, ph, v, &info, out, rendition, stage_ns, f);
     }
     emb_image_free(im);
     return ok;

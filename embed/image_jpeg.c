@@ -2,7 +2,9 @@
  * bounded by a progress monitor, and large photos are decoded at a half, quarter or eighth by the scaled DCT. */
 #include "image.h"
 #include "image_scan.h"
+#include "resample.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -231,56 +233,86 @@ emb_status emb_jpeg_decode(const uint8_t *b, size_t n, const emb_limits *l, uint
 
 /* ---- renditions --------------------------------------------------------------------------------- */
 
+enum { ROWS = 16 }; /* what libjpeg takes at once with chroma of half the height */
+
 typedef struct {
     struct jpeg_compress_struct c;
     errors e;
-    emb_image *small;
+    emb_scratch scratch;
+    uint8_t *rows; /* ROWS of the result, where it is resized */
     uint8_t *bytes;
     unsigned long n;
 } encoder;
 
-static emb_status encode(encoder *x, emb_view v, int quality, emb_error *err)
+static void write_rows(encoder *x, const uint8_t *first, size_t stride_bytes, uint32_t n)
+{
+    JSAMPROW rows[ROWS];
+    for (uint32_t i = 0; i < n; i++) rows[i] = (JSAMPROW)(uintptr_t)(first + stride_bytes * i);
+    jpeg_write_scanlines(&x->c, rows, n);
+}
+
+/* From the resize, row by row. An error leaves through it: it holds nothing that is not in x. */
+static void take_row(void *ctx, uint32_t y, const uint8_t *rgb)
+{
+    encoder *x = ctx;
+    const size_t stride = (size_t)x->c.image_width * 3;
+    memcpy(x->rows + stride * (y % ROWS), rgb, stride);
+    if (y % ROWS == ROWS - 1 || y + 1 == x->c.image_height) write_rows(x, x->rows, stride, y % ROWS + 1);
+}
+
+/* Inside the setjmp. w x h: the view itself, or what its box is resized to. */
+static emb_status write_picture(encoder *x, emb_view v, const double box[4], uint32_t w, uint32_t h, int quality, emb_error *err)
+{
+    jpeg_create_compress(&x->c);
+    jpeg_mem_dest(&x->c, &x->bytes, &x->n);
+    x->c.image_width = w;
+    x->c.image_height = h;
+    x->c.input_components = 3;
+    x->c.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&x->c); /* 4:2:0 */
+    jpeg_set_quality(&x->c, quality, TRUE);
+    jpeg_start_compress(&x->c, TRUE);
+    if (box != NULL) {
+        emb_status st = emb_resample(v, box, w, h, EMB_BILINEAR, &x->scratch, take_row, x, err);
+        if (st != EMB_OK) return st;
+    } else {
+        for (uint32_t y = 0; y < h; y += ROWS) write_rows(x, v.px + v.stride_bytes * y, v.stride_bytes, h - y < ROWS ? h - y : ROWS);
+    }
+    jpeg_finish_compress(&x->c);
+    return EMB_OK;
+}
+
+static emb_status encode(encoder *x, emb_view v, const double box[4], uint32_t w, uint32_t h, int quality, emb_error *err)
 {
     x->c.err = jpeg_std_error(&x->e.base);
     x->e.base.error_exit = on_error;
     x->e.base.emit_message = on_message;
     x->e.base.output_message = no_output;
-    if (setjmp(x->e.back) == 0) {
-        jpeg_create_compress(&x->c);
-        jpeg_mem_dest(&x->c, &x->bytes, &x->n);
-        x->c.image_width = v.width;
-        x->c.image_height = v.height;
-        x->c.input_components = 3;
-        x->c.in_color_space = JCS_RGB;
-        jpeg_set_defaults(&x->c); /* 4:2:0 */
-        jpeg_set_quality(&x->c, quality, TRUE);
-        jpeg_start_compress(&x->c, TRUE);
-        while (x->c.next_scanline < x->c.image_height) {
-            JSAMPROW row = (JSAMPROW)(uintptr_t)(v.px + v.stride_bytes * x->c.next_scanline);
-            jpeg_write_scanlines(&x->c, &row, 1);
-        }
-        jpeg_finish_compress(&x->c);
-    }
+    if (setjmp(x->e.back) == 0) x->e.status = write_picture(x, v, box, w, h, quality, err);
     jpeg_destroy_compress(&x->c);
     if (x->e.status == EMB_OK) return EMB_OK;
     free(x->bytes);
-    return emb_fail(err, EMB_ENOMEM, "the rendition could not be written: %s", x->e.text);
+    return emb_fail(err, EMB_ENOMEM, "the rendition could not be written: %s", x->e.text); /* unless the resize has said why */
 }
 
 emb_status emb_image_rendition(emb_view src, uint32_t max_side, int quality, uint8_t **bytes, size_t *n, emb_error *err)
 {
-    uint32_t side = src.width > src.height ? src.width : src.height;
+    double box[4];
+    emb_status st = emb_crop_box(src, NULL, box, err);
+    if (st != EMB_OK) return st;
+    const double w = box[2] - box[0], h = box[3] - box[1], side = fmax(w, h);
+    const uint32_t longer = src.width > src.height ? src.width : src.height;
     encoder x;
     memset(&x, 0, sizeof x);
-    if (side > max_side) {
-        uint32_t w = (uint32_t)(((uint64_t)src.width * max_side + side / 2) / side);
-        uint32_t h = (uint32_t)(((uint64_t)src.height * max_side + side / 2) / side);
-        emb_status st = emb_image_resize(src, NULL, w > 0 ? w : 1, h > 0 ? h : 1, &x.small, err);
-        if (st != EMB_OK) return st;
-        src = emb_image_view(x.small);
+    if (longer > max_side) {
+        const uint32_t out_w = (uint32_t)fmax(1, rint(w * max_side / side)), out_h = (uint32_t)fmax(1, rint(h * max_side / side));
+        x.rows = malloc((size_t)out_w * 3 * ROWS);
+        st = x.rows != NULL ? encode(&x, src, box, out_w, out_h, quality, err) : emb_fail(err, EMB_ENOMEM, "no memory for a rendition");
+        emb_scratch_free(&x.scratch);
+        free(x.rows);
+    } else {
+        st = encode(&x, src, NULL, src.width, src.height, quality, err);
     }
-    emb_status st = encode(&x, src, quality, err);
-    emb_image_free(x.small);
     if (st != EMB_OK) return st;
     *bytes = x.bytes;
     *n = x.n;

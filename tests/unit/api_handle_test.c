@@ -558,6 +558,35 @@ static void test_every_code(void)
     }
 }
 
+/* A rendition of any size: small ones come from what was decoded for the model, large ones from more of the photo; a
+ * query still finds its item with score 1. */
+static void test_renditions(const idx_opts *opts)
+{
+    static const struct {
+        uint32_t side, w, h;
+    } cases[] = {{64, 64, 48}, {320, 320, 240}, {500, 500, 375}, {4000, 900, 675}};
+    fx_bytes large = fx_photo(2, 900, 675);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fx_stop();
+        fx_start(opts, &(api_limits){.rendition_side = cases[i].side});
+        api_reply rp;
+        CHECK_INT(fx_status(API_PUT, CAT "/items/large", "image/jpeg", large.p, large.n), i == 0 ? 201 : 200);
+        fx_request(API_GET, CAT "/items/large/images/0", NULL, NULL, 0, 0, &rp);
+        emb_image_info info;
+        REQUIRE(emb_image_probe(rp.body, rp.body_bytes, NULL, &info, NULL) == EMB_OK);
+        CHECK_INT(info.width, cases[i].w);
+        CHECK_INT(info.height, cases[i].h);
+        api_reply_fini(&rp);
+        int st;
+        json_t *j = fx_json(API_POST, CAT "/search?limit=1", "image/jpeg", large.p, large.n, &st);
+        CHECK_NEAR(json_real_value(json_object_get(json_array_get(json_object_get(j, "results"), 0), "score")), 1, 1e-6);
+        json_decref(j);
+    }
+    free(large.p);
+    fx_stop();
+    fx_start(opts, NULL);
+}
+
 int main(void)
 {
     idx_opts opts = {.no_background = true};
@@ -578,6 +607,7 @@ int main(void)
     test_pending();
     test_memory();
     test_index_states();
+    test_renditions(&opts);
     test_every_code();
     contract_all_seen();
     free(photo.p);
