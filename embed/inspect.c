@@ -82,7 +82,7 @@ emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool tim
     }
     fprintf(to, "preprocess   %s to %ux%u", fit[m->pp.fit], m->pp.w, m->pp.h);
     if (m->pp.fit == EMB_FIT_CROP) fprintf(to, " of %u", m->pp.resize);
-    fprintf(to, ", mean %g %g %g, std %g %g %g\n", (double)m->pp.mean[0], (double)m->pp.mean[1], (double)m->pp.mean[2], (double)m->pp.std[0],
+    fprintf(to, ", %s, mean %g %g %g, std %g %g %g\n", emb_filter_name(m->pp.filter), (double)m->pp.mean[0], (double)m->pp.mean[1], (double)m->pp.mean[2], (double)m->pp.std[0],
             (double)m->pp.std[1], (double)m->pp.std[2]);
     fprintf(to, "size         %.3f M parameters, %.2f M multiply-adds, arena %.2f MB\n", (double)i->parameters / 1e6, (double)i->macs / 1e6,
             (double)m->plan->arena_bytes / 1e6);

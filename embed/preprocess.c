@@ -74,9 +74,12 @@ uint32_t emb_preproc_decode_side(const emb_preproc *pp)
     return (side * 7 + 4) / 5;
 }
 
+static const char *const names[] = {[EMB_BILINEAR] = "bilinear", [EMB_BICUBIC] = "bicubic", [EMB_LANCZOS] = "lanczos"};
+
+const char *emb_filter_name(emb_filter f) { return names[f]; }
+
 emb_status emb_preproc_filter(emb_preproc *pp, const char *name, const char *file, emb_error *err)
 {
-    static const char *const names[] = {[EMB_BILINEAR] = "bilinear", [EMB_BICUBIC] = "bicubic", [EMB_LANCZOS] = "lanczos"};
     pp->filter = EMB_BILINEAR;
     if (name == NULL) return EMB_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

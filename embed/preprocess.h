@@ -30,6 +30,7 @@ EMB_CHECK emb_status emb_preprocess(emb_view src, const emb_crop *crop, const em
 /* The short side that a photo is decoded to at least, 1.4 times what the filter makes of it: below that, what the scaled
  * decoding leaves out begins to show (49 dB against a full decoding at 1.4, 54 at 2). */
 uint32_t emb_preproc_decode_side(const emb_preproc *pp);
+const char *emb_filter_name(emb_filter f);
 /* What models were trained with: "bilinear" (torchvision; also where `name` is NULL), "bicubic" (timm) or "lanczos". */
 EMB_CHECK emb_status emb_preproc_filter(emb_preproc *pp, const char *name, const char *file, emb_error *err);
 

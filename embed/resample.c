@@ -59,7 +59,7 @@ static void quantise(const double *w, uint32_t n, int16_t *k)
     int32_t left = 1 << EMB_RESAMPLE_BITS;
     uint32_t largest = 0;
     for (uint32_t t = 0; t < n; t++) {
-        k[t] = (int16_t)lrint(w[t] * scale);
+        k[t] = (int16_t)(w[t] * scale + (w[t] < 0 ? -0.5 : 0.5));
         left -= k[t];
         if (k[t] > k[largest]) largest = t;
     }

@@ -2,61 +2,12 @@
  * leaves alone whatever is irregular. The files are made here. */
 #include "../../embed/image_scan.h"
 #include "../../embed/resample.h"
+#include "jpegs.h"
 #include "test.h"
 
 #include <setjmp.h>
 
-typedef struct {
-    uint32_t w, h, hs, vs; /* size, sampling of luma over chroma; 0 x 0 is grey */
-    uint32_t restart;
-    bool progressive, optimise;
-} kind;
-
 static uint64_t seed = 3;
-
-/* Waves, coarse enough that what remains of them at an eighth is known. Caller frees. */
-static uint8_t *picture(uint32_t w, uint32_t h)
-{
-    uint8_t *px = malloc((size_t)w * h * 3);
-    REQUIRE(px != NULL);
-    for (uint32_t y = 0; y < h; y++)
-        for (uint32_t x = 0; x < w; x++)
-            for (uint32_t c = 0; c < 3; c++)
-                px[((size_t)y * w + x) * 3 + c] = (uint8_t)(128 + 50 * sin(x * 0.11 + y * 0.03 + c) + 50 * cos(y * 0.08 - x * 0.02 * c));
-    return px;
-}
-
-static uint8_t *encode(kind k, const uint8_t *px, unsigned long *n)
-{
-    struct jpeg_compress_struct c;
-    struct jpeg_error_mgr e;
-    uint8_t *bytes = NULL;
-    c.err = jpeg_std_error(&e);
-    jpeg_create_compress(&c);
-    jpeg_mem_dest(&c, &bytes, n);
-    c.image_width = k.w;
-    c.image_height = k.h;
-    c.input_components = 3;
-    c.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&c);
-    if (k.hs == 0) jpeg_set_colorspace(&c, JCS_GRAYSCALE);
-    jpeg_set_quality(&c, 92, TRUE);
-    if (k.hs > 0) {
-        c.comp_info[0].h_samp_factor = (int)k.hs;
-        c.comp_info[0].v_samp_factor = (int)k.vs;
-    }
-    c.restart_interval = k.restart;
-    c.optimize_coding = k.optimise;
-    if (k.progressive) jpeg_simple_progression(&c);
-    jpeg_start_compress(&c, TRUE);
-    while (c.next_scanline < c.image_height) {
-        JSAMPROW row = (JSAMPROW)(uintptr_t)(px + (size_t)c.next_scanline * k.w * 3);
-        jpeg_write_scanlines(&c, &row, 1);
-    }
-    jpeg_finish_compress(&c);
-    jpeg_destroy_compress(&c);
-    return bytes;
-}
 
 /* ---- both ways ---------------------------------------------------------------------------------- */
 
@@ -132,7 +83,7 @@ static void compare_row(void *ctx, uint32_t y, const uint8_t *rgb)
 }
 
 /* The quick picture beside libjpeg's whole one, made as small by the sharpest filter. */
-static void beside_libjpeg(kind k, const uint8_t *whole, const emb_image *im, uint32_t eighths)
+static void beside_libjpeg(jpeg_kind k, const uint8_t *whole, const emb_image *im, uint32_t eighths)
 {
     uint32_t w = k.w * eighths / 8, h = k.h * eighths / 8;
     CHECK_INT(im->width, (k.w * eighths + 7) / 8);
@@ -159,10 +110,10 @@ static void test_kinds(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t j = 0; j < sizeof samplings / sizeof *samplings; j++)
             for (uint32_t way = 0; way < 4; way++) {
-                kind k = {sizes[i][0], sizes[i][1], samplings[j][0], samplings[j][1], way == 1 ? 1 : way == 3 ? 3 : 0, way >= 2, way == 1};
-                uint8_t *px = picture(k.w, k.h);
+                jpeg_kind k = {sizes[i][0], sizes[i][1], samplings[j][0], samplings[j][1], way == 1 ? 1 : way == 3 ? 3 : 0, way >= 2, way == 1};
+                uint8_t *px = jpeg_picture(k.w, k.h);
                 unsigned long n = 0;
-                uint8_t *jpeg = encode(k, px, &n), *whole = full(jpeg, n);
+                uint8_t *jpeg = jpeg_encode(k, px, &n), *whole = full(jpeg, n);
                 for (uint32_t eighths = 1; eighths <= (k.progressive ? 1u : 8u); eighths++) {
                     emb_image *im = NULL;
                     bool taken = k.hs * eighths <= 16 && k.vs * eighths <= 16;
@@ -179,13 +130,13 @@ static void test_kinds(void)
 /* At an eighth only DC counts: baseline and progressive files of one grey picture give the same bytes. */
 static void test_progressive_is_baseline(void)
 {
-    kind k = {331, 203, 0, 0, 0, false, false};
-    uint8_t *px = picture(k.w, k.h);
+    jpeg_kind k = {331, 203, 0, 0, 0, false, false};
+    uint8_t *px = jpeg_picture(k.w, k.h);
     unsigned long n = 0, m = 0;
-    uint8_t *a = encode(k, px, &n);
+    uint8_t *a = jpeg_encode(k, px, &n);
     k.progressive = true;
     k.restart = 7;
-    uint8_t *b = encode(k, px, &m);
+    uint8_t *b = jpeg_encode(k, px, &m);
     emb_image *x = NULL, *y = NULL;
     REQUIRE(quick(a, n, 1, (emb_limits){0}, &x) == EMB_SCAN_DONE && quick(b, m, 1, (emb_limits){0}, &y) == EMB_SCAN_DONE);
     CHECK(memcmp(x->px, y->px, (size_t)x->width * x->height * 3) == 0);
@@ -213,10 +164,10 @@ static uint8_t *exact(const uint8_t *b, size_t n) /* a block of its own, so that
 static void test_irregular(void)
 {
     for (uint32_t way = 0; way < 6; way++) {
-        kind k = {90, 70, way % 3 == 2 ? 0 : 2, way % 3 == 2 ? 0 : 1 + way % 3, way % 3 == 1 ? 2 : 0, way >= 3, false};
-        uint8_t *px = picture(k.w, k.h);
+        jpeg_kind k = {90, 70, way % 3 == 2 ? 0 : 2, way % 3 == 2 ? 0 : 1 + way % 3, way % 3 == 1 ? 2 : 0, way >= 3, false};
+        uint8_t *px = jpeg_picture(k.w, k.h);
         unsigned long n = 0;
-        uint8_t *jpeg = encode(k, px, &n);
+        uint8_t *jpeg = jpeg_encode(k, px, &n);
         const uint32_t eighths = k.progressive ? 1 : 2 + way;
         for (size_t cut = 0; cut < n; cut++) { /* without its end a file is not taken */
             uint8_t *part = exact(jpeg, cut);
@@ -246,10 +197,10 @@ static void test_irregular(void)
 /* A restart marker out of turn, and one where none belongs. */
 static void test_restarts(void)
 {
-    kind k = {64, 64, 1, 1, 4, false, false};
-    uint8_t *px = picture(k.w, k.h);
+    jpeg_kind k = {64, 64, 1, 1, 4, false, false};
+    uint8_t *px = jpeg_picture(k.w, k.h);
     unsigned long n = 0;
-    uint8_t *jpeg = encode(k, px, &n);
+    uint8_t *jpeg = jpeg_encode(k, px, &n);
     emb_image *im = NULL;
     REQUIRE(quick(jpeg, n, 3, (emb_limits){0}, &im) == EMB_SCAN_DONE);
     emb_image_free(im);
