@@ -125,6 +125,7 @@ function currentQuery()
     if (filter) args.filter = filter;
     if (item === null && !photo) return {kind: 'list', path: `${base()}/items`, args, init: {}};
 
+    if (names.size > 0) args.facets = [...names].slice(0, 6).join(',');
     const least = $('minscore').value;
     if (least !== '') args.min_score = least;
     const init = {method: 'POST'};
@@ -144,7 +145,8 @@ async function fetchPage(q, token, signal)
     const args = new URLSearchParams(q.args);
     if (token) args.set('page_token', token);
     const page = await callJson(`${q.path}?${args}`, {...q.init, signal});
-    return {hits: page.results || page.items, next: page.next_page_token || '', took: page.took_ms, model: page.model};
+    return {hits: page.results || page.items, next: page.next_page_token || '', took: page.took_ms, model: page.model,
+        facets: page.facets};
 }
 
 function checkOptions()
@@ -206,8 +208,33 @@ function clearGrid()
     show('next', false);
 }
 
+/* What the results may be narrowed to: attributes of the items shown so far whose values repeat. A click adds to the filter. */
+const names = new Set();
+
+function learnNames(hits)
+{
+    for (const {attributes} of hits)
+        for (const [k, v] of Object.entries(attributes || {})) if (typeof v !== 'number' && !/[,:]/.test(k)) names.add(k);
+}
+
+function narrow(field, value)
+{
+    const quote = t => `"${t.replace(/[\\"*]/g, '\\$&')}"`, was = $('filter').value.trim();
+    $('filter').value = (was && `(${was}) AND `) + `${quote(field)}:${typeof value === 'string' ? quote(value) : value}`;
+    search();
+}
+
+function showFacets(fields)
+{
+    $('facets').replaceChildren(...fields.filter(f => f.distinct > 1 && f.values[0].count > 1).map(f =>
+        make('p', {className: 'small', textContent: f.field}, ...f.values.slice(0, 8).map(({value, count}) =>
+            make('button', {type: 'button', textContent: `${value} ${count}`, onclick: () => narrow(f.field, value)})))));
+}
+
 async function showPage(q, page)
 {
+    learnNames(page.hits);
+    showFacets(page.facets ? page.facets.fields : []);
     $('grid').append(...page.hits.map(card));
     shownCount += page.hits.length;
     nextToken = page.next;
@@ -489,6 +516,7 @@ function showCatalogue()
 {
     const c = catalogues.find(x => x.name === catalogue);
     $('catalogue').value = catalogue;
+    names.clear();
     say('count', c ? plural(c.items, 'item') : '');
 }
 

@@ -284,6 +284,23 @@ def test_filter(server):
         quiet(page, allowed=1)
 
 
+def test_facets(server):
+    chips = "[...document.querySelectorAll('#facets button')].map(b => b.textContent)"
+    with opened(server) as page:
+        settle(page)
+        equal(page.run(chips), [], "facets of the catalogue's list")
+        photo(page)
+        true("facets" in arguments(page), "names are known from the list")
+        rows = demo_rows()
+        red = sum(r["colour"] == "red" for r in rows)
+        true(f"red {red}" in page.run(chips), f"red {red} among {page.run(chips)}")
+        page.run("[...document.querySelectorAll('#facets button')].find(b => b.textContent.startsWith('red ')).click()")
+        page.wait(f"{IDLE} && {STATUS}.startsWith('{red} result')")
+        equal(page.run("document.querySelector('#filter').value"), '"colour":"red"', "the filter")
+        equal(sorted(page.run(TITLES)), sorted(r["title"] for r in rows if r["colour"] == "red"), "red items")
+        quiet(page)
+
+
 def test_more_like_this(server):
     with opened(server) as page:
         settle(page)
