@@ -74,6 +74,22 @@ void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r)
 
 #else
 
+/* Bits from..last. */
+static void or_run(idx_bits b, uint32_t from, uint64_t last)
+{
+    if (from / 64 >= b.n_words) return;
+    if (last >= (uint64_t)b.n_words * 64) last = (uint64_t)b.n_words * 64 - 1;
+    uint32_t first = from / 64, end = (uint32_t)(last / 64);
+    uint64_t head = UINT64_MAX << from % 64, tail = UINT64_MAX >> (63 - last % 64);
+    if (first == end) {
+        b.w[first] |= head & tail;
+        return;
+    }
+    b.w[first] |= head;
+    for (uint32_t i = first + 1; i < end; i++) b.w[i] = UINT64_MAX;
+    b.w[end] |= tail;
+}
+
 static void or_container(idx_bits b, uint32_t base, const void *container, uint8_t type)
 {
     if (type == BITSET_CONTAINER_TYPE_CODE) {
@@ -85,9 +101,7 @@ static void or_container(idx_bits b, uint32_t base, const void *container, uint8
             if ((base + a->array[i]) / 64 < b.n_words) idx_bit_set(b.w, base + a->array[i]);
     } else {
         const run_container_t *runs = container;
-        for (int32_t i = 0; i < runs->n_runs; i++)
-            for (uint32_t v = runs->runs[i].value, end = v + runs->runs[i].length; v <= end && (base + v) / 64 < b.n_words; v++)
-                idx_bit_set(b.w, base + v);
+        for (int32_t i = 0; i < runs->n_runs; i++) or_run(b, base + runs->runs[i].value, (uint64_t)base + runs->runs[i].value + runs->runs[i].length);
     }
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_VALUES = 10, FEW_ITEMS = 20000 };
+enum { DEFAULT_VALUES = 10, FEW_ITEMS = 2000 };
 
 typedef struct {
     const idx_attrs *a;
@@ -146,6 +146,9 @@ static void offer_number(counting *c, double number, uint64_t count)
     if (count > 0) offer(c, (idx_value_count){.kind = IDX_VALUE_NUMBER, .number = number, .count = count});
 }
 
+/* Is it cheaper to ask the items for their numbers than to walk the sorted ones? */
+static bool few(const counting *c) { return c->n < FEW_ITEMS || c->n < idx_sorted_count(c->f->sorted) / 8; }
+
 /* The numbers of few items, in order; malloc. */
 static bool numbers_of(const counting *c, double **out, size_t *n)
 {
@@ -197,7 +200,7 @@ static bool next_number(void *ctx, uint32_t item, double number)
 static bool count_numbers(counting *c)
 {
     if (c->f->sorted == NULL || idx_sorted_count(c->f->sorted) == 0) return true;
-    if (c->n < FEW_ITEMS) return few_numbers(c);
+    if (few(c)) return few_numbers(c);
     run r = {.c = c};
     idx_sorted_each(c->f->sorted, false, next_number, &r);
     offer_number(c, r.number, r.count);
@@ -213,17 +216,20 @@ static bool first_in(void *ctx, uint32_t item, double number)
     return false;
 }
 
-static bool extremes(counting *c)
+static void extremes(counting *c)
 {
-    if (c->f->sorted == NULL || idx_sorted_count(c->f->sorted) == 0) return true;
-    if (c->n < FEW_ITEMS) {
-        double *d;
-        size_t n;
-        if (!numbers_of(c, &d, &n)) return false;
-        c->out->has_numbers = n > 0;
-        if (n > 0) c->out->min = d[0], c->out->max = d[n - 1];
-        free(d);
-        return true;
+    if (c->f->sorted == NULL || idx_sorted_count(c->f->sorted) == 0) return;
+    if (few(c)) {
+        idx_bits_iter it = idx_bits_begin(c->items);
+        for (uint32_t item; idx_bits_next(&it, &item);) {
+            uint64_t packed = idx_column_get(&c->f->number, item);
+            double d = idx_number_unpack(packed);
+            if (packed == 0) continue;
+            if (!c->out->has_numbers || d < c->out->min) c->out->min = d;
+            if (!c->out->has_numbers || d > c->out->max) c->out->max = d;
+            c->out->has_numbers = true;
+        }
+        return;
     }
     run least = {.c = c}, most = {.c = c};
     idx_sorted_each(c->f->sorted, false, first_in, &least);
@@ -231,7 +237,6 @@ static bool extremes(counting *c)
     c->out->has_numbers = least.count > 0;
     c->out->min = least.number;
     c->out->max = most.number;
-    return true;
 }
 
 /* ---- booleans, ranges ------------------------------------------------------------------------------------------------ */
@@ -324,7 +329,7 @@ idx_status idx_facet_count(const idx_attrs *a, idx_bits items, uint64_t n, const
         qsort(out->values, out->n_values, sizeof *out->values, by_count);
         ok = own_texts(out) && ok;
     }
-    if (ok && c.f != NULL) ok = extremes(&c);
+    if (ok && c.f != NULL) extremes(&c);
     return ok ? IDX_OK : idx_fail(err, IDX_ENOMEM, "no memory for facets");
 }
 
