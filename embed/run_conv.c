@@ -34,32 +34,46 @@ static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
         }
 }
 
+/* Pointers of n neighbours in a row of the result whose taps all lie in the picture, the first tap of the first at `at`; as above,
+ * ptr[tap * m + i]. */
+static void inner_pointers(const emb_step *s, const char *at, uint32_t n, uint32_t m, size_t row, const void **ptr)
+{
+    int64_t kw = s->merged ? 1 : s->w.kw;
+    size_t pixel = (size_t)s->w.sw * s->ic * s->x_bytes, tap = (size_t)s->w.dw * s->ic * s->x_bytes;
+    for (int64_t ky = 0; ky < s->w.kh; ky++, at += row)
+        for (int64_t kx = 0; kx < kw; kx++, ptr += m) {
+            const char *x = at + (size_t)kx * tap;
+            for (uint32_t i = 0; i < n; i++) ptr[i] = x + i * pixel;
+        }
+}
+
 /* Pointers of m output pixels from `pixel` on, to channel c of the picture: ptr[tap][m]. */
 static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t m, const void **ptr)
 {
     const emb_window *v = &s->w;
     int64_t kh = v->kh, kw = s->merged ? 1 : v->kw, reach_y = (kh - 1) * v->dh, reach_x = (kw - 1) * v->dw;
     int64_t iw = s->merged ? s->iw + v->left + v->right : s->iw, top = s->merged ? 0 : v->top, left = s->merged ? 0 : v->left;
-    size_t step = (size_t)s->ic * s->x_bytes, tap = (size_t)v->dw * step, row = (size_t)(v->dh * iw) * step;
-    uint32_t oy = pixel / s->ow, ox = pixel % s->ow;
+    size_t step = (size_t)s->ic * s->x_bytes;
     if (s->dense) {
         const char *x = emb_x(s, r->x, ((size_t)pixel - (size_t)r->x_first * s->iw) * s->ic + c);
         for (uint32_t i = 0; i < m; i++, x += step) ptr[i] = x;
         return;
     }
-    for (uint32_t i = 0; i < m; i++) {
+    uint32_t oy = pixel / s->ow, ox = pixel % s->ow;
+    for (uint32_t i = 0, n; i < m; i += n) {
         int64_t y0 = oy * v->sh - top, x0 = ox * v->sw - left;
-        if (s->merged || (y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih && x0 + reach_x < iw)) {
-            const char *line = emb_x(s, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c);
-            const void **to = ptr + i;
-            for (int64_t ky = 0; ky < kh; ky++, line += row) {
-                const char *x = line;
-                for (int64_t kx = 0; kx < kw; kx++, to += m, x += tap) *to = x;
-            }
-        } else {
+        n = m - i < s->ow - ox ? m - i : s->ow - ox;
+        bool inside = s->merged || (y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih);
+        int64_t fit = s->merged ? n : (iw - reach_x - x0 + v->sw - 1) / v->sw; /* neighbours from here on that end in the picture */
+        if (!inside || fit < 1) {
+            n = 1;
             edge_pointers(w, s, r, c, y0, x0, m, ptr + i);
+        } else {
+            if (fit < n) n = (uint32_t)fit;
+            inner_pointers(s, emb_x(s, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c), n, m, (size_t)(v->dh * iw) * step, ptr + i);
         }
-        if (++ox == s->ow) ox = 0, oy++;
+        ox += n;
+        if (ox == s->ow) ox = 0, oy++;
     }
 }
 
