@@ -37,21 +37,31 @@ static void depthwise_row(const emb_walk *w, const emb_step *s, const emb_depthw
     }
 }
 
+/* The taps of a row of the result that lie in the picture. */
+static void rows_inside(const emb_step *s, uint32_t oy, int64_t *ky0, int64_t *ky1)
+{
+    emb_taps_inside(oy * s->w.sh - s->w.top, s->w.kh, s->w.dh, s->ih, ky0, ky1);
+}
+
 void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     const emb_window *v = &s->w;
     size_t row = (size_t)s->ow * s->oc;
     bool later = r->residual != NULL; /* the clamp comes after the residual */
     emb_depthwise d = {.x = r->x, .w = s->weights, .bias = s->bias, .x_row = (size_t)(v->dh * s->iw) * s->ic, .x_pixel = (size_t)v->sw * s->ic,
-                       .x_tap = (size_t)v->dw * s->ic, .w_row = (size_t)v->kw * s->oc, .channels = s->oc,
+                       .x_tap = (size_t)v->dw * s->ic, .w_row = (size_t)v->kw * s->oc, .channels = s->oc, .out_row = row,
                        .lo = later ? -INFINITY : s->lo, .hi = later ? INFINITY : s->hi};
-    for (uint32_t oy = r->oy0; oy < r->oy1; oy++) {
-        int64_t ky0, ky1, y0 = oy * v->sh - v->top;
-        emb_taps_inside(y0, v->kh, v->dh, s->ih, &ky0, &ky1);
+    for (uint32_t oy = r->oy0; oy < r->oy1; oy += d.rows) {
+        int64_t ky0, ky1, next0 = 0, next1 = 0;
+        rows_inside(s, oy, &ky0, &ky1);
+        if (oy + 1 < r->oy1) rows_inside(s, oy + 1, &next0, &next1);
+        bool pair = v->sh == 1 && v->dh == 1 && ky0 == 0 && ky1 == v->kh && next0 == 0 && next1 == v->kh;
         void *y = d.out = emb_y(s, r->y, (oy - r->oy0) * row);
+        d.rows = pair ? 2 : 1;
         d.kh = (uint32_t)(ky1 - ky0);
-        depthwise_row(w, s, &d, r, y0, ky0);
-        if (later) w->p->k->add(y, (const char *)r->residual + (oy - r->oy0) * row * s->r_bytes, row, y, s->lo, s->hi);
-        if (s->act != EMB_ACT_NONE) w->p->k->act(y, row, s->act, s->act_a, s->act_b);
+        depthwise_row(w, s, &d, r, oy * v->sh - v->top, ky0);
+        size_t n = d.rows * row;
+        if (later) w->p->k->add(y, (const char *)r->residual + (oy - r->oy0) * row * s->r_bytes, n, y, s->lo, s->hi);
+        if (s->act != EMB_ACT_NONE) w->p->k->act(y, n, s->act, s->act_a, s->act_b);
     }
 }

@@ -5,6 +5,7 @@
 #define MR 6
 #define NV 2u
 #define DP 4u
+#define DP2 3u
 #define KERNEL_TABLE emb_kernels_avx2
 #define KERNEL_REF   emb_kernels_ref
 #define KERNEL_NAME  "avx2"

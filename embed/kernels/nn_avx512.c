@@ -7,6 +7,7 @@
 #define MR 8
 #define NV 2u
 #define DP 7u
+#define DP2 6u
 #ifndef KERNEL_TABLE
 #define KERNEL_TABLE emb_kernels_avx512
 #endif

@@ -170,15 +170,17 @@ static void test_gate_panel(uint32_t kk)
 static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint32_t kw, uint32_t stride, uint32_t dilation)
 {
     uint32_t wide = (pixels - 1) * stride + (kw - 1) * dilation + 1;
-    void *x = elements((size_t)kh * wide * channels), *w = elements((size_t)kh * kw * channels);
-    void *got = poison((size_t)pixels * channels), *want = poison((size_t)pixels * channels);
+    void *x = elements((size_t)(kh + 1) * wide * channels), *w = elements((size_t)kh * kw * channels);
+    uint32_t two = 1 + (channels + pixels) % 2;
+    size_t n = two * ((size_t)pixels * channels + 3);
+    void *got = poison(n), *want = poison(n);
     emb_depthwise d = {.x = x, .w = w, .bias = guarded(channels), .out = got, .x_row = (size_t)wide * channels, .x_pixel = (size_t)stride * channels,
                        .x_tap = (size_t)dilation * channels, .w_row = (size_t)kw * channels, .kh = kh, .kw = kw, .pixels = pixels,
-                       .channels = channels, .lo = -0.5f, .hi = 2};
+                       .channels = channels, .rows = two, .out_row = (size_t)pixels * channels + 3, .lo = -0.5f, .hi = 2};
     k->depthwise(&d);
     d.out = want;
     ref->depthwise(&d);
-    same("depthwise", got, want, (size_t)pixels * channels, k->type == EMB_F16 ? 2e-2 : 1e-4);
+    same("depthwise", got, want, n, k->type == EMB_F16 ? 2e-2 : 1e-4);
     release();
 }
 
