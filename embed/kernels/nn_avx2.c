@@ -4,7 +4,7 @@
 
 #define MR 6
 #define NV 2u
-#define DP 4u
+#define DP 8u
 #define DP2 3u
 #define KERNEL_TABLE emb_kernels_avx2
 #define KERNEL_REF   emb_kernels_ref
