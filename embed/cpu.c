@@ -99,6 +99,7 @@ static void init(void)
                       {"avxvnni", EMB_CPU_AVX2 | EMB_CPU_AVXVNNI},
                       {"avx512", ~(uint32_t)EMB_CPU_AMX},
                       {"neon", EMB_CPU_NEON},
+                      {"neonfp16", EMB_CPU_NEON | EMB_CPU_FP16},
                       {"dotprod", EMB_CPU_NEON | EMB_CPU_FP16 | EMB_CPU_DOTPROD}};
         for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
             if (strcmp(mask, levels[i].name) == 0) f &= levels[i].features;

@@ -18,7 +18,7 @@ enum {
 
 /* Features in use: detected once, then masked by the environment. EMB_CPU is the highest level allowed:
  *   ref < avx2 < avxvnni < avx512 (with VNNI and float16) < amx on x86-64;
- *   ref < neon < dotprod (with float16) < i8mm on arm64. Thread-safe. */
+ *   ref < neon < neonfp16 < dotprod < i8mm on arm64. Thread-safe. */
 uint32_t emb_cpu_features(void);
 
 #endif

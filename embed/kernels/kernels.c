@@ -20,6 +20,8 @@ const emb_kernels *emb_kernels_f16_get(void)
 {
 #if defined(__x86_64__)
     if (emb_cpu_features() & EMB_CPU_FP16) return &emb_kernels_f16_avx512;
+#elif defined(__aarch64__)
+    if (emb_cpu_features() & EMB_CPU_FP16) return &emb_kernels_f16_neon;
 #endif
     return NULL;
 }

@@ -111,7 +111,7 @@ extern const emb_kernels emb_kernels_ref, emb_kernels_f16_ref, emb_kernels_bf16_
 #if defined(__x86_64__)
 extern const emb_kernels emb_kernels_avx2, emb_kernels_avx512, emb_kernels_f16_avx512, emb_kernels_bf16_amx;
 #elif defined(__aarch64__)
-extern const emb_kernels emb_kernels_neon;
+extern const emb_kernels emb_kernels_neon, emb_kernels_f16_neon;
 #endif
 /* By emb_cpu_features(), the same for the life of the process. */
 const emb_kernels *emb_kernels_get(void);

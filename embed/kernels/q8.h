@@ -55,6 +55,8 @@ extern const emb_kernels_q8 emb_q8_ref;
 #if defined(__x86_64__)
 extern const emb_kernels_q8 emb_q8_avx2, emb_q8_avxvnni, emb_q8_avx512;
 void emb_q8_amx_init(emb_kernels_q8 *k);
+#elif defined(__aarch64__)
+extern const emb_kernels_q8 emb_q8_neon, emb_q8_neon_dot, emb_q8_neon_i8mm;
 #endif
 const emb_kernels_q8 *emb_kernels_q8_get(void); /* by emb_cpu_features() */
 

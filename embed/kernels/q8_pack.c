@@ -61,6 +61,11 @@ const emb_kernels_q8 *emb_kernels_q8_get(void)
     if (f & EMB_CPU_VNNI) return &emb_q8_avx512;
     if (f & EMB_CPU_AVXVNNI) return &emb_q8_avxvnni;
     if (f & EMB_CPU_AVX2) return &emb_q8_avx2;
+#elif defined(__aarch64__)
+    uint32_t f = emb_cpu_features();
+    if (f & EMB_CPU_I8MM) return &emb_q8_neon_i8mm;
+    if (f & EMB_CPU_DOTPROD) return &emb_q8_neon_dot;
+    if (f & EMB_CPU_NEON) return &emb_q8_neon;
 #endif
     return &emb_q8_ref;
 }
