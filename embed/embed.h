@@ -179,6 +179,9 @@ EMB_CHECK emb_status emb_model_quantize(const void *bytes, size_t n, const char 
  * layers: also one line per planned step; timed: with the median time of several runs and GFLOP/s. */
 EMB_CHECK emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err);
 
+/* The operators that models may have, one a line, with what of them is not covered. */
+void emb_operators_print(FILE *to);
+
 /* ---- processor ---------------------------------------------------------------------------------- */
 
 /* "avx2", "avx512", "neon" or "ref": the kernels in use, after the EMB_CPU environment mask. */

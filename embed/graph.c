@@ -10,19 +10,19 @@
 
 typedef struct { /* open addressing; slots hold value + 1 */
     uint32_t *slot;
-    size_t mask;
+    size_t mask, seed; /* nobody can make names in advance that all meet in one slot */
 } names;
 
-static size_t hash(const char *s)
+static size_t hash(const names *nm, const char *s)
 {
-    size_t h = 1469598103934665603u;
+    size_t h = 1469598103934665603u ^ nm->seed;
     for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
     return h ^ h >> 29;
 }
 
 static int32_t name_find(const names *nm, const emb_graph *g, const char *name)
 {
-    for (size_t i = hash(name) & nm->mask;; i = (i + 1) & nm->mask) {
+    for (size_t i = hash(nm, name) & nm->mask;; i = (i + 1) & nm->mask) {
         if (nm->slot[i] == 0) return -1;
         if (strcmp(g->values[nm->slot[i] - 1].name, name) == 0) return (int32_t)(nm->slot[i] - 1);
     }
@@ -30,7 +30,7 @@ static int32_t name_find(const names *nm, const emb_graph *g, const char *name)
 
 static int32_t name_add(names *nm, emb_graph *g, const char *name)
 {
-    size_t i = hash(name) & nm->mask;
+    size_t i = hash(nm, name) & nm->mask;
     while (nm->slot[i] != 0) i = (i + 1) & nm->mask;
     nm->slot[i] = (uint32_t)++g->n_values;
     g->values[g->n_values - 1] = (emb_value){.name = name, .producer = -1};
@@ -116,6 +116,44 @@ static void gather_args(const emb_graph *g, const emb_node *n, emb_arg *in)
     }
 }
 
+/* Multiply-adds or elements touched, roughly: what a run of the node takes, in double so that nothing overflows. */
+static double work_of(const emb_call *c)
+{
+    const char *op = c->node->op->name;
+    double in = 0, out = 0, per = 1;
+    for (uint32_t i = 0; i < c->n_in; i++)
+        if (emb_has(c, i)) in += (double)emb_elements(&c->in[i].type);
+    for (uint32_t i = 0; i < c->n_out; i++) out += (double)emb_elements(&c->out[i].type);
+    const emb_type *w = c->n_in > 1 ? &c->in[1].type : NULL;
+    for (uint32_t d = 1; strcmp(op, "Conv") == 0 && d < w->rank; d++) per *= (double)w->dims[d];
+    if (strcmp(op, "Gemm") == 0) per = (double)w->dims[emb_attr_i(c->node->proto, "transB", 0) != 0];
+    if (strcmp(op, "MatMul") == 0) per = (double)c->in[0].type.dims[c->in[0].type.rank - 1];
+    if (strcmp(op, "LRN") == 0) per = (double)emb_attr_i(c->node->proto, "size", 1);
+    if (strcmp(op, "MaxPool") == 0 || strcmp(op, "AveragePool") == 0) {
+        int64_t k[2] = {1, 1};
+        (void)emb_attr_ints(c->node->proto, "kernel_shape", k, 2);
+        per = (double)k[0] * (double)k[1];
+    }
+    return in + out * per;
+}
+
+/* Before anything is computed with constants, or planned to be computed in every run. */
+static emb_status afford(emb_graph *g, const emb_call *c, bool fold)
+{
+    double work = work_of(c);
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < c->n_out; i++) bytes += emb_type_bytes(&c->out[i].type);
+    if (fold) g->folded_work += work, g->folded_bytes += bytes;
+    else g->run_work += work;
+    if (g->folded_bytes > EMB_FOLDED_BYTES(g->file_bytes))
+        return emb_call_fail(c, EMB_ELIMIT, "its constants bring what is computed while loading to %zu MB, the limit for this file is %zu MB", g->folded_bytes >> 20,
+                             EMB_FOLDED_BYTES(g->file_bytes) >> 20);
+    if (g->folded_work > EMB_FOLDED_WORK(g->file_bytes))
+        return emb_call_fail(c, EMB_ELIMIT, "its constants take too long to compute (%.3g steps so far)", g->folded_work);
+    if (g->run_work > EMB_RUN_WORK) return emb_call_fail(c, EMB_ELIMIT, "a run would take %.3g multiply-adds, the limit is %.3g", g->run_work, EMB_RUN_WORK);
+    return EMB_OK;
+}
+
 /* Types of the outputs; runs the node when nothing it needs is variable. */
 static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
 {
@@ -130,9 +168,11 @@ static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
         for (uint32_t i = 0; i < n->n_in; i++)
             if (n->in[i] >= 0 && in[i].data == NULL) foldable = false;
     }
-    for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++) {
+    for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++)
         if (!emb_type_sane(&out[i].type)) st = emb_call_fail(&c, EMB_EFORMAT, "output %u is impossibly large", i);
-        if (st == EMB_OK && foldable && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
+    if (st == EMB_OK) st = afford(g, &c, foldable);
+    for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++) {
+        if (foldable && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
             st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     }
     if (st == EMB_OK && foldable) st = n->op->run(&c);
@@ -210,6 +250,28 @@ static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v,
 
 static emb_dtype float_of(emb_dtype t) { return t == EMB_F16 || t == EMB_F64 ? EMB_F32 : t; }
 
+/* Dimensions that the file leaves free (absent, 0, named, or -1 as some exporters write): one picture of three channels, as large as the
+ * metadata say (likeness.size), 224 a side otherwise. */
+static emb_status fixed_dims(const emb_graph *g, const Onnx__ValueInfo *vi, emb_type *type, emb_error *err)
+{
+    const Onnx__Shape *s = vi->type->tensor_type->shape;
+    const char *text = emb_graph_metadata(g, "likeness.size");
+    int64_t fixed[EMB_MAX_RANK], side = 224;
+    char *end = NULL;
+    if (text != NULL) side = strtol(text, &end, 10);
+    if (text != NULL && (end == text || *end != 0 || side < 1 || side > 4096))
+        return emb_fail(err, EMB_EFORMAT, "%s: likeness.size is \"%.60s\"; it must be 1 to 4096", g->file, text);
+    for (uint32_t i = 0; i < type->rank; i++) fixed[i] = s->dim[i]->has_dim_value && s->dim[i]->dim_value > 0 ? s->dim[i]->dim_value : 0;
+    bool picture = type->rank == 4, last = picture && fixed[3] == 3 && fixed[1] != 3;
+    const int64_t otherwise[4] = {1, last ? side : 3, side, last ? 3 : side};
+    for (uint32_t i = 0; i < type->rank; i++) {
+        if (fixed[i] == 0 && i > 0 && !picture)
+            return emb_fail(err, EMB_EUNSUPPORTED, "%s: dimension %u of input %s is free; export the model with a fixed size", g->file, i, vi->name);
+        type->dims[i] = fixed[i] > 0 ? fixed[i] : otherwise[picture ? i : 0];
+    }
+    return EMB_OK;
+}
+
 static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_value *v, const emb_tensor *given,
                              size_t n_given, emb_error *err)
 {
@@ -226,13 +288,9 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
         v->type.dtype = (emb_dtype)t->elem_type;
         v->type.rank = (uint32_t)t->shape->n_dim;
     }
-    for (uint32_t i = 0; k == n_given && i < v->type.rank; i++) {
-        const Onnx__Dimension *d = t->shape->dim[i];
-        bool fixed = d->has_dim_value && d->dim_value > 0;
-        if (!fixed && (i != 0 || (d->has_dim_value && d->dim_value < 0)))
-            return emb_fail(err, EMB_EUNSUPPORTED, "%s: dimension %u of input %s is free; export the model with a fixed size",
-                            g->file, i, vi->name);
-        v->type.dims[i] = fixed ? d->dim_value : 1;
+    if (k == n_given) {
+        emb_status st = fixed_dims(g, vi, &v->type, err);
+        if (st != EMB_OK) return st;
     }
     if (emb_dtype_size(v->type.dtype) == 0 || !emb_type_sane(&v->type))
         return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type", g->file, vi->name);
@@ -242,12 +300,15 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
     return EMB_OK;
 }
 
-/* Whole numbers that are given are shapes, axes and indices more often than data: they count as constants of this graph. */
+/* Whole numbers that are given, and a few numbers of any kind, are shapes, axes, indices and scales more often than data: they count as
+ * constants of this graph. */
 static emb_status take_constant(const emb_graph *g, emb_value *v, const emb_tensor *given, size_t n_given, emb_error *err)
 {
     size_t bytes = emb_type_bytes(&v->type), k = 0;
     while (k < n_given && strcmp(given[k].name, v->name) != 0) k++;
-    if (k == n_given || given[k].data == NULL || given[k].bytes != bytes || (v->type.dtype != EMB_I64 && v->type.dtype != EMB_I32)) return EMB_OK;
+    if (k == n_given || given[k].data == NULL || given[k].bytes != bytes || given[k].dtype != v->type.dtype) return EMB_OK;
+    bool whole = v->type.dtype == EMB_I64 || v->type.dtype == EMB_I32, few = v->type.rank <= 1 && emb_elements(&v->type) <= EMB_MAX_RANK;
+    if (!whole && !few) return EMB_OK;
     v->data = malloc(bytes + 64);
     if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for input %s", g->file, v->name);
     memcpy(v->data, given[k].data, bytes);
@@ -292,9 +353,11 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
                         EMB_OPSET_FIRST, EMB_OPSET_LAST);
     size_t count = p->n_initializer + p->n_input;
     for (size_t i = 0; i < p->n_node; i++) count += p->node[i]->n_output;
+    if (count > EMB_MAX_VALUES) return emb_fail(err, EMB_ELIMIT, "%s: %zu values, the limit is %d", g->file, count, EMB_MAX_VALUES);
     size_t slots = 16;
     while (slots < count * 2 + 2) slots *= 2;
-    names nm = {calloc(slots, sizeof *nm.slot), slots - 1};
+    names nm = {calloc(slots, sizeof *nm.slot), slots - 1, 0};
+    nm.seed = (size_t)(uintptr_t)nm.slot * 0x9e3779b97f4a7c15u;
     g->values = calloc(count + 1, sizeof *g->values);
     g->nodes = calloc(p->n_node, sizeof *g->nodes);
     g->inputs = calloc(p->n_input + 1, sizeof *g->inputs);
@@ -317,8 +380,10 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
     }
     if (st == EMB_OK && g->n_outputs == 0) st = emb_fail(err, EMB_EFORMAT, "%s: the graph has no output", g->file);
     free(nm.slot);
-    if (st == EMB_OK) emb_graph_count_uses(g);
-    return st;
+    if (st != EMB_OK) return st;
+    emb_graph_count_uses(g);
+    emb_rewrite(g);
+    return EMB_OK;
 }
 
 void emb_graph_count_uses(emb_graph *g)
@@ -358,6 +423,24 @@ int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb
     return (int32_t)g->n_values++;
 }
 
+/* Empty messages take two bytes in a file and a hundred in memory: what a file may make of itself is bounded. */
+static void *bounded_malloc(void *room, size_t n)
+{
+    size_t *left = room, cost = n + 32;
+    if (cost > *left) {
+        *left = 0;
+        return NULL;
+    }
+    *left -= cost;
+    return malloc(n);
+}
+
+static void bounded_free(void *room, void *p)
+{
+    (void)room;
+    free(p);
+}
+
 /* protobuf-c recurses only as deep as the messages nest in our schema, so depth is bounded by construction. */
 emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs, size_t n_inputs,
                           emb_graph **out, emb_error *err)
@@ -367,9 +450,13 @@ emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const e
     emb_graph *g = calloc(1, sizeof *g);
     if (g == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", file);
     g->file = file;
-    g->proto = onnx__model__unpack(NULL, n, bytes);
-    emb_status st = g->proto == NULL ? emb_fail(err, EMB_EFORMAT, "%s is not an ONNX file, or it is damaged", file)
-                                     : build(g, inputs, n_inputs, err);
+    g->file_bytes = n;
+    size_t room = EMB_FOLDED_BYTES(n);
+    g->proto = onnx__model__unpack(&(ProtobufCAllocator){bounded_malloc, bounded_free, &room}, n, bytes);
+    emb_status st = EMB_OK;
+    if (g->proto == NULL && room == 0) st = emb_fail(err, EMB_ELIMIT, "%s: needs more than %zu MB to be read", file, EMB_FOLDED_BYTES(n) >> 20);
+    else if (g->proto == NULL) st = emb_fail(err, EMB_EFORMAT, "%s is not an ONNX file, or it is damaged", file);
+    else st = build(g, inputs, n_inputs, err);
     if (st != EMB_OK) {
         emb_graph_free(g);
         return st;

@@ -15,8 +15,15 @@
 #define EMB_MAX_NODES       20000
 #define EMB_MAX_ELEMENTS    ((int64_t)1 << 28) /* of one tensor */
 #define EMB_MAX_INPUTS      512                /* of one node */
-#define EMB_OPSET_FIRST     9
-#define EMB_OPSET_LAST      17
+#define EMB_MAX_VALUES      200000
+/* What loading may cost beside the file itself: constants that are computed, and how long that takes (some 3e8 a second). A small file
+ * cannot ask for much; a large one has weights to convert. */
+#define EMB_FOLDED_BYTES(file) (((size_t)256 << 20) + 16 * (file))
+#define EMB_FOLDED_WORK(file)  (5e8 + 64 * (double)(file))
+#define EMB_RUN_WORK           8e12 /* multiply-adds of one run, roughly: a minute */
+#define EMB_RUN_BYTES          ((size_t)4 << 30)
+#define EMB_OPSET_FIRST     7
+#define EMB_OPSET_LAST      28
 
 typedef struct {
     emb_dtype dtype; /* EMB_F32, EMB_I64, EMB_I32, EMB_BOOL, EMB_U8; float16 and double become float32 */
@@ -54,13 +61,15 @@ typedef struct {
     int32_t *inputs, *outputs;
     size_t n_inputs, n_outputs;
     int64_t opset;
+    size_t file_bytes, folded_bytes;
+    double folded_work, run_work;
     char chosen[300]; /* by emb_graph_choose: what the embedding is, when it is not the file's first output; for people, and part of
                        * the fingerprint */
     char hint[300];   /* for people: what else it might be */
 } emb_graph;
 
 /* Parses `bytes`. Types given in `inputs` (may be NULL) replace those of the file, so that free dimensions become known;
- * otherwise a free first dimension is 1 and any other is an error. `file` is for messages, borrowed. */
+ * otherwise they are those of one picture (likeness.size of the metadata, 224 x 224). `file` is for messages, borrowed. */
 EMB_CHECK emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs,
                                     size_t n_inputs, emb_graph **out, emb_error *err);
 void emb_graph_free(emb_graph *g);
@@ -106,6 +115,8 @@ EMB_CHECK emb_status emb_lower(Onnx__Graph *g, const char *file, emb_error *err)
 /* A node of the file's kind, which protobuf-c can free; NULL, false = no memory. */
 Onnx__Node *emb_proto_node(const char *op, const char *label, const char *const *in, size_t n_in, const char *out);
 bool emb_proto_ints(Onnx__Node *n, const char *name, const int64_t *v, size_t count); /* count 1 is an int, too */
+
+void emb_rewrite(emb_graph *g); /* activations that are spelt out become one operator (rewrite.c) */
 
 /* Makes one value of the graph its only output, the embedding; nodes that it does not need are marked as folded (output.c).
  * wanted: NULL = what the metadata name (likeness.output), or else the file's first output, but the input of its classifier where

@@ -23,6 +23,12 @@ static void print_operators(FILE *to, const emb_graph *g)
     fputc('\n', to);
 }
 
+void emb_operators_print(FILE *to)
+{
+    for (size_t i = 0; i < emb_ops_count; i++) fprintf(to, emb_ops[i].note != NULL ? "%-40s %s\n" : "%s\n", emb_ops[i].name, emb_ops[i].note);
+    fprintf(to, "%zu operators, opsets %d to %d\n", emb_ops_count, EMB_OPSET_FIRST, EMB_OPSET_LAST);
+}
+
 /* Seconds of each step: the fastest of rounds, so that a neighbour on the machine does not show. */
 static emb_status measure(const emb_model *m, double *seconds, emb_error *err)
 {

@@ -113,6 +113,8 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
     if (st == EMB_OK) st = emb_graph_choose(m->graph, o != NULL ? o->output : NULL, err);
     if (st == EMB_OK) st = emb_plan_new(m->graph, kernels_for(o), &m->plan, err);
+    if (st == EMB_OK && m->plan->arena_bytes > EMB_RUN_BYTES)
+        st = emb_fail(err, EMB_ELIMIT, "%s: a run needs %zu MB, the limit is %zu MB", m->source, m->plan->arena_bytes >> 20, EMB_RUN_BYTES >> 20);
     if (st == EMB_OK) st = emb_preproc_read(m->graph, m->plan->in_w, m->plan->in_h, &m->pp, err);
     if (st != EMB_OK) {
         emb_model_close(m);

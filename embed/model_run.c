@@ -91,14 +91,18 @@ emb_status emb_graph_run(const emb_graph *g, void **data, const emb_watch *watch
     if (uses == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     for (size_t i = 0; i < g->n_values; i++) uses[i] = g->values[i].uses;
     emb_status st = EMB_OK;
+    size_t alive = 0;
     for (size_t i = 0; st == EMB_OK && i < g->n_nodes; i++) {
         const emb_node *n = &g->nodes[i];
         if (n->folded) continue;
-        st = run_node(g, n, data, err);
+        for (uint32_t k = 0; k < n->n_out; k++) alive += n->out[k] >= 0 ? emb_type_bytes(&g->values[n->out[k]].type) : 0;
+        if (alive > EMB_RUN_BYTES) st = emb_fail(err, EMB_ELIMIT, "%s: a run needs more than %zu MB", g->file, EMB_RUN_BYTES >> 20);
+        if (st == EMB_OK) st = run_node(g, n, data, err);
         for (uint32_t k = 0; st == EMB_OK && watch != NULL && k < n->n_out; k++)
             if (n->out[k] >= 0) watch->made(watch->ctx, n->out[k], data[n->out[k]]);
         for (uint32_t k = 0; k < n->n_in; k++)
             if (n->in[k] >= 0 && g->values[n->in[k]].producer >= 0 && g->values[n->in[k]].data == NULL && --uses[n->in[k]] == 0) {
+                alive -= emb_type_bytes(&g->values[n->in[k]].type);
                 free(data[n->in[k]]);
                 data[n->in[k]] = NULL;
             }

@@ -194,18 +194,36 @@ static void add_attribute(emb_build *b, Onnx__Attribute *a)
 
 void emb_build_borrow(emb_build *b, const Onnx__Attribute *a) { add_attribute(b, (Onnx__Attribute *)a); }
 
-void emb_build_attribute(emb_build *b, const char *name, int64_t value)
+static Onnx__Attribute *attribute(emb_build *b, const char *name, int type)
 {
-    enum { INT = 2 };
     Onnx__Attribute *a = take(b, sizeof *a);
-    if (a == NULL) return;
+    if (a == NULL) return NULL;
     onnx__attribute__init(a);
     a->name = (char *)name;
     a->has_type = true;
-    a->type = INT;
+    a->type = type;
+    add_attribute(b, a);
+    return a;
+}
+
+enum { INT = 2, INTS = 7 }; /* AttributeProto.AttributeType */
+
+void emb_build_attribute(emb_build *b, const char *name, int64_t value)
+{
+    Onnx__Attribute *a = attribute(b, name, INT);
+    if (a == NULL) return;
     a->has_i = true;
     a->i = value;
-    add_attribute(b, a);
+}
+
+void emb_build_ints(emb_build *b, const char *name, const int64_t *v, size_t n)
+{
+    Onnx__Attribute *a = attribute(b, name, INTS);
+    int64_t *copy = take(b, (n + 1) * sizeof *copy);
+    if (a == NULL || copy == NULL) return;
+    memcpy(copy, v, n * sizeof *copy);
+    a->ints = copy;
+    a->n_ints = n;
 }
 
 emb_status emb_build_pack(emb_build *b, void **bytes, size_t *n, emb_error *err)

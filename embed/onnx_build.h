@@ -22,6 +22,7 @@ void emb_build_node(emb_build *b, const char *op, const char *name, const char *
 /* Attributes of the node that was added last. */
 void emb_build_borrow(emb_build *b, const Onnx__Attribute *a);
 void emb_build_attribute(emb_build *b, const char *name, int64_t value);
+void emb_build_ints(emb_build *b, const char *name, const int64_t *v, size_t n);
 
 /* *bytes: malloc. */
 EMB_CHECK emb_status emb_build_pack(emb_build *b, void **bytes, size_t *n, emb_error *err);

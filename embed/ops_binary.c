@@ -60,6 +60,7 @@ static binary_op binary_of(const emb_call *c)
 {
     static const char *const name[] = {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Mod"};
     size_t i = 0;
+    if (strcmp(c->node->op->name, "Sum") == 0 || strcmp(c->node->op->name, "Mean") == 0) return ADD;
     while (strcmp(name[i], c->node->op->name) != 0) i++;
     return i == MOD && emb_attr_i(c->node->proto, "fmod", 0) != 0 ? FMOD : (binary_op)i;
 }
@@ -74,7 +75,11 @@ static float f_binary(binary_op op, float a, float b)
     case POW: return powf(a, b);
     case MAX: return a > b || isnan(a) ? a : b;
     case MIN: return a < b || isnan(a) ? a : b;
-    default: return fmodf(a, b);
+    case FMOD: return fmodf(a, b);
+    default: { /* of the divisor's sign */
+        float r = fmodf(a, b);
+        return r != 0 && (r < 0) != (b < 0) ? r + b : r == 0 ? copysignf(0, b) : r;
+    }
     }
 }
 
@@ -114,7 +119,6 @@ emb_status emb_op_binary_infer(emb_call *c)
         emb_dtype other = c->in[i].type.dtype;
         ok = op == POW ? other == EMB_F32 || emb_is_whole(other) : other == t;
     }
-    if (ok && op == MOD && t == EMB_F32) return emb_call_fail(c, EMB_EFORMAT, "floats need fmod = 1");
     if (!ok) return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d, or several", (int)t);
     c->out[0].type.dtype = t;
     return emb_broadcast_type(c, 0, c->n_in, &c->out[0].type);
@@ -145,6 +149,8 @@ emb_status emb_op_binary_run(emb_call *c)
 {
     binary_op op = binary_of(c);
     for (uint32_t k = 0; k < c->n_in; k++) apply(c, op, k);
+    bool mean = strcmp(c->node->op->name, "Mean") == 0 && c->out[0].type.dtype == EMB_F32;
+    for (int64_t i = 0, n = mean ? emb_elements(&c->out[0].type) : 0; i < n; i++) ((float *)c->out[0].data)[i] /= (float)c->n_in;
     return EMB_OK;
 }
 
@@ -163,6 +169,7 @@ emb_status emb_op_compare_run(emb_call *c)
     const emb_type *t = &c->out[0].type;
     for (int k = 0; k < 2; k++) emb_broadcast_steps(&c->in[k].type, t, steps[k]);
     char op = c->node->op->name[0];
+    bool or_equal = strstr(c->node->op->name, "OrEqual") != NULL; /* GreaterOrEqual, LessOrEqual */
     bool f = c->in[0].type.dtype == EMB_F32;
     for (int64_t i = 0, n = emb_elements(t); i < n; i++, emb_broadcast_advance(t, index, steps, at, 2)) {
         int order; /* NaN compares false */
@@ -173,7 +180,28 @@ emb_status emb_op_compare_run(emb_call *c)
             int64_t a = emb_whole(&c->in[0], at[0]), b = emb_whole(&c->in[1], at[1]);
             order = a < b ? -1 : a > b;
         }
-        ((uint8_t *)c->out[0].data)[i] = op == 'E' ? order == 0 : op == 'G' ? order == 1 : order == -1;
+        bool yes = op == 'E' || (or_equal && order == 0) ? order == 0 : op == 'G' ? order == 1 : order == -1;
+        ((uint8_t *)c->out[0].data)[i] = yes;
+    }
+    return EMB_OK;
+}
+
+emb_status emb_op_logic_infer(emb_call *c) /* And, Or, Xor */
+{
+    if (c->in[0].type.dtype != EMB_BOOL || c->in[1].type.dtype != EMB_BOOL) return emb_call_fail(c, EMB_EFORMAT, "needs booleans");
+    c->out[0].type.dtype = EMB_BOOL;
+    return emb_broadcast_type(c, 0, 2, &c->out[0].type);
+}
+
+emb_status emb_op_logic_run(emb_call *c)
+{
+    int64_t steps[2][EMB_MAX_RANK], index[EMB_MAX_RANK] = {0}, at[2] = {0, 0};
+    const emb_type *t = &c->out[0].type;
+    for (int k = 0; k < 2; k++) emb_broadcast_steps(&c->in[k].type, t, steps[k]);
+    char op = c->node->op->name[0];
+    for (int64_t i = 0, n = emb_elements(t); i < n; i++, emb_broadcast_advance(t, index, steps, at, 2)) {
+        bool a = ((const uint8_t *)c->in[0].data)[at[0]] != 0, b = ((const uint8_t *)c->in[1].data)[at[1]] != 0;
+        ((uint8_t *)c->out[0].data)[i] = op == 'A' ? a && b : op == 'O' ? a || b : a != b;
     }
     return EMB_OK;
 }

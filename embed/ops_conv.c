@@ -8,11 +8,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One spatial dimension is two of which the first is 1. */
+static emb_type as_picture(const emb_type *t)
+{
+    emb_type p = *t;
+    if (t->rank == 3) p = (emb_type){t->dtype, 4, {t->dims[0], t->dims[1], 1, t->dims[2]}};
+    return p;
+}
+
+static void as_given(emb_type *picture, const emb_type *like)
+{
+    if (like->rank == 3) *picture = (emb_type){picture->dtype, 3, {picture->dims[0], picture->dims[1], picture->dims[3]}};
+}
+
 static emb_status read_pair(emb_call *c, const char *name, int64_t otherwise, int64_t out[2])
 {
+    int want = c->in[0].type.rank == 3 ? 1 : 2;
     out[0] = out[1] = otherwise;
     int n = emb_attr_ints(c->node->proto, name, out, 2);
-    if (n >= 0 && n != 2) return emb_call_fail(c, EMB_EUNSUPPORTED, "%s has %d values; two spatial dimensions are supported", name, n);
+    if (n >= 0 && n != want)
+        return emb_call_fail(c, EMB_EUNSUPPORTED, "%s has %d values; one or two spatial dimensions are supported, and the input has %d", name, n, want);
+    if (n == 1) out[1] = out[0], out[0] = 1;
+    if (n < 0 && want == 1) out[0] = 1;
     if (out[0] < 1 || out[1] < 1 || out[0] > 65536 || out[1] > 65536)
         return emb_call_fail(c, EMB_EFORMAT, "%s is %" PRId64 " x %" PRId64, name, out[0], out[1]);
     return EMB_OK;
@@ -39,15 +56,16 @@ emb_status emb_window_read(emb_call *c, const emb_type *x, int64_t kh, int64_t k
 {
     int64_t k[2], s[2], d[2], pads[4] = {0, 0, 0, 0};
     const Onnx__Node *p = c->node->proto;
-    if (x->rank != 4) return emb_call_fail(c, EMB_EUNSUPPORTED, "the input has rank %" PRIu32 "; two spatial dimensions are supported", x->rank);
+    if (x->rank != 4) return emb_call_fail(c, EMB_EUNSUPPORTED, "the input has rank %" PRIu32 "; one or two spatial dimensions are supported", x->rank);
     emb_status st = read_pair(c, "kernel_shape", kh, k);
     if (st == EMB_OK) st = read_pair(c, "strides", 1, s);
     if (st == EMB_OK) st = read_pair(c, "dilations", 1, d);
     if (st != EMB_OK) return st;
     if (emb_attr(p, "kernel_shape") == NULL) k[0] = kh, k[1] = kw;
     if (kh != 0 && (k[0] != kh || k[1] != kw)) return emb_call_fail(c, EMB_EFORMAT, "kernel_shape differs from the weights");
-    int n = emb_attr_ints(p, "pads", pads, 4);
-    if (n >= 0 && n != 4) return emb_call_fail(c, EMB_EFORMAT, "pads has %d values, not 4", n);
+    int n = emb_attr_ints(p, "pads", pads, 4), want = c->in[0].type.rank == 3 ? 2 : 4;
+    if (n >= 0 && n != want) return emb_call_fail(c, EMB_EFORMAT, "pads has %d values, not %d", n, want);
+    if (n == 2) pads[3] = pads[1], pads[1] = pads[0], pads[0] = pads[2] = 0;
     for (int i = 0; i < 4; i++)
         if (pads[i] < 0 || pads[i] > 65536) return emb_call_fail(c, EMB_EUNSUPPORTED, "a pad of %" PRId64, pads[i]);
     *w = (emb_window){k[0], k[1], s[0], s[1], d[0], d[1], pads[0], pads[1], pads[2], pads[3], 0, 0, emb_attr_i(p, "group", 1),
@@ -67,11 +85,12 @@ emb_status emb_window_read(emb_call *c, const emb_type *x, int64_t kh, int64_t k
 
 emb_status emb_op_conv_infer(emb_call *c)
 {
-    const emb_type *x = &c->in[0].type, *k = &c->in[1].type;
+    emb_type xp = as_picture(&c->in[0].type), kp = as_picture(&c->in[1].type), *x = &xp, *k = &kp;
     emb_window w;
     emb_status st = emb_want_float(c, 0);
     if (st == EMB_OK) st = emb_want_float(c, 1);
-    if (st == EMB_OK && k->rank != 4) st = emb_call_fail(c, EMB_EUNSUPPORTED, "weights of rank %" PRIu32, k->rank);
+    if (st == EMB_OK && (k->rank != 4 || c->in[0].type.rank != c->in[1].type.rank))
+        st = emb_call_fail(c, EMB_EUNSUPPORTED, "weights of rank %" PRIu32 "; one or two spatial dimensions are supported", c->in[1].type.rank);
     if (st == EMB_OK && (k->dims[2] < 1 || k->dims[3] < 1)) st = emb_call_fail(c, EMB_EFORMAT, "an empty kernel");
     if (st == EMB_OK) st = emb_window_read(c, x, k->dims[2], k->dims[3], &w);
     if (st != EMB_OK) return st;
@@ -82,6 +101,7 @@ emb_status emb_op_conv_infer(emb_call *c)
     if (emb_has(c, 2) && (c->in[2].type.dtype != EMB_F32 || emb_elements(&c->in[2].type) != k->dims[0]))
         return emb_call_fail(c, EMB_EFORMAT, "the bias does not match the weights");
     c->out[0].type = (emb_type){EMB_F32, 4, {x->dims[0], k->dims[0], w.oh, w.ow}};
+    as_given(&c->out[0].type, &c->in[0].type);
     return EMB_OK;
 }
 
@@ -102,12 +122,12 @@ static void im2col(const float *x, int64_t ic, int64_t h, int64_t wd, const emb_
 
 emb_status emb_op_conv_run(emb_call *c)
 {
-    const emb_type *x = &c->in[0].type, *k = &c->in[1].type;
+    const emb_type xp = as_picture(&c->in[0].type), kp = as_picture(&c->in[1].type), *x = &xp, *k = &kp;
     emb_window w;
     emb_status st = emb_window_read(c, x, k->dims[2], k->dims[3], &w);
     if (st != EMB_OK) return st;
     int64_t ic = k->dims[1], oc = k->dims[0] / w.group, depth = ic * w.kh * w.kw, plane = w.oh * w.ow, bytes;
-    if (__builtin_mul_overflow(depth * 4, plane, &bytes) || bytes > (int64_t)4 << 30)
+    if (__builtin_mul_overflow(depth * 4, plane, &bytes) || bytes > (int64_t)EMB_RUN_BYTES)
         return emb_call_fail(c, EMB_ELIMIT, "the convolution is too large");
     float *col = malloc((size_t)bytes);
     if (col == NULL) return emb_call_fail(c, EMB_ENOMEM, "no memory");
@@ -135,17 +155,18 @@ static emb_status pool_infer(emb_call *c)
     bool bytes = c->node->op->name[0] == 'M' && (t == EMB_U8 || t == EMB_I8); /* MaxPool takes them, since opset 12 */
     emb_status st = bytes ? EMB_OK : emb_want_float(c, 0);
     if (st == EMB_OK && emb_attr(c->node->proto, "kernel_shape") == NULL) st = emb_call_fail(c, EMB_EFORMAT, "no kernel_shape");
-    if (st == EMB_OK) st = emb_window_read(c, &c->in[0].type, 0, 0, &w);
+    emb_type xp = as_picture(&c->in[0].type), *x = &xp;
+    if (st == EMB_OK) st = emb_window_read(c, x, 0, 0, &w);
     if (st != EMB_OK) return st;
     if (c->n_out > 1) return emb_call_fail(c, EMB_EUNSUPPORTED, "indices are not supported");
-    const emb_type *x = &c->in[0].type;
     c->out[0].type = (emb_type){t, 4, {x->dims[0], x->dims[1], w.oh, w.ow}};
+    as_given(&c->out[0].type, &c->in[0].type);
     return EMB_OK;
 }
 
 static emb_status max_pool_bytes(emb_call *c, const emb_window *w)
 {
-    const emb_type *t = &c->in[0].type;
+    const emb_type xp = as_picture(&c->in[0].type), *t = &xp;
     int64_t h = t->dims[2], wd = t->dims[3], out = 0;
     for (int64_t p = 0; p < t->dims[0] * t->dims[1]; p++)
         for (int64_t oy = 0; oy < w->oh; oy++)
@@ -166,7 +187,7 @@ static emb_status max_pool_bytes(emb_call *c, const emb_window *w)
 static emb_status pool_run(emb_call *c, bool most)
 {
     emb_window w;
-    const emb_type *t = &c->in[0].type;
+    const emb_type xp = as_picture(&c->in[0].type), *t = &xp;
     emb_status st = emb_window_read(c, t, 0, 0, &w);
     if (st != EMB_OK) return st;
     if (t->dtype != EMB_F32) return max_pool_bytes(c, &w);

@@ -127,15 +127,31 @@ static emb_status append_mean(emb_graph *g, int32_t v, const char *op, const int
     return EMB_OK;
 }
 
+static const int64_t to_last[4] = {0, 2, 3, 1}, to_second[4] = {0, 3, 1, 2};
+
+static bool transposes(const emb_node *n, const int64_t want[4])
+{
+    int64_t perm[4];
+    return n != NULL && strcmp(n->op->name, "Transpose") == 0 && emb_attr_ints(n->proto, "perm", perm, 4) == 4 && memcmp(perm, want, sizeof perm) == 0;
+}
+
+/* Are the channels of a picture its last dimension? What made it knows. */
+static bool channels_last(const emb_graph *g, int32_t v)
+{
+    static const char *const second[] = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "LRN", NULL};
+    for (const emb_node *n; (n = maker(g, v)) != NULL; v = n->in[n->n_in > 1 && g->values[n->in[0]].data != NULL ? 1 : 0]) {
+        if (is_op(n, second) || transposes(n, to_second)) return false;
+        if (transposes(n, to_last)) return true;
+    }
+    const emb_type *in = &g->values[g->inputs[0]].type;
+    return in->rank == 4 && in->dims[3] == 3 && in->dims[1] != 3;
+}
+
 static emb_status mean(emb_graph *g, int32_t v, emb_error *err)
 {
-    static const int64_t to_last[4] = {0, 2, 3, 1};
-    const emb_type *in = &g->values[g->inputs[0]].type;
-    bool last = in->rank == 4 && in->dims[3] == 3 && in->dims[1] != 3; /* channels */
+    bool last = channels_last(g, v);
     const emb_node *n = maker(g, v);
-    int64_t perm[4];
-    if (n != NULL && strcmp(n->op->name, "Transpose") == 0 && emb_attr_ints(n->proto, "perm", perm, 4) == 4 && memcmp(perm, to_last, sizeof perm) == 0)
-        v = n->in[0], last = false;
+    if (transposes(n, to_last)) v = n->in[0], last = false;
     emb_type t = g->values[v].type;
     g->outputs[0] = v;
     if (t.dtype != EMB_F32 || t.rank < 3 || t.rank > 4) return EMB_OK;

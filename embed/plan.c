@@ -241,6 +241,11 @@ static emb_status plan_reduce_mean(emb_planner *pl, const emb_node *n, bool *han
 {
     int64_t axes[EMB_MAX_RANK];
     int k = emb_attr_ints(n->proto, "axes", axes, EMB_MAX_RANK);
+    const emb_value *given = k < 0 && n->n_in > 1 && n->in[1] >= 0 ? &pl->g->values[n->in[1]] : NULL; /* opset 18 */
+    if (given != NULL && given->data != NULL && given->type.dtype == EMB_I64 && emb_elements(&given->type) == 2) {
+        k = 2;
+        memcpy(axes, given->data, 2 * sizeof *axes);
+    }
     const emb_type *x = type_of(pl, n->in[0]);
     *handled = emb_is_image(x) && k == 2 && ((axes[0] == 2 && axes[1] == 3) || (axes[0] == -2 && axes[1] == -1) || (axes[0] == -1 && axes[1] == -2) || (axes[0] == 3 && axes[1] == 2));
     if (!*handled) return EMB_OK;

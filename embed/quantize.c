@@ -27,6 +27,7 @@ static emb_status make(emb_quantizer *q, void **onnx, size_t *n)
     emb_quantize_rules(q);
     st = emb_quantize_ranges(q);
     if (st == EMB_OK) st = emb_quantize_weights(q);
+    if (st == EMB_OK) st = emb_quantize_correct(q);
     return st == EMB_OK ? emb_quantize_write(q, onnx, n) : st;
 }
 

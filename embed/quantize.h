@@ -1,7 +1,7 @@
 /* quantize.h: a float graph on its way to 8 bits; shared by the quantize*.c files.
  *
- * Order: quantize_fold.c folds batch norms and equalises channels; quantize_rules.c says which values and weights become 8 bits;
- * quantize_range.c finds the range of each value over the photos; quantize_weights.c rounds weights and mends biases;
+ * Order: quantize_fold.c folds batch norms; quantize_rules.c says which values and weights become 8 bits;
+ * quantize_range.c finds the range of each value over the photos; quantize_weights.c rounds weights, quantize_correct.c mends biases;
  * quantize_write.c writes the file. quantize.c is the way through. */
 #ifndef LK_QUANTIZE_H
 #define LK_QUANTIZE_H
@@ -51,11 +51,16 @@ void emb_quantize_rules(emb_quantizer *q);
 
 /* quantize_range.c */
 EMB_CHECK emb_status emb_quantize_ranges(emb_quantizer *q);
+/* Runs n of the photos, spread over all. */
+EMB_CHECK emb_status emb_quantize_photos(emb_quantizer *q, size_t n, const char *what, const emb_watch *watch);
 /* A picture as the graph takes it; in: emb_type_bytes of the input. */
 EMB_CHECK emb_status emb_quantize_input(emb_quantizer *q, size_t photo, float *in);
 
 /* quantize_weights.c */
 EMB_CHECK emb_status emb_quantize_weights(emb_quantizer *q);
+
+/* quantize_correct.c */
+EMB_CHECK emb_status emb_quantize_correct(emb_quantizer *q);
 
 /* quantize_write.c */
 EMB_CHECK emb_status emb_quantize_write(emb_quantizer *q, void **bytes, size_t *n);

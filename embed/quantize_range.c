@@ -137,28 +137,33 @@ static void made(void *ctx, int32_t v, void *data)
     if (q->values[v].seen != NULL) see(q->values[v].seen, data, (size_t)emb_elements(&q->g->values[v].type));
 }
 
-emb_status emb_quantize_ranges(emb_quantizer *q)
+emb_status emb_quantize_photos(emb_quantizer *q, size_t n, const char *what, const emb_watch *watch)
 {
     const emb_graph *g = q->g;
     int32_t in = g->inputs[0];
     float *x = malloc(emb_type_bytes(&g->values[in].type) + 64);
     void **data = calloc(g->n_values, sizeof *data);
     emb_status st = x != NULL && data != NULL ? EMB_OK : emb_fail(q->err, EMB_ENOMEM, "%s: no memory", g->file);
-    for (size_t v = 0; st == EMB_OK && v < q->n_values; v++)
-        if (q->values[v].wanted && q->values[v].same < 0 && (q->values[v].seen = calloc(1, sizeof(emb_histogram))) == NULL)
-            st = emb_fail(q->err, EMB_ENOMEM, "%s: no memory", g->file);
-    emb_watch watch = {made, q};
-    for (size_t i = 0; st == EMB_OK && i < q->n_photos; i++) {
+    for (size_t i = 0; st == EMB_OK && i < n; i++) {
         for (size_t v = 0; v < g->n_values; v++) data[v] = g->values[v].data;
         data[in] = x;
-        st = emb_quantize_input(q, i, x);
-        if (st == EMB_OK) made(q, in, x);
-        if (st == EMB_OK) st = emb_graph_run(g, data, &watch, q->err);
+        st = emb_quantize_input(q, i * q->n_photos / n, x);
+        if (st == EMB_OK) watch->made(watch->ctx, in, x);
+        if (st == EMB_OK) st = emb_graph_run(g, data, watch, q->err);
         emb_graph_release(g, data);
-        if (q->opts->progress != NULL) q->opts->progress(q->opts->progress_ctx, "ranges", i + 1, q->n_photos);
+        if (q->opts->progress != NULL) q->opts->progress(q->opts->progress_ctx, what, i + 1, n);
     }
-    if (st == EMB_OK) choose(q);
     free(x);
     free(data);
+    return st;
+}
+
+emb_status emb_quantize_ranges(emb_quantizer *q)
+{
+    for (size_t v = 0; v < q->n_values; v++)
+        if (q->values[v].wanted && q->values[v].same < 0 && (q->values[v].seen = calloc(1, sizeof(emb_histogram))) == NULL)
+            return emb_fail(q->err, EMB_ENOMEM, "%s: no memory", q->g->file);
+    emb_status st = emb_quantize_photos(q, q->n_photos, "ranges", &(emb_watch){made, q});
+    if (st == EMB_OK) choose(q);
     return st;
 }

@@ -178,7 +178,10 @@ static emb_status node(writer *w, size_t i)
 emb_status emb_quantize_write(emb_quantizer *q, void **bytes, size_t *n)
 {
     const emb_graph *g = q->g;
-    writer w = {q, emb_build_new(g->proto, g->opset < 13 ? 13 : g->opset), calloc(g->n_values + 1, sizeof(bool))};
+    int64_t opset = g->opset < 13 ? 13 : g->opset;
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (!g->nodes[i].folded && strcmp(g->nodes[i].op->name, "HardSwish") == 0 && opset < 14) opset = 14; /* rewrite.c found it in its parts */
+    writer w = {q, emb_build_new(g->proto, opset), calloc(g->n_values + 1, sizeof(bool))};
     emb_status st = w.b != NULL && w.written != NULL ? EMB_OK : emb_fail(q->err, EMB_ENOMEM, "%s: no memory", g->file);
     for (size_t i = 0; st == EMB_OK && i < g->n_inputs; i++) {
         emb_build_input(w.b, g->values[g->inputs[i]].name, &g->values[g->inputs[i]].type);

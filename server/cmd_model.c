@@ -109,12 +109,14 @@ int srv_cmd_model(int argc, char **argv)
 {
     srv_opts table = {"likeness model inspect [FILE.onnx] [--layers] [--timed]\n"
                       "       likeness model run FILE.onnx --input NAME=FILE.npy... --output-dir DIR\n"
-                      "       likeness model quantize IN.onnx OUT.onnx --calibrate DIR|LIST",
+                      "       likeness model quantize IN.onnx OUT.onnx --calibrate DIR|LIST\n"
+                      "       likeness model operators",
                       "inspect   inputs, outputs, operators, size and plan; without a file, of the built-in model\n"
                       "run       any supported graph on any inputs (f2 f4 f8 i1 i4 i8 u1 b1 arrays of NumPy)\n"
                       "quantize  writes IN (- is the built-in model) with int8 weights and uint8 activations, as a standard ONNX file, and\n"
                       "          prints what that costs: the cosine between both models' embeddings of the photos, and recall@1, the share\n"
-                      "          of photos whose nearest other photo has their class (the folder they lie in, or an attribute)",
+                      "          of photos whose nearest other photo has their class (the folder they lie in, or an attribute)\n"
+                      "operators the ONNX operators that a model may have",
                       opts, sizeof opts / sizeof *opts, false};
     char **args = calloc((size_t) argc, sizeof *args);
     int n = 0, rc = 2;
@@ -123,8 +125,9 @@ int srv_cmd_model(int argc, char **argv)
     if (what == SRV_OPTS_HELP) rc = 0;
     else if (what == SRV_OPTS_GO && n >= 1 && n <= 2 && strcmp(args[0], "inspect") == 0) rc = inspect(n == 2 ? args[1] : NULL);
     else if (what == SRV_OPTS_GO && n == 2 && strcmp(args[0], "run") == 0 && output_dir != NULL) rc = run(args[1]);
+    else if (what == SRV_OPTS_GO && n == 1 && strcmp(args[0], "operators") == 0) emb_operators_print(stdout), rc = 0;
     else if (what == SRV_OPTS_GO && n == 3 && strcmp(args[0], "quantize") == 0 && q.calibrate != NULL) rc = quantize(args[1], args[2]);
-    else if (what == SRV_OPTS_GO) fputs("likeness: model: say inspect, run FILE.onnx with --output-dir, or quantize IN.onnx OUT.onnx with --calibrate (see likeness model --help)\n", stderr);
+    else if (what == SRV_OPTS_GO) fputs("likeness: model: say inspect, operators, run FILE.onnx with --output-dir, or quantize IN.onnx OUT.onnx with --calibrate (see likeness model --help)\n", stderr);
     free(args);
     return rc;
 }

@@ -18,13 +18,15 @@ static struct {
     unsigned seen;
 } limits[] = {
     {"two spatial dimensions are supported", "pictures have two", 0},
-    {"supported are 9 to 17", "an opset of before 2018 or after 2022", 0},
+    {"weights of rank", "pictures have two", 0},
+    {"quantised in blocks", "of language models", 0},
+    {"supported are 7 to 28", "an opset of before 2017", 0},
     {"training mode", "no training here", 0},
     {"indices are not supported", "only MaxUnpool would need them", 0},
     {"a reduction", "ScatterND that adds or multiplies", 0},
-    {"it must be a constant", "a Range of floats that come with the picture", 0},
-    {"from data type 1 to 16", "bfloat16", 0},
-    {"from data type 1 to 8", "text", 0},
+    {"tf_crop_and_resize", "Resize of a part", 0},
+    {"it must be a constant", "a Range of float16 that comes with the picture", 0},
+    {"from data type 1 to ", "bfloat16, text, 8 and 4 bits of newer kinds", 0},
 };
 
 static struct {

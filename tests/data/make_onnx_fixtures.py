@@ -200,7 +200,22 @@ class Map(nn.Module):
         return self.a(F.hardswish(F.avg_pool2d(self.stem(x), 2) + self.shift))
 
 
+class Parts(nn.Module):
+    """Activations spelt out, in the orders that exporters write."""
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = cbr(3, 10, 3, 2, act=None), cbr(10, 14, 3, act=None), cbr(14, 11, 3, act=None), cbr(11, 9, 3, 2, act=None)
+
+    def forward(self, x):
+        x = self.a(x)
+        x = self.b(x * F.relu6(x + 3) / 6)
+        x = self.c(x * (F.relu6(3 + x) / 6))
+        x = self.d(x * (F.relu6(x + 3) * (1 / 6)))
+        return (F.relu6(x + 3) / 6 * x).mean((2, 3))
+
+
 export("residual", Res(), (40, 36))
+export("parts", Parts(), (26, 22))
 export("classes", Classes(), (26, 22))
 export("map", Map(), (26, 22), opset=14)
 export("chain", Chain(), (40, 36))

@@ -374,6 +374,14 @@ class Model(Folder):
             self.assertIn(given.split("=")[0], done.stderr)
         self.assertIn("README.md", run("model", "inspect", harness.TREE / "README.md").stderr)
 
+    def test_operators(self):
+        *operators, last = run("model", "operators").stdout.splitlines()
+        names = [line.split()[0] for line in operators]
+        self.assertEqual(names, sorted(names))
+        self.assertLessEqual({"Conv", "QLinearConv", "com.microsoft.QGemm"}, set(names))
+        self.assertEqual(int(last.split()[0]), len(names))
+        self.assertIn(f"{len(names)} ONNX operators of opset {last.split()[-3]} to {last.split()[-1]}", (harness.TREE / "README.md").read_text())
+
     def test_inspect(self):
         text = run("model", "inspect", "--layers").stdout
         for part in ("built-in", "fingerprint", "parameters", "128x128", "Conv"):
