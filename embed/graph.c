@@ -197,6 +197,7 @@ static emb_status node_init(emb_graph *g, names *nm, const Onnx__Node *p, emb_no
     if (p->op_type == NULL) return emb_fail(err, EMB_EFORMAT, "%s: node %s has no operator", g->file, node_name(p));
     bool standard = p->domain == NULL || p->domain[0] == 0 || strcmp(p->domain, "ai.onnx") == 0;
     n->op = emb_op_find(p->domain, p->op_type);
+    if (n->op != NULL && strcmp(n->op->name, "BatchNormalization") == 0 && emb_attr_i(p, "training_mode", 0) != 0) n->op = &emb_op_batch_stats;
     if (n->op == NULL || n->op->infer == NULL)
         return emb_fail(err, EMB_EUNSUPPORTED, "%s: node %.100s: operator %.60s%s%.40s is not supported", g->file, node_name(p),
                         standard ? "" : p->domain, standard ? "" : ".", p->op_type);

@@ -106,6 +106,7 @@ struct emb_op {
 /* The one table of operators claimed; the loader, `model inspect` and the tests share it. */
 extern const emb_op emb_ops[];
 extern const size_t emb_ops_count;
+extern const emb_op emb_op_batch_stats; /* BatchNormalization whose training_mode is set: another operator to everybody */
 const emb_op *emb_op_find(const char *domain, const char *name); /* domain: NULL, "" and "ai.onnx" are the standard's */
 
 #define EMB_LOWER_ONE "likeness:one" /* a constant 1 */

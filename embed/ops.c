@@ -12,7 +12,7 @@ const emb_op emb_ops[] = {
     OP("Add", 2, 2, binary, NULL),
     OP("And", 2, 2, logic, NULL),
     OP("AveragePool", 1, 1, average_pool, "one or two spatial dimensions"),
-    OP("BatchNormalization", 5, 5, affine, "inference only"),
+    OP("BatchNormalization", 5, 5, affine, NULL),
     OP("Cast", 1, 1, cast, NULL),
     OP("CastLike", 2, 2, cast_like, NULL),
     OP("Ceil", 1, 1, unary, NULL),
@@ -127,6 +127,7 @@ const emb_op emb_ops[] = {
     LOWERED("com.microsoft.QLinearSoftmax", 4, 5, NULL),
     OP("com.microsoft.QuantizeLinear", 2, 3, quantize, "to int8 and uint8, not in blocks"),
 };
+const emb_op emb_op_batch_stats = OP("BatchNormalization in training", 5, 5, batch_stats, NULL);
 const size_t emb_ops_count = sizeof emb_ops / sizeof *emb_ops;
 
 const emb_op *emb_op_find(const char *domain, const char *name)

@@ -5,7 +5,7 @@
 #include "graph.h"
 
 #define EMB_OP_LIST(X) \
-    X(affine) X(average_pool) X(binary) X(blocks) X(cast) X(cast_like) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape) \
+    X(affine) X(average_pool) X(batch_stats) X(binary) X(blocks) X(cast) X(cast_like) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape) \
     X(conv) X(dequantize) X(dynamic_quantize) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(group_norm) \
     X(identity) X(layer_norm) X(logic) X(lp_norm) X(lrn) X(matmul) X(max_pool) X(not) X(pad) X(prelu) X(quantize) \
     X(range) X(reduce) X(reshape) X(resize) X(scatter_nd) X(shape) X(size) X(slice) X(softmax) X(split) X(squeeze) X(tile) \

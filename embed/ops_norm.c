@@ -14,8 +14,6 @@ emb_status emb_op_affine_infer(emb_call *c) /* BatchNormalization: scale, bias, 
         if (x->rank < 2 || (i > 0 && emb_elements(&c->in[i].type) != x->dims[1]))
             return emb_call_fail(c, EMB_EFORMAT, "input %u must have one element a channel", i);
     }
-    if (c->n_out > 1 && emb_attr_i(c->node->proto, "training_mode", 0) != 0)
-        return emb_call_fail(c, EMB_EUNSUPPORTED, "training mode");
     for (uint32_t i = 1; i < c->n_out; i++) c->out[i].type = c->in[3].type;
     c->out[0].type = *x;
     return EMB_OK;
@@ -34,6 +32,44 @@ emb_status emb_op_affine_run(emb_call *c)
         for (int64_t j = 0; j < plane; j++) y[i * plane + j] = x[i * plane + j] * k + shift;
     }
     for (uint32_t o = 1; o < c->n_out; o++) memset(c->out[o].data, 0, emb_type_bytes(&c->out[o].type));
+    return EMB_OK;
+}
+
+/* By the mean and variance of the data themselves: exporters write weights that are standardised so. The other outputs are the running
+ * mean and variance. */
+emb_status emb_op_batch_stats_infer(emb_call *c)
+{
+    emb_status st = emb_op_affine_infer(c);
+    return st == EMB_OK && emb_elements(&c->in[0].type) == 0 ? emb_call_fail(c, EMB_EFORMAT, "of nothing") : st;
+}
+
+emb_status emb_op_batch_stats_run(emb_call *c)
+{
+    const emb_type *t = &c->in[0].type;
+    const float *x = c->in[0].data;
+    float *y = c->out[0].data, momentum = emb_attr_f(c->node->proto, "momentum", 0.9f);
+    double eps = (double)emb_attr_f(c->node->proto, "epsilon", 1e-5f);
+    int64_t channels = t->dims[1], plane = 1, n = t->dims[0];
+    for (uint32_t d = 2; d < t->rank; d++) plane *= t->dims[d];
+    for (int64_t ch = 0; ch < channels; ch++) {
+        double mean = 0, var = 0, count = (double)(n * plane);
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < plane; j++) mean += (double)x[(i * channels + ch) * plane + j];
+        mean /= count;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < plane; j++) {
+                double d = (double)x[(i * channels + ch) * plane + j] - mean;
+                var += d * d;
+            }
+        var /= count;
+        double k = (double)((const float *)c->in[1].data)[ch] / sqrt(var + eps), shift = (double)((const float *)c->in[2].data)[ch] - mean * k;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < plane; j++) y[(i * channels + ch) * plane + j] = (float)((double)x[(i * channels + ch) * plane + j] * k + shift);
+        const double now[2] = {mean, var};
+        for (uint32_t o = 1; o < c->n_out && o < 3; o++)
+            ((float *)c->out[o].data)[ch] = ((const float *)c->in[o + 2].data)[ch] * momentum + (float)now[o - 1] * (1 - momentum);
+    }
+    for (uint32_t o = 3; o < c->n_out; o++) memset(c->out[o].data, 0, emb_type_bytes(&c->out[o].type));
     return EMB_OK;
 }
 

@@ -163,7 +163,7 @@ static void quantise(const uint8_t *b, size_t n)
 {
     static uint8_t px[2][32 * 32 * 3];
     for (size_t i = 0; i < sizeof px; i++) ((uint8_t *)px)[i] = (uint8_t)test_rand(&seed);
-    emb_view views[2] = {{px[0], 32, 32, 96}, {px[1], 32, 32, 96}};
+    emb_view views[2] = {{.px = px[0], .width = 32, .height = 32, .stride_bytes = 96}, {.px = px[1], .width = 32, .height = 32, .stride_bytes = 96}};
     void *onnx = NULL;
     size_t size = 0;
     emb_quantize_opts opts = {0};
