@@ -175,9 +175,49 @@ typedef struct { /* 0 = the default named here */
 EMB_CHECK emb_status emb_model_quantize(const void *bytes, size_t n, const char *name, const emb_view *photos, size_t n_photos,
                                         const emb_quantize_opts *opts, void **onnx, size_t *n_onnx, emb_error *err);
 
-/* Inputs, outputs, operators, layers after optimisation, MACs, arena: text for `likeness model inspect`.
- * layers: also one line per planned step; timed: with the median time of several runs and GFLOP/s. */
-EMB_CHECK emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err);
+/* Inputs, outputs, operators, MACs, arena: text for `likeness model inspect`. layers: also one line per planned step. */
+void emb_model_inspect(const emb_model *m, FILE *to, bool layers);
+
+/* ---- where the time goes: `likeness bench model` ------------------------------------------------------ */
+
+typedef struct {          /* one step of the plan; texts are borrowed from the model */
+    const char *node;     /* by its name, or by that of its first output */
+    const char *kernel;   /* "conv", "winograd", "depthwise" ... */
+    const char *table;    /* of kernels: "avx512", "avx512vnni" ... */
+    const char *fused;    /* what was taken in, "+Clip" */
+    uint32_t ih, iw, ic, oh, ow, oc;
+    uint32_t kh, kw, sh, sw, dh, dw, top, left, bottom, right, groups; /* a convolution's or a pool's, otherwise 0 */
+    uint32_t rows;        /* of a chain: made at a time; 0 = all */
+    uint64_t macs;        /* as in the definition: Winograd does with fewer */
+    uint64_t bytes;       /* activations read and written, and weights, each once */
+    double seconds;       /* the fastest of all runs */
+    double predicted;     /* by the cost model */
+    bool by_bandwidth;    /* judged by bytes: everything but convolutions and products */
+    double share;         /* of the peak of the table's multiply-adds, or of the bandwidth of a copy */
+    char parts[56];       /* what the predicted time is spent on, for people */
+} emb_layer;
+
+typedef struct {
+    const char *table, *numbers; /* "avx512", "fp32" */
+    double per_second;           /* multiplications and additions */
+} emb_peak;
+
+typedef struct { /* of one thread */
+    emb_layer *layers;
+    size_t n_layers;
+    double seconds, sum; /* the fastest whole run, and the sum of the layers */
+    uint32_t runs;
+    emb_peak peaks[8], tiles[4]; /* tiles: what the kernels of convolutions make of it, over operands in the first cache */
+    size_t n_peaks, n_tiles;
+    struct {
+        size_t bytes;
+        double fetch, copy; /* bytes a second: read; read and written */
+    } memory[3];            /* for 16 KiB, 512 KiB and 32 MiB: the first cache, the second, and what lies behind */
+} emb_timings;
+
+/* Measures the machine and then the layers, `seconds` long. Caller: emb_timings_free(), before the model is closed. */
+EMB_CHECK emb_status emb_model_time(const emb_model *m, double seconds, emb_timings **out, emb_error *err);
+void emb_timings_free(emb_timings *p); /* NULL is fine */
 
 /* The operators that models may have, one a line, with what of them is not covered. */
 void emb_operators_print(FILE *to);

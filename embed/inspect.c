@@ -2,7 +2,6 @@
 #include "model.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 static void print_type(FILE *to, const emb_type *t)
@@ -29,47 +28,21 @@ void emb_operators_print(FILE *to)
     fprintf(to, "%zu operators, opsets %d to %d\n", emb_ops_count, EMB_OPSET_FIRST, EMB_OPSET_LAST);
 }
 
-/* Seconds of each step: the fastest of rounds, so that a neighbour on the machine does not show. */
-static emb_status measure(const emb_model *m, double *seconds, emb_error *err)
+static void print_steps(FILE *to, const emb_plan *p)
 {
-    enum { ROUNDS = 30 };
-    size_t n = m->plan->n_steps;
-    double *round = calloc(n + 1, sizeof *round);
-    emb_workspace *ws = NULL;
-    emb_status st = round == NULL ? emb_fail(err, EMB_ENOMEM, "no memory") : emb_workspace_new(m, &ws, err);
-    const float *out;
-    for (int r = 0; st == EMB_OK && r < ROUNDS; r++) {
-        memset(round, 0, n * sizeof *round);
-        st = emb_workspace_run(m, ws, round, &out, err);
-        for (size_t i = 0; i < n; i++)
-            if (r == 0 || round[i] < seconds[i]) seconds[i] = round[i];
-    }
-    emb_workspace_free(ws);
-    free(round);
-    return st;
-}
-
-static void print_steps(FILE *to, const emb_plan *p, const double *seconds)
-{
-    double total = 0;
-    for (size_t i = 0; seconds != NULL && i < p->n_steps; i++) total += seconds[i];
-    fprintf(to, "\n%-4s %-12s %-26s %-22s %4s %9s%s\n", "step", "kernel", "in -> out", "fused", "rows", "MMACs", seconds != NULL ? "      ms   share  GFLOP/s" : "");
+    fprintf(to, "\n%-4s %-12s %-26s %-22s %4s %9s\n", "step", "kernel", "in -> out", "fused", "rows", "MMACs");
     for (size_t i = 0; i < p->n_steps; i++) {
         const emb_step *s = &p->steps[i];
         char shape[64];
         snprintf(shape, sizeof shape, "%ux%ux%u -> %ux%ux%u", s->ih, s->iw, s->ic, s->oh, s->ow, s->oc);
         char rows[16] = "all"; /* how many a step of a chain makes at a time */
         if (s->strip > 0) snprintf(rows, sizeof rows, "%u", s->strip);
-        fprintf(to, "%-4zu %-12s %-26s %-22s %4s %9.3f", i, s->kind == EMB_STEP_GENERAL ? s->node->op->name : emb_step_name(s->kind), shape,
+        fprintf(to, "%-4zu %-12s %-26s %-22s %4s %9.3f\n", i, s->kind == EMB_STEP_GENERAL ? s->node->op->name : emb_step_name(s->kind), shape,
                 s->fused != NULL ? s->fused : "", rows, (double)s->macs / 1e6);
-        if (seconds != NULL)
-            fprintf(to, " %8.4f %6.1f%% %8.1f", seconds[i] * 1e3, seconds[i] / total * 100, 2e-9 * (double)s->macs / (seconds[i] > 0 ? seconds[i] : 1));
-        fputc('\n', to);
     }
-    if (seconds != NULL) fprintf(to, "total %.3f ms, %.1f GFLOP/s\n", total * 1e3, 2e-9 * (double)p->macs / total);
 }
 
-emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool timed, emb_error *err)
+void emb_model_inspect(const emb_model *m, FILE *to, bool layers)
 {
     static const char *const fit[] = {"crop", "squash", "pad"};
     const emb_graph *g = m->graph;
@@ -94,10 +67,5 @@ emb_status emb_model_inspect(const emb_model *m, FILE *to, bool layers, bool tim
             (double)m->plan->arena_bytes / 1e6);
     fprintf(to, "kernels      %s, OpenBLAS %s\n", m->plan->k->name, emb_blas_core());
     print_operators(to, g);
-    if (!layers) return EMB_OK;
-    double *seconds = timed ? calloc(m->plan->n_steps + 1, sizeof *seconds) : NULL;
-    emb_status st = timed ? (seconds == NULL ? emb_fail(err, EMB_ENOMEM, "no memory") : measure(m, seconds, err)) : EMB_OK;
-    if (st == EMB_OK) print_steps(to, m->plan, seconds);
-    free(seconds);
-    return st;
+    if (layers) print_steps(to, m->plan);
 }

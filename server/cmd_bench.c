@@ -1,5 +1,5 @@
-/* cmd_bench.c: `likeness bench`: how fast a server answers searches from here and how much it finds, and how fast this machine
- * embeds. */
+/* cmd_bench.c: `likeness bench`: how fast a server answers searches from here and how much it finds, how fast this machine embeds,
+ * and where a model's time goes. */
 #include "bench_recall.h"
 #include "client_opts.h"
 #include "commands.h"
@@ -7,6 +7,7 @@
 #include "embed.h"
 #include "files.h"
 #include "http_client.h"
+#include "layers.h"
 #include "queue.h"
 
 #include <pthread.h>
@@ -17,20 +18,24 @@
 enum { MAX_CLIENTS = 256, MAX_SAMPLES = 1 << 20 };
 
 static const char *url, *key_file, *catalogue, *model_path, *output;
-static uint64_t connections = 4, seconds = 10, threads;
+static uint64_t connections = 4, seconds, threads;
 static bool as_json;
 static srv_recall recall = {.queries = 200, .among = 10000, .limit = 10};
+static srv_layers_opts steps;
 
 static const srv_opt opts[] = {
     {"connections", "N", SRV_OPT_COUNT, &connections, 1, MAX_CLIENTS, "search: connections, each with one request at a time (4)"},
     {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_CLIENTS, "embed: threads (one for each processor)"},
-    {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10)"},
+    {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10; model: 2)"},
     {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embed: the model (the built-in one)"},
-    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "embed: the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
+    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "embed, model: the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
     {"queries", "N", SRV_OPT_COUNT, &recall.queries, 1, 100000, "recall: items to search with (200)"},
     {"among", "N", SRV_OPT_COUNT, &recall.among, 1, 100000000, "recall: chosen among so many items, the first by id (10000)"},
     {"limit", "K", SRV_OPT_COUNT, &recall.limit, 1, 100, "recall: results that are compared (10)"},
     {"filter", "TEXT", SRV_OPT_TEXT, &recall.filter, 0, 0, "recall: of every search"},
+    {"layers", NULL, SRV_OPT_FLAG, &steps.layers, 0, 0, "model: every step: time, what the cost model says, share of the peak"},
+    {"worst", NULL, SRV_OPT_FLAG, &steps.worst, 0, 0, "model: steps above 2 % of the time that reach less than 35 % of what they could, and why"},
+    {"precision", "P", SRV_OPT_TEXT, &steps.precision, 0, 0, "model: auto, fp32 or fp16 (auto)"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),
@@ -133,7 +138,7 @@ static int measure(const char *what, const char *unit, void *(*loop)(void *), ui
     uint64_t started = 0, start = srv_now_ns();
     samples = malloc(MAX_SAMPLES * sizeof *samples);
     if (samples == NULL) return 1;
-    end_ns = start + seconds * 1000000000u;
+    end_ns = start + (seconds > 0 ? seconds : 10) * 1000000000u;
     while (started < n && pthread_create(&t[started], NULL, loop, NULL) == 0) started++;
     for (uint64_t i = 0; i < started; i++) pthread_join(t[i], NULL);
     int rc = report(what, unit, started, (double) (srv_now_ns() - start) / 1e9);
@@ -161,13 +166,26 @@ static int run(const char *what)
     return rc;
 }
 
+static int run_model(const char *file)
+{
+    char err[400] = "";
+    steps.seconds = seconds > 0 ? seconds : 2;
+    steps.output = output;
+    steps.json = as_json;
+    if (srv_bench_model(file, &steps, err)) return 0;
+    fprintf(stderr, "likeness: bench: %s\n", err);
+    return 1;
+}
+
 int srv_cmd_bench(int argc, char **argv)
 {
-    srv_opts table = {"likeness bench search PHOTO [OPTIONS]\n       likeness bench recall [OPTIONS]\n       likeness bench embed PHOTO [OPTIONS]",
+    srv_opts table = {"likeness bench search PHOTO [OPTIONS]\n       likeness bench recall [OPTIONS]\n       likeness bench embed PHOTO [OPTIONS]\n"
+                      "       likeness bench model [FILE.onnx] [--layers] [--worst] [OPTIONS]",
                       "search  sends the photo again and again to a server: searches a second, median and 99th percentile\n"
                       "recall  asks a server for items like some of its own, as always and exactly: how many of the exact answer were\n"
                       "        found, and the time of both; the server's ef_search is as its own audits have set it\n"
-                      "embed   decodes and embeds it in this process, without a server: what a search costs at least", opts,
+                      "embed   decodes and embeds it in this process, without a server: what a search costs at least\n"
+                      "model   the built-in model or another without photos: what this machine can do, and what every step makes of it", opts,
                       sizeof opts / sizeof *opts, false};
     char **args = calloc((size_t) argc, sizeof *args), err[320];
     int n = 0, rc = 2;
@@ -176,13 +194,14 @@ int srv_cmd_bench(int argc, char **argv)
     srv_opts_result what = args != NULL ? srv_opts_read(&table, argc, argv, args, &n) : SRV_OPTS_WRONG;
     bool photos = n == 2 && (strcmp(args[0], "search") == 0 || strcmp(args[0], "embed") == 0);
     if (what == SRV_OPTS_HELP) rc = 0;
+    else if (what == SRV_OPTS_GO && n >= 1 && n <= 2 && strcmp(args[0], "model") == 0) rc = run_model(n == 2 ? args[1] : NULL);
     else if (what == SRV_OPTS_GO && n == 1 && strcmp(args[0], "recall") == 0) {
         recall.url = url;
         recall.key_file = key_file;
         recall.catalogue = catalogue;
         recall.as_json = as_json;
         rc = srv_bench_recall(&recall);
-    } else if (what == SRV_OPTS_GO && !photos) fputs("likeness: bench: say search PHOTO, recall or embed PHOTO (see likeness bench --help)\n", stderr);
+    } else if (what == SRV_OPTS_GO && !photos) fputs("likeness: bench: say search PHOTO, recall, embed PHOTO or model [FILE.onnx] (see likeness bench --help)\n", stderr);
     else if (what == SRV_OPTS_GO && !srv_file_read(args[1], 256u << 20, &photo, &photo_n, err)) fprintf(stderr, "likeness: bench: %s\n", err);
     else if (what == SRV_OPTS_GO) rc = run(args[0]);
     free(photo);

@@ -10,14 +10,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool layers, timed;
+static bool layers;
 static srv_opt_list inputs;
 static const char *output_dir, *output;
 static srv_quantize_opts q = {.photos = 256, .evaluate = 2000};
 
 static const srv_opt opts[] = {
     {"layers", NULL, SRV_OPT_FLAG, &layers, 0, 0, "inspect: one line for each planned step"},
-    {"timed", NULL, SRV_OPT_FLAG, &timed, 0, 0, "inspect: with the median time of each step"},
     {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "inspect: the embedding: a value or node of the model, - its output as it is"},
     {"input", "NAME=FILE.npy", SRV_OPT_LIST, &inputs, 0, 0, "run: an input; may repeat"},
     {"output-dir", "DIR", SRV_OPT_TEXT, &output_dir, 0, 0, "run: where each output goes, as NAME.npy"},
@@ -43,7 +42,7 @@ static int inspect(const char *path)
     emb_error e = {0};
     emb_model_options how = {.output = output};
     emb_status st = emb_model_open_with(path, &how, &m, &e);
-    if (st == EMB_OK) st = emb_model_inspect(m, stdout, layers || timed, timed, &e);
+    if (st == EMB_OK) emb_model_inspect(m, stdout, layers);
     emb_model_close(m);
     return st == EMB_OK ? 0 : fail(e.text);
 }
@@ -107,7 +106,7 @@ static int quantize(const char *in, const char *out)
 
 int srv_cmd_model(int argc, char **argv)
 {
-    srv_opts table = {"likeness model inspect [FILE.onnx] [--layers] [--timed]\n"
+    srv_opts table = {"likeness model inspect [FILE.onnx] [--layers]\n"
                       "       likeness model run FILE.onnx --input NAME=FILE.npy... --output-dir DIR\n"
                       "       likeness model quantize IN.onnx OUT.onnx --calibrate DIR|LIST\n"
                       "       likeness model operators",

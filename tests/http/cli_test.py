@@ -264,6 +264,23 @@ class Search(Folder):
             self.assertNotIn(fresh[3:], (server.data / "admin-key").read_text())
         self.assertIn("has no key", run("key", "show", "--data", self.folder).stderr)
 
+    def test_bench_model(self):
+        layers = json.loads(run("bench", "model", "--seconds", "1", "--json").stdout)
+        self.assertAlmostEqual(sum(layer["ms"] for layer in layers["layers"]), layers["sum_ms"], places=2)
+        self.assertEqual(sum(layer["macs"] for layer in layers["layers"]), layers["macs"])
+        self.assertAlmostEqual(sum(layer["time"] for layer in layers["layers"]), 1, places=3)
+        self.assertGreater(layers["ms"], 0)
+        done = run("bench", "model", "--seconds", "1", "--layers", "--worst")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        steps = run("model", "inspect", "--layers").stdout.split("step kernel", 1)[1].splitlines()[1:]
+        shown = done.stdout.split("step kernel", 2)[1].splitlines()[1:]
+        self.assertGreaterEqual(len(shown), len(steps))
+        for i in range(len(steps)):
+            self.assertEqual(shown[i].split()[0], str(i))
+        self.assertEqual(run("bench", "model", "--seconds", "1", "--precision", "fp16").returncode, 0)
+        self.assertIn('"fp8"', run("bench", "model", "--precision", "fp8").stderr)
+        self.assertEqual(run("bench", "model", "missing.onnx").returncode, 1)
+
     def test_bench_and_health(self):
         with Server() as server:
             server.fill(10)
