@@ -157,10 +157,11 @@ emb_status emb_cost_new(const emb_plan *p, emb_cost **out, emb_error *err)
 
 void emb_cost_free(emb_cost *c) { free(c); }
 
-double emb_cost_peak(const emb_cost *c, const char *table)
+double emb_cost_peak(const emb_cost *c, const char *table, bool quantised)
 {
     for (size_t i = 0; i < emb_peak_loops_count && i < EMB_COST_PEAKS; i++)
-        if (strcmp(emb_peak_loops[i].table, table) == 0) return c->peak[i];
+        if (strcmp(emb_peak_loops[i].table, table) == 0 && (strcmp(emb_peak_loops[i].numbers, "int8") == 0) == quantised)
+            return c->peak[i];
     return 0;
 }
 

@@ -42,7 +42,7 @@ EMB_CHECK emb_status emb_cost_new(const emb_plan *p, emb_cost **out, emb_error *
 void emb_cost_free(emb_cost *c);
 double emb_cost_step(const emb_cost *c, const emb_step *s, double parts[EMB_COST_PARTS]); /* seconds */
 const char *emb_cost_part_name(emb_cost_part p);
-double emb_cost_peak(const emb_cost *c, const char *table); /* 0 where there is no loop for it */
+double emb_cost_peak(const emb_cost *c, const char *table, bool quantised); /* 0 where there is no loop for it */
 double emb_cost_bandwidth(const double by_size[EMB_COST_SIZES], size_t bytes);
 
 size_t emb_step_weights(const emb_plan *p, const emb_step *s); /* bytes */

@@ -207,7 +207,7 @@ typedef struct { /* of one thread */
     size_t n_layers;
     double seconds, sum; /* the fastest whole run, and the sum of the layers */
     uint32_t runs;
-    emb_peak peaks[8], tiles[4]; /* tiles: what the kernels of convolutions make of it, over operands in the first cache */
+    emb_peak peaks[16], tiles[4]; /* tiles: what the kernels of convolutions make of it, over operands in the first cache */
     size_t n_peaks, n_tiles;
     struct {
         size_t bytes;

@@ -84,7 +84,7 @@ static void describe_parts(const double parts[EMB_COST_PARTS], double total, cha
 
 static void judge(const emb_cost *c, const emb_step *s, emb_layer *l)
 {
-    double parts[EMB_COST_PARTS], total = emb_cost_step(c, s, parts), peak = emb_cost_peak(c, l->table);
+    double parts[EMB_COST_PARTS], total = emb_cost_step(c, s, parts), peak = emb_cost_peak(c, l->table, s->q8 != NULL);
     l->by_bandwidth = s->kind != EMB_STEP_CONV && s->kind != EMB_STEP_WINOGRAD;
     l->bytes = emb_step_moves(s) + emb_step_weights(c->p, s);
     l->predicted = total;

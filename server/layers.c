@@ -10,7 +10,7 @@ static const double worst_time = 0.02, worst_share = 0.35; /* more of a model's 
 
 static bool is_worst(const emb_timings *p, const emb_layer *l)
 {
-    return l->seconds > worst_time * p->sum && l->share < worst_share;
+    return l->seconds > worst_time * p->sum && l->share > 0 && l->share < worst_share;
 }
 
 /* ---- tables ------------------------------------------------------------------------------------------------- */

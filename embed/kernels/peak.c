@@ -11,7 +11,7 @@
 
 #define CLOBBERED                                                                                                                \
     "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",   \
-        "xmm13"
+        "xmm13", "xmm14"
 #define LOOP(name, body)                                                                                                         \
     static void name(uint64_t turns)                                                                                             \
     {                                                                                                                            \
@@ -22,15 +22,21 @@
 #define FMA_ZMM(i)   "vfmadd231ps %%zmm12, %%zmm13, %%zmm" #i "\n"
 #define FMA_ZMM_H(i) "vfmadd231ph %%zmm12, %%zmm13, %%zmm" #i "\n"
 #define DOT_ZMM(i)   "vpdpbusd %%zmm12, %%zmm13, %%zmm" #i "\n"
+#define DOT_YMM(i)   "%{vex%} vpdpbusd %%ymm12, %%ymm13, %%ymm" #i "\n"
+#define MADD_YMM(i)  "vpmaddwd %%ymm12, %%ymm13, %%ymm14\nvpaddd %%ymm14, %%ymm" #i ", %%ymm" #i "\n" /* two s16 x s16 */
 LOOP(fma_avx2, TWELVE(FMA_YMM))
 LOOP(fma_avx512, TWELVE(FMA_ZMM))
 LOOP(fma_avx512fp16, TWELVE(FMA_ZMM_H))
+LOOP(dot_avx2, TWELVE(MADD_YMM))
+LOOP(dot_avxvnni, TWELVE(DOT_YMM))
 LOOP(dot_avx512vnni, TWELVE(DOT_ZMM))
 
 const emb_peak_loop emb_peak_loops[] = {
     {"avx2", "fp32", EMB_CPU_AVX2, 12 * 8 * 2, fma_avx2},
     {"avx512", "fp32", EMB_CPU_AVX512, 12 * 16 * 2, fma_avx512},
     {"avx512fp16", "fp16", EMB_CPU_FP16, 12 * 32 * 2, fma_avx512fp16},
+    {"avx2", "int8", EMB_CPU_AVX2, 12 * 16 * 2, dot_avx2},
+    {"avxvnni", "int8", EMB_CPU_AVXVNNI, 12 * 32 * 2, dot_avxvnni},
     {"avx512vnni", "int8", EMB_CPU_VNNI, 12 * 64 * 2, dot_avx512vnni},
 };
 
