@@ -1,7 +1,10 @@
 /* bench_model.c: runs of a model alone, without pictures.
  *   bench_model FILE.onnx|- THREADS SECONDS              one JSON line: runs a second, and the fastest run
+ *   bench_model FILE.onnx|- --asked                      the same for every line "THREADS SECONDS" that comes on stdin
+ *   bench_model FILE.onnx|- --first                      one run: seconds since the start of main, and memory
  *   bench_model FILE.onnx|- --check IN.f32 OUT.f32       one run of the plan: IN holds 1 x 3 x H x W floats
- * "-" is the built-in model. BENCH_PRECISION=fp16 asks for float16. */
+ *   bench_model FILE.onnx|- --embed LIST OUT.f32         embeddings of the photos that LIST names, a path a line
+ * "-" is the built-in model. BENCH_PRECISION=fp16 asks for float16, bf16 for bfloat16. All but --embed run the whole graph. */
 #include "../../embed/model.h"
 
 #include <pthread.h>
@@ -52,13 +55,15 @@ static void *loop(void *arg)
     float *in = emb_workspace_input(model, ws);
     for (size_t i = 0; i < (size_t) model->plan->in_h * model->plan->in_w * 3; i++) in[i] = (float) (i % 17) / 17.0f - 0.5f;
     (void) run(ws);
-    for (uint64_t t0 = now_ns(), t1; t0 < end_ns; t0 = t1) {
+    uint64_t t0, t1 = now_ns();
+    do { /* once at least */
+        t0 = t1;
         (void) run(ws);
         t1 = now_ns();
         atomic_fetch_add(&done, 1);
         uint64_t best = best_ns;
         while (t1 - t0 < best && !atomic_compare_exchange_weak(&best_ns, &best, t1 - t0)) {}
-    }
+    } while (t1 < end_ns);
     emb_workspace_free(ws);
     return NULL;
 }
@@ -82,6 +87,84 @@ static int check(const char *in_path, const char *out_path)
     return 0;
 }
 
+/* A line of /proc/self/status in KiB. */
+static long memory(const char *name)
+{
+    char line[128];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0) kib = atol(line + strlen(name) + 1);
+    if (f != NULL) fclose(f);
+    return kib;
+}
+
+static int first(uint64_t start, long before)
+{
+    uint64_t loaded = now_ns();
+    emb_workspace *ws = workspace();
+    float *in = emb_workspace_input(model, ws);
+    for (size_t i = 0; i < (size_t) model->plan->in_h * model->plan->in_w * 3; i++) in[i] = (float) (i % 17) / 17.0f - 0.5f;
+    (void) run(ws);
+    uint64_t end = now_ns();
+    printf("{\"load_s\":%.5f,\"first_s\":%.5f,\"peak_kib\":%ld,\"grown_kib\":%ld}\n", (double) (loaded - start) / 1e9, (double) (end - start) / 1e9,
+           memory("VmHWM"), memory("VmHWM") - before);
+    emb_workspace_free(ws);
+    return 0;
+}
+
+static emb_image *photo(const char *path)
+{
+    void *bytes = NULL;
+    size_t n = 0;
+    emb_image *im = NULL;
+    emb_error e = {0};
+    if (emb_file_read(path, 256u << 20, &bytes, &n, &e) != EMB_OK ||
+        emb_image_decode(bytes, n, NULL, model->info.decode_side, &im, NULL, &e) != EMB_OK)
+        fail(path, e.text);
+    free(bytes);
+    return im;
+}
+
+static int embed(const char *list_path, const char *out_path)
+{
+    char path[4096];
+    FILE *list = fopen(list_path, "r"), *out = fopen(out_path, "wb");
+    emb_workspace *ws = workspace();
+    float *v = malloc(model->info.dim * sizeof *v);
+    emb_error e = {0};
+    if (list == NULL || out == NULL || v == NULL) fail(list == NULL ? list_path : out_path, "cannot open");
+    while (fgets(path, sizeof path, list) != NULL) {
+        path[strcspn(path, "\n")] = '\0';
+        emb_image *im = photo(path);
+        if (emb_embed(model, ws, emb_image_view(im), NULL, v, &e) != EMB_OK) fail(path, e.text);
+        if (fwrite(v, sizeof *v, model->info.dim, out) != model->info.dim) fail(out_path, "cannot write");
+        emb_image_free(im);
+    }
+    fclose(list);
+    if (fclose(out) != 0) fail(out_path, "cannot write");
+    emb_workspace_free(ws);
+    free(v);
+    return 0;
+}
+
+static void measure(int threads, double seconds)
+{
+    pthread_t t[256];
+    if (threads < 1 || threads > 256) fail("threads", "1..256");
+    done = 0;
+    best_ns = UINT64_MAX;
+    uint64_t start = now_ns();
+    end_ns = start + (uint64_t) (seconds * 1e9);
+    for (int i = 0; i < threads; i++)
+        if (pthread_create(&t[i], NULL, loop, NULL) != 0) fail("thread", "cannot start");
+    for (int i = 0; i < threads; i++) pthread_join(t[i], NULL);
+    double took = (double) (now_ns() - start) / 1e9;
+    printf("{\"threads\":%d,\"rate\":%.3f,\"best_ms\":%.4f,\"kernels\":\"%s\",\"int8\":\"%s\",\"blas_core\":\"%s\"}\n", threads, (double) done / took,
+           (double) best_ns / 1e6, model->plan->k->name, model->plan->q8->name, emb_blas_core());
+    fflush(stdout);
+}
+
 static void settle(char **argv)
 {
     const char *core = emb_cpu_blas_coretype();
@@ -92,30 +175,32 @@ static void settle(char **argv)
     execv("/proc/self/exe", argv);
 }
 
+static emb_precision precision_of(const char *name)
+{
+    if (name != NULL && strcmp(name, "fp16") == 0) return EMB_PRECISION_F16;
+    if (name != NULL && strcmp(name, "bf16") == 0) return EMB_PRECISION_BF16;
+    return EMB_PRECISION_F32;
+}
+
 int main(int argc, char **argv)
 {
     settle(argv);
-    if (argc < 4) fail("usage", "bench_model FILE.onnx|- THREADS SECONDS | --check IN OUT");
+    uint64_t start = now_ns();
+    long before = memory("VmHWM");
+    if (argc < 3) fail("usage", "bench_model FILE.onnx|- THREADS SECONDS | --asked | --first | --check IN OUT | --embed LIST OUT");
     emb_error e = {0};
-    uint64_t load = now_ns();
-    const char *precision = getenv("BENCH_PRECISION");
-    emb_model_options o = {precision != NULL && strcmp(precision, "fp16") == 0 ? EMB_PRECISION_F16 : precision != NULL && strcmp(precision, "bf16") == 0 ? EMB_PRECISION_BF16 : EMB_PRECISION_F32, "-"};
+    const char *precision = getenv("BENCH_PRECISION"), *what = argv[2];
+    emb_model_options o = {precision_of(precision), strcmp(what, "--embed") == 0 ? NULL : "-"};
     emb_status st = emb_model_open_with(strcmp(argv[1], "-") == 0 ? NULL : argv[1], &o, &model, &e);
     if (st != EMB_OK) fail(argv[1], e.text);
-    if (strcmp(argv[2], "--check") == 0) return argc > 4 ? check(argv[3], argv[4]) : 1;
-    double load_s = (double) (now_ns() - load) / 1e9;
-    int threads = atoi(argv[2]);
-    if (threads < 1 || threads > 256) fail("threads", "1..256");
-    pthread_t t[256];
-    uint64_t start = now_ns();
-    end_ns = start + (uint64_t) (atof(argv[3]) * 1e9);
-    for (int i = 0; i < threads; i++)
-        if (pthread_create(&t[i], NULL, loop, NULL) != 0) fail("thread", "cannot start");
-    for (int i = 0; i < threads; i++) pthread_join(t[i], NULL);
-    double took = (double) (now_ns() - start) / 1e9;
-    printf("{\"threads\":%d,\"rate\":%.3f,\"best_ms\":%.4f,\"load_s\":%.4f,\"kernels\":\"%s\",\"blas_core\":\"%s\"}\n", threads, (double) done / took,
-           (double) best_ns / 1e6, load_s,
-           model->plan->k->name, emb_blas_core());
+    int threads, rc = 0;
+    double seconds;
+    char line[64];
+    if (strcmp(what, "--first") == 0) rc = first(start, before);
+    else if (strcmp(what, "--check") == 0) rc = argc > 4 ? check(argv[3], argv[4]) : 1;
+    else if (strcmp(what, "--embed") == 0) rc = argc > 4 ? embed(argv[3], argv[4]) : 1;
+    else if (strcmp(what, "--asked") != 0) measure(atoi(what), argc > 3 ? atof(argv[3]) : 1);
+    else while (fgets(line, sizeof line, stdin) != NULL && sscanf(line, "%d %lf", &threads, &seconds) == 2) measure(threads, seconds);
     emb_model_close(model);
-    return 0;
+    return rc;
 }
