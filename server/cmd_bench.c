@@ -1,5 +1,6 @@
 /* cmd_bench.c: `likeness bench`: how fast a server answers searches from here and how much it finds, how fast this machine embeds,
  * and where a model's time goes. */
+#include "bench_layers.h"
 #include "bench_recall.h"
 #include "client_opts.h"
 #include "commands.h"
@@ -7,7 +8,6 @@
 #include "embed.h"
 #include "files.h"
 #include "http_client.h"
-#include "layers.h"
 #include "queue.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* layers.c: what emb_model_time() has measured, as tables or as JSON. */
-#include "layers.h"
+/* bench_layers.c: what emb_model_time() has measured, as tables or as JSON. */
+#include "bench_layers.h"
 #include "embed.h"
 
 #include <jansson.h>

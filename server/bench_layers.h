@@ -1,6 +1,6 @@
-/* layers.h: `likeness bench model`: where the time of a model goes. */
-#ifndef LK_LAYERS_H
-#define LK_LAYERS_H
+/* bench_layers.h: `likeness bench model`: where the time of a model goes. */
+#ifndef LK_BENCH_LAYERS_H
+#define LK_BENCH_LAYERS_H
 
 #include <stdbool.h>
 #include <stdint.h>
