@@ -101,10 +101,14 @@ static void measure_tile(trial *t, const emb_tiler *tiler, bool quantised)
                          .hi = quantised ? 255 : INFINITY,
                          .sum = at + 8 * PANEL,
                          .lds = tiler->nr};
+    void (*begin)(void) = quantised ? c->p->q8->begin : c->p->k->begin, (*end)(void) = quantised ? c->p->q8->end : c->p->k->end;
+    if (begin != NULL) begin();
     t->tile.k = few;
     double short_sum = best_of(run_tile, t);
     t->tile.k = k;
-    double long_sum = best_of(run_tile, t), row = fmax((long_sum - short_sum) / (k - few), 0);
+    double long_sum = best_of(run_tile, t);
+    if (end != NULL) end();
+    double row = fmax((long_sum - short_sum) / (k - few), 0);
     c->tiler[c->n_tilers].t = *tiler;
     c->tiler[c->n_tilers].table = quantised ? c->p->q8->name : c->p->k->name;
     c->tiler[c->n_tilers].row = row;
@@ -230,7 +234,7 @@ static void add_tiles(const emb_cost *c, const emb_step *s, uint32_t pixels, uin
              part_k = winograd ? n.run : s->part_k;
     double blocks = ceil((double)pixels / block), tiles = blocks * ceil((double)pixels / blocks / s->t.mr);
     double cuts = ceil((double)n.taps / part_taps) * ceil((double)n.run / part_k), full = fmax(pixels / (tiles * s->t.mr), 0.5);
-    double group = s->t.group, rows = n.taps * ceil(n.run / group) * group, calls = times * (double)n.panels * tiles;
+    double round = s->t.round, rows = n.taps * ceil(n.run / round) * round, calls = times * (double)n.panels * tiles;
     double sums = calls * rows * full * c->tiler[i].row;
     double wanted = (double)times * pixels * s->oc * n.taps * n.run, made = calls * full * s->t.mr * s->t.nr * rows;
     parts[EMB_COST_CALLS] = calls * cuts * c->tiler[i].call;

@@ -194,7 +194,8 @@ typedef struct {          /* one step of the plan; texts are borrowed from the m
     double predicted;     /* by the cost model */
     bool by_bandwidth;    /* judged by bytes: everything but convolutions and products */
     double share;         /* of the peak of the table's multiply-adds, or of the bandwidth of a copy */
-    char parts[56];       /* what the predicted time is spent on, for people */
+    char parts[56];       /* what the predicted time is spent on, for people: "sums 60%, weights 25%" */
+    const char *reason;   /* why the share is not higher, in a few words */
 } emb_layer;
 
 typedef struct {

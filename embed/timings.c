@@ -82,6 +82,18 @@ static void describe_parts(const double parts[EMB_COST_PARTS], double total, cha
                  100 * parts[second] / total);
 }
 
+/* What keeps a step from its peak: the largest part of its time that is not the sums that were asked for. */
+static const char *reason_of(const double parts[EMB_COST_PARTS], double total, double seconds)
+{
+    static const char *const why[] = {"",     "tiles are not full", "sums are short", "the activation", "transforms",
+                                      "taps", "activations move",   "weights move"};
+    int most = EMB_COST_PADDING;
+    if (seconds > 1.5 * total) return "slower than the model says";
+    for (int i = most; i < EMB_COST_PARTS; i++)
+        if (parts[i] > parts[most]) most = i;
+    return parts[most] > 0.15 * total ? why[most] : "the tile itself";
+}
+
 static void judge(const emb_cost *c, const emb_step *s, emb_layer *l)
 {
     double parts[EMB_COST_PARTS], total = emb_cost_step(c, s, parts), peak = emb_cost_peak(c, l->table, s->q8 != NULL);
@@ -90,6 +102,7 @@ static void judge(const emb_cost *c, const emb_step *s, emb_layer *l)
     l->predicted = total;
     if (l->by_bandwidth) l->share = fmax(parts[EMB_COST_MOVES], parts[EMB_COST_TAPS]) / l->seconds;
     else l->share = peak > 0 ? 2 * (double)s->macs / l->seconds / peak : 0;
+    l->reason = reason_of(parts, total, l->seconds);
     describe_parts(parts, total, l->parts, sizeof l->parts);
 }
 

@@ -41,16 +41,16 @@ static void print_layer(const emb_timings *p, size_t i)
     if (l->rows > 0) snprintf(rows, sizeof rows, "%u", l->rows);
     snprintf(kernel, sizeof kernel, "%s %s", l->kernel, l->table);
     if (l->share > 0) snprintf(share, sizeof share, "%.0f%%%s", l->share * 100, l->by_bandwidth ? "*" : "");
-    printf("%-4zu %-22s %-28s %-7s %4s %8.4f %8.4f %6.1f%% %8.1f %7.1f %6s  %-26s %s\n", i, kernel, shape, window, rows,
+    printf("%-4zu %-22s %-28s %-7s %4s %8.4f %8.4f %6.1f%% %8.1f %7.1f %6s  %-26s %-27s %s\n", i, kernel, shape, window, rows,
            l->seconds * 1e3, l->predicted * 1e3, l->seconds / p->sum * 100, 2e-9 * (double)l->macs / l->seconds,
-           1e-9 * (double)l->bytes / l->seconds, share, l->parts, l->fused);
+           1e-9 * (double)l->bytes / l->seconds, share, l->parts, l->reason, l->fused);
 }
 
 static void print_layers(const emb_timings *p, bool only_worst)
 {
     double part = 0;
-    printf("\n%-4s %-22s %-28s %-7s %4s %8s %8s %7s %8s %7s %6s  %-26s %s\n", "step", "kernel", "in > out", "window", "rows",
-           "ms", "model", "time", "GFLOP/s", "GB/s", "share", "model: mostly", "fused");
+    printf("\n%-4s %-22s %-28s %-7s %4s %8s %8s %7s %8s %7s %6s  %-26s %-27s %s\n", "step", "kernel", "in > out", "window",
+           "rows", "ms", "model", "time", "GFLOP/s", "GB/s", "share", "model: mostly", "held by", "fused");
     for (size_t i = 0; i < p->n_layers; i++) {
         if (only_worst && !is_worst(p, &p->layers[i])) continue;
         print_layer(p, i);
@@ -81,12 +81,13 @@ static void print(const emb_model_info *info, const emb_timings *p, const srv_la
 static json_t *layer_json(const emb_timings *p, size_t i)
 {
     const emb_layer *l = &p->layers[i];
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:[iii], s:[iii], s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:f, s:s, s:b}", "step",
-                          (int)i, "node", l->node, "kernel", l->kernel, "table", l->table, "fused", l->fused, "in", (int)l->ih,
-                          (int)l->iw, (int)l->ic, "out", (int)l->oh, (int)l->ow, (int)l->oc, "macs", (json_int_t)l->macs, "bytes",
-                          (json_int_t)l->bytes, "ms", l->seconds * 1e3, "predicted_ms", l->predicted * 1e3, "gflops",
-                          2e-9 * (double)l->macs / l->seconds, "share", l->share, "by_bandwidth", l->by_bandwidth, "time",
-                          l->seconds / p->sum, "parts", l->parts, "worst", is_worst(p, l));
+    json_t *o =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:[iii], s:[iii], s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:f, s:s, s:s, s:b}", "step",
+                  (int)i, "node", l->node, "kernel", l->kernel, "table", l->table, "fused", l->fused, "in", (int)l->ih,
+                  (int)l->iw, (int)l->ic, "out", (int)l->oh, (int)l->ow, (int)l->oc, "macs", (json_int_t)l->macs, "bytes",
+                  (json_int_t)l->bytes, "ms", l->seconds * 1e3, "predicted_ms", l->predicted * 1e3, "gflops",
+                  2e-9 * (double)l->macs / l->seconds, "share", l->share, "by_bandwidth", l->by_bandwidth, "time",
+                  l->seconds / p->sum, "reason", l->reason, "parts", l->parts, "worst", is_worst(p, l));
     if (o != NULL && l->kh > 0)
         json_object_update_new(o, json_pack("{s:[ii], s:[ii], s:[ii], s:[iiii], s:i, s:i}", "window", (int)l->kh, (int)l->kw,
                                             "stride", (int)l->sh, (int)l->sw, "dilation", (int)l->dh, (int)l->dw, "pads",
@@ -117,7 +118,7 @@ static bool print_json(const emb_model_info *info, const emb_timings *p)
 
 static bool read_precision(const char *text, emb_precision *to)
 {
-    static const char *const name[] = {"auto", "fp32", "fp16"};
+    static const char *const name[] = {"auto", "fp32", "fp16", "bf16"};
     for (size_t i = 0; i < sizeof name / sizeof *name; i++)
         if (strcmp(text, name[i]) == 0) return *to = (emb_precision)i, true;
     return false;
@@ -130,7 +131,8 @@ bool srv_bench_model(const char *path, const srv_layers_opts *o, char err[400])
     emb_timings *p = NULL;
     emb_model_options how = {.output = o->output};
     if (o->precision != NULL && !read_precision(o->precision, &how.precision)) {
-        snprintf(err, 400, "--precision is \"%.60s\", not auto, fp32 or fp16 (a quantised model runs in int8)", o->precision);
+        snprintf(err, 400, "--precision is \"%.60s\", not auto, fp32, fp16 or bf16 (a quantised model runs in int8)",
+                 o->precision);
         return false;
     }
     emb_status st = emb_model_open_with(path, &how, &m, &e);

@@ -35,7 +35,7 @@ static const srv_opt opts[] = {
     {"filter", "TEXT", SRV_OPT_TEXT, &recall.filter, 0, 0, "recall: of every search"},
     {"layers", NULL, SRV_OPT_FLAG, &steps.layers, 0, 0, "model: every step: time, what the cost model says, share of the peak"},
     {"worst", NULL, SRV_OPT_FLAG, &steps.worst, 0, 0, "model: steps above 2 % of the time that reach less than 35 % of what they could, and why"},
-    {"precision", "P", SRV_OPT_TEXT, &steps.precision, 0, 0, "model: auto, fp32 or fp16 (auto)"},
+    {"precision", "P", SRV_OPT_TEXT, &steps.precision, 0, 0, "model: auto, fp32, fp16 or bf16 (auto)"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),

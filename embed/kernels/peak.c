@@ -31,6 +31,22 @@ LOOP(dot_avx2, TWELVE(MADD_YMM))
 LOOP(dot_avxvnni, TWELVE(DOT_YMM))
 LOOP(dot_avx512vnni, TWELVE(DOT_ZMM))
 
+/* Sums of 16 x 16, four of them: pixels and weights leave no room for more. */
+#define LOOP_AMX(name, op)                                                                                                       \
+    static void name(uint64_t turns)                                                                                             \
+    {                                                                                                                            \
+        uint8_t config[64] = {1};                                                                                                \
+        for (int i = 0; i < 8; i++) config[16 + 2 * i] = 64, config[48 + i] = 16;                                                \
+        __asm__ volatile("ldtilecfg %1\ntilezero %%tmm4\ntilezero %%tmm5\ntilezero %%tmm6\ntilezero %%tmm7\n1:\n" op             \
+                         " %%tmm6, %%tmm4, %%tmm0\n" op " %%tmm7, %%tmm4, %%tmm1\n" op " %%tmm6, %%tmm5, %%tmm2\n" op            \
+                         " %%tmm7, %%tmm5, %%tmm3\ndec %0\njnz 1b\ntilerelease\n"                                                \
+                         : "+r"(turns)                                                                                           \
+                         : "m"(config)                                                                                           \
+                         : "cc", "memory");                                                                                      \
+    }
+LOOP_AMX(dot_amx, "tdpbusd")
+LOOP_AMX(dot_amx_bf16, "tdpbf16ps")
+
 const emb_peak_loop emb_peak_loops[] = {
     {"avx2", "fp32", EMB_CPU_AVX2, 12 * 8 * 2, fma_avx2},
     {"avx512", "fp32", EMB_CPU_AVX512, 12 * 16 * 2, fma_avx512},
@@ -38,6 +54,8 @@ const emb_peak_loop emb_peak_loops[] = {
     {"avx2", "int8", EMB_CPU_AVX2, 12 * 16 * 2, dot_avx2},
     {"avxvnni", "int8", EMB_CPU_AVXVNNI, 12 * 32 * 2, dot_avxvnni},
     {"avx512vnni", "int8", EMB_CPU_VNNI, 12 * 64 * 2, dot_avx512vnni},
+    {"amx-bf16", "bf16", EMB_CPU_AMX, 4 * 16 * 16 * 32 * 2, dot_amx_bf16},
+    {"amx", "int8", EMB_CPU_AMX, 4 * 16 * 16 * 64 * 2, dot_amx},
 };
 
 void emb_peak_read(const void *from, size_t bytes)

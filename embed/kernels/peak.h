@@ -7,7 +7,7 @@
 
 typedef struct {
     const char *table;   /* name of the table of kernels that lives on this instruction */
-    const char *numbers; /* "fp32", "fp16" or "int8" */
+    const char *numbers; /* "fp32", "fp16", "bf16" or "int8" */
     uint32_t needs;      /* of emb_cpu_features() */
     double operations;   /* in one turn; a multiplication and an addition are two */
     void (*run)(uint64_t turns);
