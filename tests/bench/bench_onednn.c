@@ -1,9 +1,10 @@
 /* bench_onednn.c: the convolutions of a network by oneDNN 2, one thread.
- *   OMP_NUM_THREADS=1 bench_onednn fp32|int8 SECONDS < LAYERS
- * A line of LAYERS: ih iw ic oh ow oc kh kw sh sw dh dw top left bottom right groups. Every pass runs all layers one behind the
- * other, each on what the one before has left in the caches, as in a network; prints for each the fastest pass in milliseconds
- * and the implementation: directly, and by Winograd where that is there (fp32). oneDNN chooses the layouts, and bringing tensors
- * into them is not part of it. int8: u8 x s8 -> u8 with a scale for each channel. */
+ *   OMP_NUM_THREADS=1 bench_onednn fp32|int8 SECONDS [fused] < LAYERS
+ * A line of LAYERS: ih iw ic oh ow oc kh kw sh sw dh dw top left bottom right groups +NAME+NAME; what follows a convolution (a
+ * residual that is added, an activation) is part of it where `fused` is said, otherwise left out. Every pass runs all layers one
+ * behind the other, each on what the one before has left in the caches, as in a network; prints for each the fastest pass in
+ * milliseconds and the implementation: directly, and by Winograd where that is there (fp32). oneDNN chooses the layouts, and
+ * bringing tensors into them is not part of it. int8: u8 x s8 -> u8 with a scale for each channel. */
 #include <oneapi/dnnl/dnnl.h>
 
 #include <math.h>
@@ -17,6 +18,7 @@ enum { MAX_LAYERS = 1024, WAYS = 2 };
 
 typedef struct {
     int64_t ih, iw, ic, oh, ow, oc, kh, kw, sh, sw, dh, dw, top, left, bottom, right, groups;
+    char fused[64];
 } shape;
 
 typedef struct {
@@ -54,7 +56,28 @@ static dnnl_memory_desc_t any(int n, const dnnl_dims_t dims, dnnl_data_type_t ty
     return d;
 }
 
-static dnnl_primitive_desc_t describe(const shape *s, bool int8, dnnl_alg_kind_t how)
+static void add_fused(dnnl_primitive_attr_t attr, const char *fused)
+{
+    static const struct {
+        const char *name;
+        dnnl_alg_kind_t how;
+        float alpha, beta;
+    } known[] = {{"Relu", dnnl_eltwise_relu, 0, 0},           {"Clip", dnnl_eltwise_clip, 0, 6},
+                 {"HardSwish", dnnl_eltwise_hardswish, 0, 0}, {"HardSigmoid", dnnl_eltwise_clip, 0, 1},
+                 {"Swish", dnnl_eltwise_swish, 1, 0},         {"Sigmoid", dnnl_eltwise_logistic, 0, 0}};
+    dnnl_post_ops_t ops;
+    check(dnnl_post_ops_create(&ops), "post-ops");
+    if (strstr(fused, "+Add") != NULL) check(dnnl_post_ops_append_sum(ops, 1), "sum");
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const char *last = strrchr(fused, '+');
+        if (last != NULL && strcmp(last + 1, known[i].name) == 0)
+            check(dnnl_post_ops_append_eltwise(ops, 1, known[i].how, known[i].alpha, known[i].beta), "activation");
+    }
+    check(dnnl_primitive_attr_set_post_ops(attr, ops), "post-ops");
+    dnnl_post_ops_destroy(ops);
+}
+
+static dnnl_primitive_desc_t describe(const shape *s, bool int8, bool fused, dnnl_alg_kind_t how)
 {
     bool grouped = s->groups > 1;
     dnnl_dims_t x = {1, s->ic, s->ih, s->iw}, y = {1, s->oc, s->oh, s->ow}, b = {s->oc};
@@ -78,6 +101,7 @@ static dnnl_primitive_desc_t describe(const shape *s, bool int8, dnnl_alg_kind_t
         check(dnnl_primitive_attr_set_output_scales(attr, s->oc, 1 << 1, scales), "scales");
         free(scales);
     }
+    if (fused) add_fused(attr, s->fused);
     if (dnnl_primitive_desc_create(&pd, &c, attr, engine, NULL) != dnnl_success) pd = NULL;
     dnnl_primitive_attr_destroy(attr);
     return pd;
@@ -103,10 +127,11 @@ static dnnl_memory_t memory(const_dnnl_primitive_desc_t pd, dnnl_query_t what, i
     return m;
 }
 
-static void prepare(size_t i, int way_number, bool int8)
+static void prepare(size_t i, int way_number, bool int8, bool fused)
 {
     way *v = &ways[i][way_number];
-    dnnl_primitive_desc_t pd = describe(&shapes[i], int8, way_number == 0 ? dnnl_convolution_direct : dnnl_convolution_winograd);
+    dnnl_primitive_desc_t pd =
+        describe(&shapes[i], int8, fused, way_number == 0 ? dnnl_convolution_direct : dnnl_convolution_winograd);
     const char *name = "";
     v->best = INFINITY;
     if (pd == NULL) return;
@@ -125,15 +150,16 @@ int main(int argc, char **argv)
     size_t n = 0;
     char line[512];
     if (argc < 3 || (strcmp(argv[1], "fp32") != 0 && strcmp(argv[1], "int8") != 0)) {
-        fputs("usage: bench_onednn fp32|int8 SECONDS < LAYERS\n", stderr);
+        fputs("usage: bench_onednn fp32|int8 SECONDS [fused] < LAYERS\n", stderr);
         return 2;
     }
-    bool int8 = strcmp(argv[1], "int8") == 0;
+    bool int8 = strcmp(argv[1], "int8") == 0, fused = argc > 3 && strcmp(argv[3], "fused") == 0;
     while (n < MAX_LAYERS && fgets(line, sizeof line, stdin) != NULL) {
         shape *s = &shapes[n];
         int64_t *f = &s->ih;
         char *at = line;
         for (int i = 0; i < 17; i++) f[i] = strtoll(at, &at, 10);
+        (void)sscanf(at, "%63s", s->fused);
         if (s->groups < 1 || s->ic < 1 || s->oc < 1) {
             fprintf(stderr, "bench_onednn: line %zu is no layer: %s", n + 1, line);
             return 2;
@@ -152,7 +178,7 @@ int main(int argc, char **argv)
         memset(pictures[i], 0, picture_bytes);
     }
     for (size_t i = 0; i < n; i++)
-        for (int k = 0; k < (int8 ? 1 : WAYS); k++) prepare(i, k, int8);
+        for (int k = 0; k < (int8 ? 1 : WAYS); k++) prepare(i, k, int8, fused);
     double start = now(), seconds = atof(argv[2]);
     for (int pass = 0; pass < 6 || now() - start < seconds; pass++)
         for (size_t i = 0; i < n; i++) {
