@@ -48,22 +48,35 @@ static const float *run(emb_workspace *ws)
     return out;
 }
 
+static float *picture(void)
+{
+    size_t n = (size_t) model->plan->in_h * model->plan->in_w * 3;
+    float *p = malloc(n * sizeof *p);
+    if (p == NULL) fail("picture", "no memory");
+    for (size_t i = 0; i < n; i++) p[i] = (float) (i % 17) / 17.0f - 0.5f;
+    return p;
+}
+
+/* The input is written anew for every run, in the time that is measured: its place in the arena serves other steps, too. */
 static void *loop(void *arg)
 {
     (void) arg;
     emb_workspace *ws = workspace();
-    float *in = emb_workspace_input(model, ws);
-    for (size_t i = 0; i < (size_t) model->plan->in_h * model->plan->in_w * 3; i++) in[i] = (float) (i % 17) / 17.0f - 0.5f;
+    float *from = picture(), *in = emb_workspace_input(model, ws);
+    size_t bytes = (size_t) model->plan->in_h * model->plan->in_w * 3 * sizeof *in;
+    memcpy(in, from, bytes);
     (void) run(ws);
     uint64_t t0, t1 = now_ns();
     do { /* once at least */
         t0 = t1;
+        memcpy(in, from, bytes);
         (void) run(ws);
         t1 = now_ns();
         atomic_fetch_add(&done, 1);
         uint64_t best = best_ns;
         while (t1 - t0 < best && !atomic_compare_exchange_weak(&best_ns, &best, t1 - t0)) {}
     } while (t1 < end_ns);
+    free(from);
     emb_workspace_free(ws);
     return NULL;
 }
