@@ -7,11 +7,15 @@
 
 static const char *const no_params[] = {NULL};
 
+static const char *const storage_name[] = {"auto", "float32", "float16", "int8"}; /* by idx_storage */
+
 static void write_catalogue(api_buf *b, const idx_catalogue *cat)
 {
     api_buf_fmt(b, "{\"name\":\"%s\",\"model\":", cat->name);
     api_buf_str(b, cat->model);
     api_buf_fmt(b, ",\"fingerprint\":\"%s\",\"dim\":%u", cat->fingerprint, cat->dim);
+    api_buf_fmt(b, ",\"storage\":\"%s\",\"kept\":\"%s\"", storage_name[cat->storage],
+                storage_name[cat->kept != IDX_STORAGE_AUTO ? cat->kept : IDX_FLOAT32]);
     api_buf_fmt(b, ",\"items\":%llu,\"images\":%llu", (unsigned long long)cat->items, (unsigned long long)cat->images);
     api_buf_fmt(b, ",\"index\":{\"fresh\":%llu,\"sealed\":%llu,\"deleted\":%llu,\"segments\":%u",
                 (unsigned long long)cat->fresh_images, (unsigned long long)cat->sealed_images,
@@ -42,15 +46,30 @@ static bool reply_catalogue(api_call *c, int status)
 typedef struct {
     const char *model, *fingerprint; /* of the context, or static */
     uint32_t dim;
+    idx_storage storage;
+    bool any_storage; /* none was asked for */
 } spec;
+
+static bool read_storage(const json_t *v, spec *s, api_fault *f)
+{
+    const char *name = json_string_value(v);
+    s->any_storage = v == NULL;
+    for (int i = 0; name != NULL && i < 4; i++) {
+        if (strcmp(name, storage_name[i]) != 0) continue;
+        s->storage = (idx_storage)i;
+        return true;
+    }
+    return v == NULL || api_fail(f, "field_invalid", "storage", "storage is %s%.40s%s; \"auto\", \"float32\", \"float16\" or \"int8\" is expected",
+                                 name != NULL ? "\"" : "", name != NULL ? name : "not a string", name != NULL ? "\"" : "");
+}
 
 static bool read_spec(api_call *c, const json_t *root, spec *s)
 {
-    static const char *const names[] = {"model", "dim", NULL};
+    static const char *const names[] = {"model", "dim", "storage", NULL};
     const json_t *model = json_object_get(root, "model"), *dim = json_object_get(root, "dim");
     const emb_model_info *m = c->cx->info;
-    *s = (spec){m->name, m->fingerprint, m->dim};
-    if (!api_json_only(root, names, "", &c->fault)) return false;
+    *s = (spec){.model = m->name, .fingerprint = m->fingerprint, .dim = m->dim};
+    if (!api_json_only(root, names, "", &c->fault) || !read_storage(json_object_get(root, "storage"), s, &c->fault)) return false;
     const char *name = json_string_value(model);
     bool external = name != NULL && strcmp(name, API_EXTERNAL) == 0;
     if (model != NULL && !external && (name == NULL || strcmp(name, m->name) != 0))
@@ -64,7 +83,7 @@ static bool read_spec(api_call *c, const json_t *root, spec *s)
         return api_fail_limit(&c->fault, "field_invalid", "dim", m->dim, "dim is %lld, the model \"%.64s\" makes embeddings of %u", (long long)v, m->name, m->dim);
     if (external && dim == NULL)
         return api_fail(&c->fault, "field_invalid", "dim", "the model \"external\" needs dim, how many numbers each embedding has");
-    if (external) *s = (spec){API_EXTERNAL, API_EXTERNAL, (uint32_t)v};
+    if (external) s->model = s->fingerprint = API_EXTERNAL, s->dim = (uint32_t)v;
     return true;
 }
 
@@ -138,7 +157,8 @@ bool api_catalogue_put(api_call *c, bool *pending)
     waiting *wt = waiting_new(c, true);
     if (wt == NULL) return false;
     *pending = true;
-    idx_status st = idx_catalogue_put_submit(c->cx->ix, c->catalogue, s.model, s.fingerprint, s.dim, committed, wt, &err);
+    idx_catalogue_spec want = {c->catalogue, s.model, s.fingerprint, s.dim, s.storage, s.any_storage};
+    idx_status st = idx_catalogue_create_submit(c->cx->ix, &want, committed, wt, &err);
     return handed_over(c, st, &err, wt, pending);
 }
 

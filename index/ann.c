@@ -1,116 +1,136 @@
-/* ann.c: FAISS through its C API. Everything is checked before a call, because FAISS does not check; the message of a
- * failure is copied at once, because it belongs to the thread's last exception. */
+/* ann.c: see ann.h. */
 #include "ann.h"
 #include "ann_shim.h"
 
-#include <faiss/c_api/Index_c.h>
-#include <faiss/c_api/error_c.h>
-#include <faiss/c_api/index_factory_c.h>
-#include <faiss/c_api/index_io_c.h>
 #include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct idx_ann {
-    FaissIndex *index; /* with our distances */
-    uint32_t dim;
-};
+static atomic_ullong walks;
 
-static idx_status faiss_fail(idx_error *err, const char *what)
+static idx_status faiss_fail(idx_error *err, const char *what) { return idx_fail(err, IDX_ENOMEM, "FAISS cannot %s: %.200s", what, idx_faiss_text()); }
+
+idx_status idx_ann_wrap(const idx_graph *g, uint32_t linked, idx_ann **out, idx_error *err)
 {
-    const char *text = faiss_get_last_error();
-    return idx_fail(err, IDX_ECORRUPT, "FAISS cannot %s: %.200s", what, text != NULL ? text : "unknown");
-}
-
-static idx_status wrap(FaissIndex *index, uint32_t dim, idx_ann **out, idx_error *err)
-{
-    if (idx_shim_own_distances(index) != 0) {
-        idx_status st = faiss_fail(err, "set up an index");
-        faiss_Index_free(index);
-        return st;
+    idx_ann *a = calloc(1, sizeof *a);
+    if (a != NULL) a->locks = idx_walk_locks_new();
+    if (a == NULL || a->locks == NULL) {
+        idx_hnsw_free(g->hnsw);
+        free(a);
+        return idx_fail(err, IDX_ENOMEM, "no memory for a graph");
     }
-    idx_ann *a = malloc(sizeof *a);
-    if (a == NULL) {
-        faiss_Index_free(index);
-        return idx_fail(err, IDX_ENOMEM, "no memory for a segment");
-    }
-    *a = (idx_ann){index, dim};
+    a->g = *g;
+    atomic_store(&a->linked, linked);
     *out = a;
     return IDX_OK;
 }
 
-idx_status idx_ann_new(uint32_t dim, uint32_t m, uint32_t ef_construction, idx_ann **out, idx_error *err)
+idx_status idx_ann_new(const idx_rows *rows, uint32_t m, uint32_t ef_construction, uint32_t capacity, idx_ann **out, idx_error *err)
 {
-    char recipe[32];
-    FaissIndex *index = NULL;
-    snprintf(recipe, sizeof recipe, "HNSW%" PRIu32 ",Flat", m);
-    if (faiss_index_factory(&index, (int)dim, recipe, METRIC_INNER_PRODUCT) != 0) return faiss_fail(err, "make an index");
-    if (idx_shim_set_ef_construction(index, (int)ef_construction) != 0) {
-        idx_status st = faiss_fail(err, "set up an index");
-        faiss_Index_free(index);
-        return st;
-    }
-    return wrap(index, dim, out, err);
+    idx_graph g = {.rows = rows, .m = m, .ef_construction = ef_construction};
+    if (idx_hnsw_new(m, ef_construction, capacity, NULL, &g) != 0) return faiss_fail(err, "make a graph");
+    return idx_ann_wrap(&g, 0, out, err);
+}
+
+idx_status idx_ann_grown(const idx_ann *a, uint32_t capacity, idx_ann **out, idx_error *err)
+{
+    idx_graph g = a->g;
+    if (idx_hnsw_new(g.m, g.ef_construction, capacity > g.capacity ? capacity : g.capacity, &a->g, &g) != 0) return faiss_fail(err, "grow a graph");
+    return idx_ann_wrap(&g, atomic_load(&a->linked), out, err);
 }
 
 void idx_ann_free(idx_ann *a)
 {
     if (a == NULL) return;
-    faiss_Index_free(a->index);
+    idx_hnsw_free(a->g.hnsw);
+    free(a->locks);
     free(a);
 }
 
-uint64_t idx_ann_count(const idx_ann *a) { return (uint64_t)faiss_Index_ntotal(a->index); }
+uint32_t idx_ann_linked(const idx_ann *a) { return atomic_load(&a->linked); }
 
-idx_status idx_ann_add(idx_ann *a, uint64_t n, const float *rows, idx_error *err)
+uint64_t idx_ann_bytes(const idx_ann *a)
 {
-    if (n == 0) return IDX_OK;
-    return faiss_Index_add(a->index, (idx_t)n, rows) == 0 ? IDX_OK : faiss_fail(err, "add vectors");
+    return a == NULL ? 0 : a->g.offsets[a->g.capacity] * sizeof *a->g.links + (uint64_t)a->g.capacity * (sizeof *a->g.offsets + sizeof *a->g.levels);
 }
 
-idx_status idx_ann_search(const idx_ann *a, const float *query, uint32_t k, uint32_t ef, const uint8_t *allowed, float *scores,
-                          int64_t *labels, idx_error *err)
+/* ---- linking ------------------------------------------------------------------------------------------------------------- */
+
+static bool is_alive(const uint64_t *alive, uint32_t row)
 {
-    uint64_t n = idx_ann_count(a);
-    if (k == 0 || n == 0 || k > n) return idx_fail(err, IDX_EINVAL, "%" PRIu32 " neighbours of %" PRIu64, k, n);
-    return idx_shim_search(a->index, query, (int)k, (int)(ef > k ? ef : k), allowed, scores, labels) == 0 ? IDX_OK
-                                                                                                          : faiss_fail(err, "search");
+    return alive == NULL || (__atomic_load_n(&alive[row >> 6], __ATOMIC_RELAXED) >> (row & 63) & 1);
 }
 
-idx_status idx_ann_row(const idx_ann *a, uint64_t i, float *out, idx_error *err)
+idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err)
 {
-    return faiss_Index_reconstruct(a->index, (idx_t)i, out) == 0 ? IDX_OK : faiss_fail(err, "read a vector");
+    idx_scratch *s = idx_scratch_take(a->g.capacity);
+    idx_status st = s == NULL || to > a->g.capacity ? idx_fail(err, IDX_ENOMEM, "no room to link rows") : IDX_OK;
+    for (uint32_t i = atomic_load(&a->linked); st == IDX_OK && i < to; i++) {
+        if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
+        else if (is_alive(alive, i) && !idx_walk_insert(&a->g, s, i, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else atomic_store(&a->linked, i + 1);
+    }
+    if (s != NULL) idx_scratch_give(s);
+    return st;
 }
 
-idx_status idx_ann_scores(const idx_ann *a, const float *query, const uint32_t *rows, uint32_t n, float *out, idx_error *err)
+typedef struct {
+    idx_ann *a;
+    uint32_t to;
+    const uint64_t *alive;
+    const _Atomic bool *stop;
+    _Atomic uint32_t next;
+    _Atomic bool failed;
+} crew;
+
+static void *crew_main(void *arg)
 {
-    return idx_shim_scores(a->index, query, rows, n, out) == 0 ? IDX_OK : faiss_fail(err, "compare vectors");
+    crew *c = arg;
+    idx_scratch *s = idx_scratch_take(c->a->g.capacity);
+    if (s == NULL) c->failed = true;
+    for (uint32_t i; s != NULL && !c->failed && (c->stop == NULL || !*c->stop) && (i = atomic_fetch_add(&c->next, 1)) < c->to;)
+        if (is_alive(c->alive, i) && !idx_walk_insert(&c->a->g, s, i, c->a->locks)) c->failed = true;
+    if (s != NULL) idx_scratch_give(s);
+    return NULL;
 }
+
+idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uint32_t threads, const _Atomic bool *stop, idx_error *err)
+{
+    pthread_t helper[64];
+    uint32_t n = 0;
+    if (to > a->g.capacity) return idx_fail(err, IDX_ENOMEM, "no room to link rows");
+    crew c = {.a = a, .to = to, .alive = alive, .stop = stop, .next = atomic_load(&a->linked)};
+    while (n + 1 < threads && n < 64 && pthread_create(&helper[n], NULL, crew_main, &c) == 0) n++;
+    crew_main(&c);
+    while (n > 0) pthread_join(helper[--n], NULL);
+    if (stop != NULL && *stop) return idx_fail(err, IDX_EBUSY, "stopping");
+    if (c.failed) return idx_fail(err, IDX_ENOMEM, "no memory to link rows");
+    atomic_store(&a->linked, to);
+    return IDX_OK;
+}
+
+/* ---- search --------------------------------------------------------------------------------------------------------------- */
+
+idx_status idx_ann_search(const idx_ann *a, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out, uint32_t *n,
+                          uint64_t *distances, idx_error *err)
+{
+    (void)err;
+    atomic_fetch_add_explicit(&walks, 1, memory_order_relaxed);
+    *n = idx_walk_search(&a->g, s, p, ef, allow, out, distances);
+    return IDX_OK;
+}
+
+uint64_t idx_ann_walks(void) { return atomic_load(&walks); }
 
 idx_status idx_ann_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, bool go_on, float *centroids, idx_error *err)
 {
-    return idx_shim_cluster(rows, n, dim, k, go_on, centroids) == 0 ? IDX_OK : faiss_fail(err, "find clusters");
+    return idx_faiss_cluster(rows, n, dim, k, go_on, centroids) == 0 ? IDX_OK : faiss_fail(err, "find clusters");
 }
 
 idx_status idx_ann_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label, idx_error *err)
 {
-    return idx_shim_nearest(centroids, k, dim, rows, n, label) == 0 ? IDX_OK : faiss_fail(err, "assign vectors");
-}
-
-bool idx_ann_has_own_distances(const idx_ann *a) { return idx_shim_has_own_distances(a->index) != 0; }
-
-idx_status idx_ann_write(const idx_ann *a, FILE *f, idx_error *err)
-{
-    if (faiss_write_index(a->index, f) != 0) return faiss_fail(err, "write an index");
-    return fflush(f) == 0 && !ferror(f) ? IDX_OK : idx_fail(err, IDX_EIO, "an index file could not be written");
-}
-
-idx_status idx_ann_read(FILE *f, uint32_t dim, uint64_t count, idx_ann **out, idx_error *err)
-{
-    FaissIndex *index = NULL;
-    if (faiss_read_index(f, 0, &index) != 0) return faiss_fail(err, "read an index");
-    if ((uint32_t)faiss_Index_d(index) != dim || (uint64_t)faiss_Index_ntotal(index) != count || !idx_shim_is_hnsw(index)) {
-        faiss_Index_free(index);
-        return idx_fail(err, IDX_ECORRUPT, "an index file holds something else than its header says");
-    }
-    return wrap(index, dim, out, err);
+    return idx_faiss_nearest(centroids, k, dim, rows, n, label) == 0 ? IDX_OK : faiss_fail(err, "assign vectors");
 }

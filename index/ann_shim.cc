@@ -1,49 +1,36 @@
-// ann_shim.cc: the C face of FAISS that ann.c stands on. No exception leaves this file.
+// ann_shim.cc: the C face of FAISS. No exception leaves this file.
 //
-// 1. Parameters of one HNSW search (ef, permitted rows): the C API of no version offers them.
-// 2. Distances at full speed. Debian builds FAISS for the baseline of its architecture, where its inner products are scalar
-//    loops. A storage of our own class gives HNSW our dot.h instead, through FAISS's virtual functions and without a copy of
-//    it; on disk it is FAISS's IndexFlatIP. It can go when the distribution's FAISS chooses its kernels by processor.
-// 3. Debian 12 ships the C API's headers, but its libfaiss 1.7.3 lacks their code. LK_FAISS_C_MISSING, set by the build
-//    when there is no libfaiss_c, adds the few functions that ann.c calls, with the signatures of those headers. It can go
-//    with Debian 12.
+// The C API of no version gives access to a graph's arrays, and Debian 12 ships it without its code; so this stands on C++.
 
 #include "ann_shim.h"
-#include "dot.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include <faiss/Clustering.h>
 #include <faiss/Index.h>
 #include <faiss/IndexFlat.h>
-#include <faiss/IndexHNSW.h>
+#include <faiss/impl/AuxIndexStructures.h>
 #include <faiss/impl/DistanceComputer.h>
+#include <faiss/impl/HNSW.h>
 #include <faiss/impl/IDSelector.h>
 
-#ifdef LK_FAISS_C_MISSING
-#include <faiss/c_api/error_c.h>
-#include <faiss/c_api/index_factory_c.h>
-#include <faiss/c_api/index_io_c.h>
-#include <faiss/index_factory.h>
-#include <faiss/index_io.h>
-#else
-#include <faiss/c_api/error_impl.h>
-#endif
+struct idx_hnsw {
+    faiss::HNSW graph;
+    explicit idx_hnsw(int m) : graph(m) {}
+};
 
 namespace {
 
-// Where faiss_get_last_error() finds the text: ours without libfaiss_c, else libfaiss_c's.
-#ifdef LK_FAISS_C_MISSING
 thread_local std::string last_error;
-void remember(const char *what) { last_error = what; }
-#else
-void remember(const char *what) { faiss_last_exception = std::make_exception_ptr(std::runtime_error(what)); }
-#endif
 
 template <class F>
 int guarded(F f)
@@ -52,113 +39,188 @@ int guarded(F f)
         f();
         return 0;
     } catch (const std::exception &e) {
-        remember(e.what());
+        last_error = e.what();
     } catch (...) {
-        remember("unknown exception");
+        last_error = "unknown exception";
     }
     return -1;
 }
 
-struct DotComputer : faiss::FlatCodesDistanceComputer {
-    const float *query = nullptr;
-    size_t d;
+// FAISS 1.7 keeps links in a vector, 1.11 in a class around one.
+template <class T>
+std::vector<T> &owned(std::vector<T> &v) { return v; }
+template <class V>
+auto owned(V &v) -> decltype((v.owned_data)) { return v.owned_data; }
 
-    explicit DotComputer(const faiss::IndexFlat &flat) : d(static_cast<size_t>(flat.d))
+constexpr size_t kLine = 64 / sizeof(faiss::HNSW::storage_idx_t), kHugePage = 2u << 20;
+
+// Levels are there; makes room for their lists and says where each begins: on a cache line, so that one of 32 links is in two of
+// them, and on huge pages.
+void lay_out(faiss::HNSW &h)
+{
+    size_t rows = h.levels.size(), total = 0;
+    for (int level : h.levels) total += static_cast<size_t>(h.cum_nb_neighbors(level));
+    auto &links = owned(h.neighbors);
+    links.reserve(total + kLine);
+    auto at = reinterpret_cast<uintptr_t>(links.data()), end = at + (total + kLine) * sizeof *links.data();
+    uintptr_t from = (at + kHugePage - 1) / kHugePage * kHugePage, to = end / kHugePage * kHugePage;
+    if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_HUGEPAGE);
+    size_t pad = (64 - at % 64) % 64 / sizeof *links.data();
+    h.neighbors.resize(pad + total, -1);
+    h.offsets.resize(rows + 1);
+    h.offsets[0] = pad;
+    for (size_t i = 0; i < rows; i++) h.offsets[i + 1] = h.offsets[i] + static_cast<size_t>(h.cum_nb_neighbors(h.levels[i]));
+}
+
+void draw_levels(faiss::HNSW &h, size_t rows)
+{
+    h.levels.reserve(rows);
+    while (h.levels.size() < rows) h.levels.push_back(h.random_level() + 1);
+}
+
+void show(idx_hnsw *own, idx_graph *to)
+{
+    faiss::HNSW &h = own->graph;
+    to->hnsw = own;
+    to->links = h.neighbors.data();
+    to->offsets = h.offsets.data();
+    to->levels = h.levels.data();
+    to->entry = &h.entry_point;
+    to->top = &h.max_level;
+    to->capacity = static_cast<uint32_t>(h.levels.size());
+}
+
+std::unique_ptr<idx_hnsw> empty(uint32_t m, uint32_t ef_construction)
+{
+    auto own = std::make_unique<idx_hnsw>(static_cast<int>(m));
+    own->graph.efConstruction = static_cast<int>(ef_construction);
+    own->graph.entry_point = own->graph.max_level = -1;
+    return own;
+}
+
+// Our distances for FAISS's loops. It looks for small ones, and so takes inner products with the other sign.
+struct Distance : faiss::DistanceComputer {
+    const idx_rows *rows;
+    idx_probe probe{};
+    std::vector<float> room, other;
+
+    static float *aligned(std::vector<float> &v)
     {
-        codes = flat.codes.data();
-        code_size = flat.code_size;
+        auto at = reinterpret_cast<uintptr_t>(v.data());
+        return v.data() + (64 - at % 64) % 64 / sizeof(float);
     }
-    const float *row(int64_t i) const { return reinterpret_cast<const float *>(codes) + static_cast<size_t>(i) * d; }
-    void set_query(const float *x) override { query = x; }
-    float distance_to_code(const uint8_t *code) override { return idx_dot(query, reinterpret_cast<const float *>(code), d); }
-    float symmetric_dis(int64_t i, int64_t j) override { return idx_dot(row(i), row(j), d); }
+    explicit Distance(const idx_rows *r) : rows(r), room(idx_probe_bytes(r) / sizeof(float) + 32), other(room.size()) {}
+    void set_query(const float *x) override { idx_probe_query(&probe, rows, x, aligned(room)); }
+    void set_row(uint32_t i) { idx_probe_row(&probe, rows, idx_rows_at(rows, i), aligned(room)); }
+    static float near(const idx_probe &p, int64_t i)
+    {
+        auto row = static_cast<uint32_t>(i);
+        float score;
+        idx_probe_near(&p, &row, 1, &score);
+        return -score;
+    }
+    float operator()(int64_t i) override { return near(probe, i); }
+    float symmetric_dis(int64_t i, int64_t j) override
+    {
+        idx_probe p;
+        idx_probe_row(&p, rows, idx_rows_at(rows, static_cast<uint32_t>(i)), aligned(other));
+        return near(p, j);
+    }
 };
-
-struct DotFlat : faiss::IndexFlatIP {
-    explicit DotFlat(int64_t dim) : faiss::IndexFlatIP(dim) {}
-    faiss::FlatCodesDistanceComputer *get_FlatCodesDistanceComputer() const override { return new DotComputer(*this); }
-};
-
-faiss::Index *cpp(FaissIndex *i) { return reinterpret_cast<faiss::Index *>(i); }
-const faiss::Index *cpp(const FaissIndex *i) { return reinterpret_cast<const faiss::Index *>(i); }
 
 } // namespace
 
 extern "C" {
 
-int idx_shim_set_ef_construction(FaissIndex *index, int ef)
-{
-    return guarded([=] { dynamic_cast<faiss::IndexHNSW &>(*cpp(index)).hnsw.efConstruction = ef; });
-}
+const char *idx_faiss_text() { return last_error.c_str(); }
 
-int idx_shim_is_hnsw(const FaissIndex *index)
-{
-    return dynamic_cast<const faiss::IndexHNSWFlat *>(cpp(index)) != nullptr;
-}
-
-int idx_shim_own_distances(FaissIndex *index)
+int idx_hnsw_new(uint32_t m, uint32_t ef_construction, uint32_t capacity, const idx_graph *from, idx_graph *to)
 {
     return guarded([=] {
-        auto &hnsw = dynamic_cast<faiss::IndexHNSWFlat &>(*cpp(index));
-        auto &theirs = dynamic_cast<faiss::IndexFlat &>(*hnsw.storage);
-        if (theirs.metric_type != faiss::METRIC_INNER_PRODUCT) throw std::invalid_argument("the metric is not the inner product");
-        auto *ours = new DotFlat(theirs.d);
-        ours->ntotal = theirs.ntotal;
-        std::swap(ours->codes, theirs.codes);
-        delete hnsw.storage;
-        hnsw.storage = ours;
+        auto own = empty(m, ef_construction);
+        faiss::HNSW &h = own->graph;
+        if (from != nullptr) {
+            const faiss::HNSW &old = from->hnsw->graph;
+            h.levels = old.levels;
+            h.rng = old.rng;
+            h.entry_point = old.entry_point;
+            h.max_level = old.max_level;
+        }
+        draw_levels(h, capacity);
+        lay_out(h);
+        if (from != nullptr && from->capacity > 0)
+            std::memcpy(h.neighbors.data() + h.offsets[0], from->links + from->offsets[0],
+                        (from->offsets[from->capacity] - from->offsets[0]) * sizeof *from->links);
+        show(own.release(), to);
     });
 }
 
-int idx_shim_has_own_distances(const FaissIndex *index)
-{
-    auto *hnsw = dynamic_cast<const faiss::IndexHNSW *>(cpp(index));
-    return hnsw != nullptr && dynamic_cast<const DotFlat *>(hnsw->storage) != nullptr;
-}
-
-int idx_shim_search(const FaissIndex *index, const float *query, int k, int ef, const uint8_t *allowed, float *scores, int64_t *labels)
+int idx_hnsw_restore(uint32_t m, uint32_t ef_construction, const uint8_t *levels, uint32_t rows, uint32_t capacity, idx_graph *to)
 {
     return guarded([=] {
-        static_assert(sizeof(idx_t) == sizeof(int64_t), "labels are 64 bits");
+        auto own = empty(m, ef_construction);
+        faiss::HNSW &h = own->graph;
+        h.levels.assign(levels, levels + rows);
+        for (uint32_t i = 0; i < rows; i++)
+            if (levels[i] == 0 || levels[i] > h.assign_probas.size()) throw std::invalid_argument("a row is on no level");
+        h.rng = faiss::RandomGenerator(static_cast<int64_t>(12345 + rows));
+        draw_levels(h, capacity);
+        lay_out(h);
+        show(own.release(), to);
+    });
+}
+
+void idx_hnsw_free(idx_hnsw *h) { delete h; }
+
+int idx_faiss_search(const idx_graph *g, uint32_t linked, const float *query, uint32_t k, uint32_t ef, const uint8_t *allowed, float *scores,
+                     int64_t *labels)
+{
+    return guarded([=] {
+        Distance distance(g->rows);
+        distance.set_query(query);
+        faiss::VisitedTable seen(static_cast<int>(g->capacity));
         faiss::SearchParametersHNSW params;
-        faiss::IDSelectorBitmap bitmap((static_cast<size_t>(cpp(index)->ntotal) + 7) / 8, allowed);
-        params.efSearch = ef;
+        faiss::IDSelectorBitmap bitmap((static_cast<size_t>(linked) + 7) / 8, allowed);
+        params.efSearch = static_cast<int>(ef);
         if (allowed != nullptr) params.sel = &bitmap;
+        auto want = static_cast<int>(std::max(k, ef)); // FAISS 1.7 takes its ef from k
+        std::vector<float> all(static_cast<size_t>(want), INFINITY);
+        std::vector<faiss::HNSW::idx_t> names(all.size(), -1);
 #if FAISS_VERSION_MAJOR == 1 && FAISS_VERSION_MINOR < 8
-        // FAISS 1.7 sizes the heap of candidates by the index's own efSearch or by k, never by the parameter: who wants ef
-        // candidates has to ask for ef results. The first k of them are the answer.
-        std::vector<float> all(static_cast<size_t>(std::max(k, ef)));
-        std::vector<idx_t> names(all.size());
-        cpp(index)->search(1, query, static_cast<idx_t>(all.size()), all.data(), names.data(), &params);
-        std::copy_n(all.begin(), k, scores);
-        std::copy_n(names.begin(), k, labels);
+        g->hnsw->graph.search(distance, want, names.data(), all.data(), seen, &params);
+        faiss::maxheap_reorder(names.size(), all.data(), names.data());
 #else
-        cpp(index)->search(1, query, k, scores, reinterpret_cast<idx_t *>(labels), &params);
+        using Handler = faiss::HeapBlockResultHandler<faiss::HNSW::C>;
+        Handler block(1, all.data(), names.data(), static_cast<size_t>(want));
+        Handler::SingleResultHandler one(block);
+        one.begin(0);
+        g->hnsw->graph.search(distance, one, seen, &params);
+        one.end();
 #endif
-    });
-}
-
-int idx_shim_scores(const FaissIndex *index, const float *query, const uint32_t *rows, uint32_t n, float *out)
-{
-    return guarded([=] {
-        auto &storage = dynamic_cast<const faiss::IndexFlatCodes &>(*dynamic_cast<const faiss::IndexHNSW &>(*cpp(index)).storage);
-        std::unique_ptr<faiss::FlatCodesDistanceComputer> dot(storage.get_FlatCodesDistanceComputer());
-        dot->set_query(query);
-        constexpr uint32_t AHEAD = 6; // rows lie anywhere: they are asked for before they are read
-        const size_t bytes = std::min<size_t>(dot->code_size, 2048);
-        auto ask = [&](uint32_t i) {
-            const uint8_t *code = dot->codes + static_cast<size_t>(rows[i]) * dot->code_size;
-            for (size_t o = 0; o < bytes; o += 64) __builtin_prefetch(code + o);
-        };
-        for (uint32_t i = 0; i < n && i < AHEAD; i++) ask(i);
-        for (uint32_t i = 0; i < n; i++) {
-            if (i + AHEAD < n) ask(i + AHEAD);
-            out[i] = (*dot)(rows[i]);
+        for (uint32_t i = 0; i < k; i++) {
+            labels[i] = names[i];
+            scores[i] = -all[i];
         }
     });
 }
 
-int idx_shim_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, int go_on, float *centroids)
+int idx_faiss_insert(idx_graph *g, uint32_t from, uint32_t to)
+{
+    return guarded([=] {
+        Distance distance(g->rows);
+        faiss::HNSW &h = g->hnsw->graph;
+        faiss::VisitedTable seen(static_cast<int>(g->capacity));
+        std::vector<omp_lock_t> locks(g->capacity);
+        for (auto &l : locks) omp_init_lock(&l);
+        for (uint32_t i = from; i < to; i++) {
+            distance.set_row(i);
+            h.add_with_locks(distance, h.levels[i] - 1, static_cast<int>(i), locks, seen);
+        }
+        for (auto &l : locks) omp_destroy_lock(&l);
+    });
+}
+
+int idx_faiss_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, int go_on, float *centroids)
 {
     return guarded([=] {
         faiss::ClusteringParameters how;
@@ -169,57 +231,20 @@ int idx_shim_cluster(const float *rows, uint32_t n, uint32_t dim, uint32_t k, in
         faiss::Clustering step(static_cast<int>(dim), static_cast<int>(k), how);
         if (go_on != 0) step.centroids.assign(centroids, centroids + static_cast<size_t>(k) * dim);
         faiss::IndexFlatIP assigner(static_cast<int>(dim));
-        step.train(static_cast<idx_t>(n), rows, assigner);
+        step.train(static_cast<int64_t>(n), rows, assigner);
         std::copy(step.centroids.begin(), step.centroids.end(), centroids);
     });
 }
 
-int idx_shim_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label)
+int idx_faiss_nearest(const float *centroids, uint32_t k, uint32_t dim, const float *rows, uint32_t n, uint32_t *label)
 {
     return guarded([=] {
         faiss::IndexFlatIP assigner(static_cast<int>(dim));
-        assigner.add(static_cast<idx_t>(k), centroids);
+        assigner.add(static_cast<int64_t>(k), centroids);
         std::vector<float> score(n);
-        std::vector<idx_t> name(n);
-        assigner.search(static_cast<idx_t>(n), rows, 1, score.data(), name.data());
-        std::transform(name.begin(), name.end(), label, [](idx_t i) { return static_cast<uint32_t>(i < 0 ? 0 : i); }); // -1: not a number
+        std::vector<int64_t> name(n);
+        assigner.search(static_cast<int64_t>(n), rows, 1, score.data(), name.data());
+        std::transform(name.begin(), name.end(), label, [](int64_t i) { return static_cast<uint32_t>(i < 0 ? 0 : i); }); // -1: not a number
     });
 }
-
-#ifdef LK_FAISS_C_MISSING
-
-const char *faiss_get_last_error() { return last_error.c_str(); }
-
-int faiss_index_factory(FaissIndex **out, int d, const char *description, FaissMetricType metric)
-{
-    return guarded([=] {
-        *out = reinterpret_cast<FaissIndex *>(faiss::index_factory(d, description, static_cast<faiss::MetricType>(metric)));
-    });
-}
-
-void faiss_Index_free(FaissIndex *index) { delete cpp(index); }
-int faiss_Index_d(const FaissIndex *index) { return cpp(index)->d; }
-idx_t faiss_Index_ntotal(const FaissIndex *index) { return cpp(index)->ntotal; }
-
-int faiss_Index_add(FaissIndex *index, idx_t n, const float *x)
-{
-    return guarded([=] { cpp(index)->add(n, x); });
-}
-
-int faiss_Index_reconstruct(const FaissIndex *index, idx_t key, float *out)
-{
-    return guarded([=] { cpp(index)->reconstruct(key, out); });
-}
-
-int faiss_write_index(const FaissIndex *index, FILE *f)
-{
-    return guarded([=] { faiss::write_index(cpp(index), f); });
-}
-
-int faiss_read_index(FILE *f, int io_flags, FaissIndex **out)
-{
-    return guarded([=] { *out = reinterpret_cast<FaissIndex *>(faiss::read_index(f, io_flags)); });
-}
-
-#endif
 }

@@ -47,6 +47,25 @@ static idx_status late(const idx_finder *f)
 
 static bool wanted(const idx_finder *f, uint32_t item) { return f->matches.w == NULL || (item / 64 < f->matches.n_words && idx_bit(f->matches.w, item)); }
 
+idx_status idx_finder_probe(idx_finder *f, const idx_segment *g, idx_probe *p)
+{
+    idx_storage s = g->v->storage;
+    if (f->probe[s].rows == NULL) {
+        void *room = aligned_alloc(IDX_ROW_ALIGN, (idx_probe_bytes(g->v) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN);
+        if (room == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        f->probe_room[s] = room;
+        idx_probe_query(&f->probe[s], g->v, f->query, room);
+    }
+    *p = f->probe[s];
+    p->rows = g->v;
+    return IDX_OK;
+}
+
+void idx_finder_fini(idx_finder *f)
+{
+    for (int i = 0; i <= IDX_INT8; i++) free(f->probe_room[i]);
+}
+
 typedef struct { /* rows of one segment on their way to their scores */
     const idx_segment *g;
     uint32_t n, row[BATCH], item[BATCH];
@@ -55,12 +74,15 @@ typedef struct { /* rows of one segment on their way to their scores */
 static idx_status flush(idx_finder *f, batch *b)
 {
     float score[BATCH];
+    idx_probe p;
     if (b->n == 0) return IDX_OK;
-    idx_status st = idx_ann_scores(b->g->ann, f->query, b->row, b->n, score, f->err);
-    for (uint32_t i = 0; st == IDX_OK && i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
+    idx_status st = idx_finder_probe(f, b->g, &p);
+    if (st != IDX_OK) return st;
+    idx_probe_scores(&p, b->row, b->n, score);
+    for (uint32_t i = 0; i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
     f->distances += b->n;
     b->n = 0;
-    return st;
+    return IDX_OK;
 }
 
 static idx_status add(idx_finder *f, batch *b, uint32_t row, uint32_t item)
@@ -70,42 +92,29 @@ static idx_status add(idx_finder *f, batch *b, uint32_t row, uint32_t item)
     return b->n == BATCH ? flush(f, b) : IDX_OK;
 }
 
-static void score_fresh(idx_finder *f, uint32_t row, uint32_t item)
-{
-    idx_pool_offer(&f->pool, idx_dot(f->query, idx_cat_fresh(f->c, row), f->dim), item);
-    f->distances++;
-}
-
-static idx_status scan_fresh(idx_finder *f)
-{
-    idx_status st = IDX_OK;
-    for (uint32_t r = 0; st == IDX_OK && r < f->c->fresh_rows; r++) {
-        uint32_t im = f->c->fresh_image[r];
-        if (im != IDX_NONE && wanted(f, f->c->images[im].item)) score_fresh(f, r, f->c->images[im].item);
-        if (r % 4096 == 4095) st = late(f);
-    }
-    f->tests += f->matches.w != NULL ? f->c->fresh_rows : 0;
-    return st;
-}
-
-/* Every live row of a segment that matches. */
-static idx_status scan_segment(idx_finder *f, const idx_segment *g)
+/* Every live row of a segment from `from` on that matches. */
+static idx_status scan_rows(idx_finder *f, const idx_segment *g, uint32_t from)
 {
     batch b = {.g = g};
     idx_status st = IDX_OK;
-    for (uint32_t r = 0; st == IDX_OK && r < g->rows; r++) {
-        uint32_t im = g->image[r];
-        if (im != IDX_NONE && wanted(f, f->c->images[im].item)) st = add(f, &b, r, f->c->images[im].item);
+    for (uint32_t r = from; st == IDX_OK && r < g->rows; r++) {
+        uint32_t item = g->item[r];
+        if (item != IDX_NONE && wanted(f, item)) st = add(f, &b, r, item);
         if (st == IDX_OK && r % 8192 == 8191) st = late(f);
     }
-    f->tests += f->matches.w != NULL ? g->rows : 0;
-    f->segments++;
+    f->tests += f->matches.w != NULL ? g->rows - from : 0;
     return st == IDX_OK ? flush(f, &b) : st;
+}
+
+static idx_status scan_segment(idx_finder *f, const idx_segment *g)
+{
+    f->segments++;
+    return scan_rows(f, g, 0);
 }
 
 static idx_status scan_all(idx_finder *f)
 {
-    idx_status st = scan_fresh(f);
+    idx_status st = IDX_OK;
     for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) st = scan_segment(f, f->c->segments[i]);
     f->all_seen = true;
     return st;
@@ -113,29 +122,22 @@ static idx_status scan_all(idx_finder *f)
 
 /* ---- the images of matching items --------------------------------------------------------------------------------- */
 
-/* Where an item's vectors are lies three jumps away. Some dozen items are followed together, a jump at a time, so that memory is
+/* Where an item's vectors are lies some jumps away. Some dozen items are followed together, a jump at a time, so that memory is
  * asked for all of them before it is waited for. */
 static idx_status look(idx_finder *f, batch **to, const uint32_t *items, uint32_t n)
 {
     const idx_cat *c = f->c;
     idx_status st = IDX_OK;
     for (uint32_t i = 0; i < n; i++) __builtin_prefetch(&c->items[items[i]]);
-    for (uint32_t i = 0; i < n; i++) __builtin_prefetch(c->items[items[i]].images);
     for (uint32_t i = 0; i < n; i++)
-        if (c->items[items[i]].n_images > 0) __builtin_prefetch(&c->images[c->items[items[i]].images[0]]);
+        if (c->items[items[i]].n_images > 1) __builtin_prefetch(c->items[items[i]].at.many);
     for (uint32_t i = 0; i < n; i++) {
         const idx_mem_item *it = &c->items[items[i]];
         for (uint32_t k = 0; st == IDX_OK && k < it->n_images; k++) {
-            const idx_mem_image *im = &c->images[it->images[k]];
-            if (im->segment == NULL) {
-                score_fresh(f, im->row, items[i]);
-                continue;
-            }
-            uint32_t s = 0;
-            while (c->segments[s] != im->segment) s++;
-            if (to[s] == NULL && (to[s] = calloc(1, sizeof **to)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
-            to[s]->g = im->segment;
-            st = add(f, to[s], im->row, items[i]);
+            idx_place p = idx_item_place(it, k);
+            if (to[p.slot] == NULL && (to[p.slot] = calloc(1, sizeof **to)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+            to[p.slot]->g = idx_place_segment(c, p);
+            st = add(f, to[p.slot], p.row, items[i]);
         }
     }
     return st;
@@ -167,7 +169,7 @@ static idx_status let_go(idx_finder *f, uint64_t *since)
 /* One piece: items of `it`, some thousand images at most. *more: it has not come to its end. */
 static idx_status scan_piece(idx_finder *f, idx_bits_iter *it, bool *more, uint32_t *segments)
 {
-    uint32_t n_to = f->c->n_segments, items[LOOK], n = 0, item;
+    uint32_t n_to = f->c->n_slots, items[LOOK], n = 0, item;
     batch **to = calloc(n_to + 1u, sizeof *to);
     if (to == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
     idx_status st = IDX_OK;
@@ -292,9 +294,8 @@ static idx_status read_list(idx_finder *f, const idx_segment *g, uint32_t list)
     batch b = {.g = g};
     idx_status st = IDX_OK;
     for (uint32_t j = p->start[list]; st == IDX_OK && j < p->start[list + 1]; j++) {
-        if (!wanted(f, p->item[j])) continue;
-        uint32_t im = g->image[p->row[j]]; /* may have died since, and its item's number may be another's */
-        if (im != IDX_NONE && f->c->images[im].item == p->item[j]) st = add(f, &b, p->row[j], p->item[j]);
+        if (p->item[j] == IDX_NONE || !wanted(f, p->item[j])) continue;
+        if (g->item[p->row[j]] == p->item[j]) st = add(f, &b, p->row[j], p->item[j]); /* it may have died since */
     }
     f->tests += p->start[list + 1] - p->start[list];
     return st == IDX_OK ? flush(f, &b) : st;
@@ -334,61 +335,63 @@ static idx_status read_lists(idx_finder *f)
 
 /* ---- graphs ---------------------------------------------------------------------------------------------------------------- */
 
-/* Live rows of a segment that match, as a bit map. */
-static idx_status permitted(idx_finder *f, const idx_segment *g, uint8_t **map, uint32_t *count)
+typedef struct {
+    const idx_finder *f;
+    const idx_segment *g;
+} permission;
+
+static bool permitted(const void *ctx, uint32_t row)
 {
-    *count = 0;
-    *map = calloc(g->rows / 8 + 1u, 1);
-    if (*map == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
-    for (uint32_t r = 0; r < g->rows; r++) {
-        if (g->image[r] == IDX_NONE || !wanted(f, f->c->images[g->image[r]].item)) continue;
-        (*map)[r / 8] = (uint8_t)((*map)[r / 8] | 1u << r % 8);
-        ++*count;
-    }
-    f->tests += g->rows;
-    return IDX_OK;
+    const permission *p = ctx;
+    uint32_t item = p->g->item[row];
+    return item != IDX_NONE && wanted(p->f, item);
 }
 
-/* Without a filter dead rows, of which there are few, are asked for on top and left out; with one the graph is told who is in. */
-static idx_status walk_graph(idx_finder *f, const idx_segment *g)
+/* Rows that the walk found, by their scores where it went by something coarser. */
+static void offer(idx_finder *f, const idx_segment *g, const idx_probe *p, const idx_near *near, uint32_t n)
 {
-    uint8_t *map = NULL;
-    uint32_t live = g->rows - g->dead, got = 0, ef = f->plan_query.effort;
-    idx_status st = f->matches.w != NULL ? permitted(f, g, &map, &live) : IDX_OK;
-    if (st != IDX_OK || live == 0) {
-        free(map);
-        return st;
+    bool coarse = idx_probe_is_coarse(p);
+    uint32_t rows[BATCH];
+    float scores[BATCH];
+    for (uint32_t at = 0; at < n; at += BATCH) {
+        uint32_t m = n - at < BATCH ? n - at : BATCH;
+        for (uint32_t i = 0; i < m; i++) rows[i] = near[at + i].row, scores[i] = near[at + i].score;
+        if (coarse) idx_probe_scores(p, rows, m, scores);
+        for (uint32_t i = 0; i < m; i++)
+            if (g->item[rows[i]] != IDX_NONE) idx_pool_offer(&f->pool, scores[i], g->item[rows[i]]);
     }
+    f->distances += coarse ? n : 0;
+}
+
+/* The linked rows of a segment; `linked` as it was before the others were looked at. */
+static idx_status walk_graph(idx_finder *f, const idx_segment *g, uint32_t linked)
+{
+    if (linked == 0) return IDX_OK;
+    const idx_near *near = NULL;
+    uint32_t live = linked > g->dead ? linked - g->dead : 0, n = 0, ask = f->pool.room < live ? f->pool.room : live;
+    double share = f->matches.w != NULL ? (double)f->plan_query.matches / (f->c->live_items + 1.0) : 1; /* of the rows that a walk meets */
+    permission who = {f, g};
+    idx_allow allow = {.rows = g->dead > 0 ? g->alive : NULL, .test = f->matches.w != NULL ? permitted : NULL, .ctx = &who};
+    idx_probe p;
+    idx_scratch *s = idx_scratch_take(g->ann->g.capacity);
+    idx_status st = s == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : idx_finder_probe(f, g, &p);
+    uint32_t ef = (uint32_t)fmin(fmax(ask, f->plan_query.effort) / fmax(share, 0.02), linked);
+    if (st == IDX_OK) st = idx_ann_search(g->ann, s, &p, ef, &allow, &near, &n, &f->distances, f->err);
+    if (st == IDX_OK) offer(f, g, &p, near, n);
+    if (s != NULL) idx_scratch_give(s);
     f->segments++;
-    uint32_t k = f->pool.room < live ? f->pool.room : live, ask = k;
-    double share = (double)live / g->rows; /* of the rows that a walk meets: look further accordingly */
-    if (map == NULL && g->dead > 0) ask = (uint32_t)fmin(k / share + 8, g->rows);
-    uint32_t wide = (uint32_t)fmin((ask > ef ? ask : ef) / fmax(share, 0.02), g->rows);
-    float *scores = malloc(ask * sizeof *scores);
-    int64_t *labels = malloc(ask * sizeof *labels);
-    st = scores == NULL || labels == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search")
-                                          : idx_ann_search(g->ann, f->query, ask, wide, map, scores, labels, f->err);
-    for (uint32_t i = 0; st == IDX_OK && i < ask; i++) {
-        if (labels[i] < 0 || labels[i] >= (int64_t)g->rows) continue;
-        uint32_t im = g->image[labels[i]];
-        if (im == IDX_NONE) continue;
-        got++;
-        idx_pool_offer(&f->pool, scores[i], f->c->images[im].item);
-    }
-    f->distances += wide;
-    free(scores);
-    free(labels);
-    free(map);
-    if (st == IDX_OK && live > k) f->pool.overflowed = true;
+    if (st == IDX_OK && live > ask) f->pool.overflowed = true;
     /* Fewer than asked for, though there are more: rows that no path leads to, as happens among many equal photos. */
-    return st == IDX_OK && got < k ? scan_segment(f, g) : st;
+    return st == IDX_OK && f->matches.w == NULL && n < ask ? scan_segment(f, g) : st;
 }
 
 static idx_status walk_graphs(idx_finder *f)
 {
-    idx_status st = scan_fresh(f);
+    idx_status st = IDX_OK;
     for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) {
-        st = walk_graph(f, f->c->segments[i]);
+        uint32_t linked = idx_segment_linked(f->c->segments[i]);
+        st = scan_rows(f, f->c->segments[i], linked);
+        if (st == IDX_OK) st = walk_graph(f, f->c->segments[i], linked);
         if (st == IDX_OK) st = late(f);
     }
     f->all_seen = st == IDX_OK; /* what no walk met is not better than what the pool holds, as far as the graph knows */
@@ -407,8 +410,12 @@ idx_status idx_find(idx_finder *f, idx_plan plan)
     case IDX_PLAN_LISTS: break;
     case IDX_PLAN_GRAPH: return walk_graphs(f);
     }
-    idx_status st = scan_fresh(f);
-    for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++)
-        if (f->c->segments[i]->parts == NULL) st = walk_graph(f, f->c->segments[i]); /* its lists are being made */
+    idx_status st = IDX_OK;
+    for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) { /* what is in no list, or not yet */
+        const idx_segment *g = f->c->segments[i];
+        uint32_t linked = idx_segment_linked(g);
+        st = scan_rows(f, g, g->parts != NULL ? g->parts->rows : linked);
+        if (st == IDX_OK && g->parts == NULL) st = walk_graph(f, g, linked);
+    }
     return st == IDX_OK ? read_lists(f) : st;
 }

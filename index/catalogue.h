@@ -1,44 +1,33 @@
-/* catalogue.h: a catalogue in memory: items, images, attributes, and where each image's vector is.
+/* catalogue.h: a catalogue in memory: items, their ids and attributes, and where the vector of each of their images is.
  *
- * Items and images have dense numbers that are used again after a deletion. A vector lies in the fresh segment (rows in
- * arrival order, scanned exactly) or in a sealed one (HNSW). The lock covers everything; searches hold it shared, the
- * writer exclusively for the microseconds that it takes to apply a commit. */
+ * Items have dense numbers that are used again after a deletion. The lock covers everything; searches hold it shared, the writer
+ * exclusively for the microseconds that it takes to apply some commits. */
 #ifndef LK_CATALOGUE_H
 #define LK_CATALOGUE_H
 
-#include "ann.h"
 #include "attrs.h"
 #include "audit.h"
-#include "parts.h"
+#include "ids.h"
+#include "segment.h"
 #include "store.h"
 
 #include <pthread.h>
 
-#define IDX_NONE       UINT32_MAX
-#define IDX_BLOCK_ROWS 1024 /* fresh vectors are kept in blocks, so that growing moves nothing */
-
-typedef struct {
-    idx_ann *ann;
-    uint32_t rows, dead;
-    int64_t *ids;    /* [row] image rowid */
-    uint32_t *image; /* [row] image number, IDX_NONE when deleted */
-    char *path;
-    idx_parts *parts; /* NULL = not made yet (lists.h) */
-} idx_segment;
-
-typedef struct {
-    int64_t rowid;
-    uint32_t item; /* IDX_NONE = this number is free */
-    uint32_t n;
-    idx_segment *segment; /* NULL = fresh */
+typedef struct { /* where an image's vector is */
     uint32_t row;
-} idx_mem_image;
+    uint32_t slot; /* of the segment; IDX_NONE = nowhere yet (start only) */
+} idx_place;
 
 typedef struct {
-    char *id; /* NULL = this number is free */
-    int64_t rowid;
+    int64_t rowid;       /* of the item in the store; 0 = this number is free */
+    int64_t first_image; /* rowid of its image 0; the others follow it */
+    union {
+        idx_place one;   /* of an item with one image */
+        idx_place *many;
+        uint32_t next_free;
+    } at;
+    idx_id_at id;
     uint32_t n_images;
-    uint32_t *images; /* image numbers in order */
 } idx_mem_item;
 
 typedef struct idx_cat {
@@ -50,17 +39,16 @@ typedef struct idx_cat {
     bool removed; /* deleted; memory goes with the last reference */
     pthread_rwlock_t lock;
     idx_mem_item *items;
-    uint32_t n_items, cap_items, live_items;
+    uint32_t n_items, cap_items, live_items, live_images;
     int64_t newest; /* rowid of the item that came last */
+    uint32_t free_item; /* the first of the free numbers, IDX_NONE = none */
+    idx_ids ids;
     uint32_t *slots, slot_mask; /* id -> item + 1 */
-    idx_mem_image *images;
-    uint32_t n_images, cap_images, live_images;
-    uint32_t *free_items, n_free_items, *free_images, n_free_images;
-    float **blocks; /* fresh rows */
-    uint32_t n_blocks, fresh_rows, fresh_dead;
-    uint32_t *fresh_image; /* [row] image number, IDX_NONE when deleted */
-    idx_segment **segments;
+    idx_segment **segments; /* the last takes new rows */
     uint32_t n_segments;
+    idx_segment **by_slot; /* NULL = free */
+    uint32_t n_slots;
+    uint64_t next_number; /* for the files of a new segment */
     idx_attrs *attrs;
     idx_audit audit[IDX_AUDIT_KINDS]; /* has its own locks */
 } idx_cat;
@@ -69,32 +57,36 @@ typedef struct idx_cat {
 IDX_CHECK idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **out, idx_error *err);
 void idx_cat_free(idx_cat *c);
 
-/* Under the exclusive lock. */
+/* How vectors are kept: as decided, or float32 until then. */
+static inline idx_storage idx_cat_storage(const idx_cat *c) { return c->row.info.kept != IDX_STORAGE_AUTO ? c->row.info.kept : IDX_FLOAT32; }
+
+/* Under the exclusive lock. An item without images, then its images in order: with vectors, or (start only) waiting for a segment or
+ * the store to give them. */
 IDX_CHECK idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *item, idx_error *err);
-/* vector NULL: the image waits for a segment to claim it (start only). */
-IDX_CHECK idx_status idx_cat_image_add(idx_cat *c, uint32_t item, int64_t rowid, uint32_t n, const float *vector, uint32_t *image, idx_error *err);
-IDX_CHECK idx_status idx_cat_fresh_add(idx_cat *c, uint32_t image, const float *vector, idx_error *err);
+IDX_CHECK idx_status idx_cat_images_add(idx_cat *c, uint32_t item, int64_t first_image, const float *const *vectors, uint32_t n, idx_error *err);
+IDX_CHECK idx_status idx_cat_images_expect(idx_cat *c, uint32_t item, int64_t first_image, uint32_t n, idx_error *err);
 void idx_cat_images_remove(idx_cat *c, uint32_t item);
 void idx_cat_item_remove(idx_cat *c, uint32_t item);
-/* Removes the first `rows` rows of the fresh segment; cheap when they fill whole blocks. */
-void idx_cat_fresh_drop(idx_cat *c, uint32_t rows);
+
+IDX_CHECK idx_status idx_cat_segment_add(idx_cat *c, idx_segment *g, idx_error *err); /* becomes the last */
+void idx_cat_segment_remove(idx_cat *c, idx_segment *g); /* all its rows are dead; the caller frees it */
+/* The segment for `more` new rows: the last, or a new one. */
+IDX_CHECK idx_status idx_cat_segment_for(idx_cat *c, uint32_t more, idx_segment **out, idx_error *err);
+/* Image n of the item is at this row, which belonged to nobody. */
+void idx_cat_place(idx_cat *c, uint32_t item, uint32_t n, idx_segment *g, uint32_t row);
 
 /* Under the shared lock. */
 uint32_t idx_cat_find(const idx_cat *c, const char *id); /* IDX_NONE */
-static inline const float *idx_cat_fresh(const idx_cat *c, uint32_t row)
-{
-    return c->blocks[row / IDX_BLOCK_ROWS] + (size_t)(row % IDX_BLOCK_ROWS) * c->row.info.dim;
-}
-static inline const char *idx_item_id(const idx_cat *c, uint32_t item) { return c->items[item].id; }
+static inline const char *idx_item_id(const idx_cat *c, uint32_t item) { return idx_ids_get(&c->ids, c->items[item].id); }
 /* Is it the item that had this number when `newest` was the newest one, and still lives? */
 static inline bool idx_item_lives(const idx_cat *c, uint32_t item, int64_t newest)
 {
-    return item < c->n_items && c->items[item].id != NULL && c->items[item].rowid <= newest;
+    return item < c->n_items && c->items[item].rowid != 0 && c->items[item].rowid <= newest;
 }
-/* The vector of an image: where it is, or a copy in `room`. NULL = FAISS failed. */
-const float *idx_cat_vector(const idx_cat *c, uint32_t image, float *room);
+static inline idx_place idx_item_place(const idx_mem_item *it, uint32_t n) { return it->n_images == 1 ? it->at.one : it->at.many[n]; }
+static inline const idx_segment *idx_place_segment(const idx_cat *c, idx_place p) { return c->by_slot[p.slot]; }
+uint32_t idx_cat_fresh(const idx_cat *c); /* living rows that no graph has */
+uint64_t idx_cat_bytes(const idx_cat *c); /* of items, ids and places; without vectors, graphs and attributes */
 IDX_CHECK idx_status idx_cat_check(idx_cat *c, idx_store *s, idx_error *err);
-
-void idx_segment_free(idx_segment *s);
 
 #endif

@@ -1,7 +1,7 @@
 /* index.c: opening and closing, the table of catalogues, reads, and the thread that keeps segments in shape. */
 #include "filter.h"
 #include "index_priv.h"
-#include "lists.h"
+#include "segment_file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -63,79 +63,7 @@ void idx_table_remove(idx *ix, idx_cat *c)
     pthread_rwlock_unlock(&c->lock);
 }
 
-/* ---- start ---------------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    idx_cat *c;
-    idx_error *err;
-} loader;
-
-static idx_status load_item(void *ctx, int64_t rowid, const char *id, const char *attributes)
-{
-    loader *l = ctx;
-    uint32_t item;
-    return idx_cat_item_add(l->c, id, rowid, attributes, &item, l->err);
-}
-
-/* At start item numbers are in rowid order. */
-static uint32_t item_by_rowid(const idx_cat *c, int64_t rowid)
-{
-    uint32_t lo = 0, hi = c->n_items;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (c->items[mid].rowid < rowid) lo = mid + 1;
-        else hi = mid;
-    }
-    return lo < c->n_items && c->items[lo].rowid == rowid ? lo : IDX_NONE;
-}
-
-static idx_status load_image(void *ctx, int64_t image, int64_t item_row, uint32_t n)
-{
-    loader *l = ctx;
-    uint32_t item = item_by_rowid(l->c, item_row);
-    if (item == IDX_NONE) return idx_fail(l->err, IDX_ECORRUPT, "image %" PRId64 " belongs to no item", image);
-    return idx_cat_image_add(l->c, item, image, n, NULL, NULL, l->err);
-}
-
-static idx_status load_change(void *ctx, uint64_t generation, int64_t item, int64_t stamp)
-{
-    loader *l = ctx;
-    (void)item;
-    if (generation == l->c->row.info.generation) l->c->stamp = stamp;
-    return IDX_OK;
-}
-
-static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_error *err)
-{
-    idx_cat *c;
-    idx_status st = idx_cat_new(row, ix->opts.ef_search, &c, err);
-    if (st != IDX_OK) return st;
-    c->refs = 1;
-    loader l = {.c = c, .err = err};
-    idx_segment_reader *reader = idx_segments_read_start(c, &ix->env);
-    st = idx_store_each_item(ix->store, row->id, load_item, &l, err);
-    if (st == IDX_OK) st = idx_store_each_image(ix->store, row->id, load_image, &l, err);
-    if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
-    if (st == IDX_OK) st = idx_segments_load(c, ix->store, &ix->env, reader, err);
-    else idx_segments_read_free(reader);
-    if (st == IDX_OK) idx_lists_load(c, &ix->env);
-    if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
-    if (st != IDX_OK) idx_cat_free(c);
-    return st;
-}
-
-static idx_status load_all(idx *ix, idx_error *err)
-{
-    idx_catalogue_row *rows;
-    size_t n;
-    idx_status st = idx_store_catalogues(ix->store, &rows, &n, err);
-    if (st != IDX_OK) return st;
-    idx_segments_clean(ix->segment_dir, rows, n);
-    for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
-    free(rows);
-    idx_lists_sweep(ix->segment_dir);
-    return st;
-}
+/* ---- open and close ---------------------------------------------------------------------------------------------- */
 
 static idx_status make_dirs(idx *ix, const char *dir, idx_error *err)
 {
@@ -157,63 +85,6 @@ static void defaults(idx_opts *o)
     if (o->disk_floor_bytes == 0) o->disk_floor_bytes = (uint64_t)256 << 20;
 }
 
-/* ---- the keeper --------------------------------------------------------------------------------------------------------- */
-
-void idx_wake_keeper(idx *ix)
-{
-    pthread_mutex_lock(&ix->wake_lock);
-    ix->woken = true;
-    pthread_cond_signal(&ix->wake);
-    pthread_mutex_unlock(&ix->wake_lock);
-}
-
-/* One piece of work on any catalogue. */
-static idx_status maintain_once(idx *ix, bool *worked, idx_error *err)
-{
-    idx_status st = IDX_OK;
-    *worked = false;
-    for (size_t i = 0; st == IDX_OK && !*worked; i++) {
-        pthread_mutex_lock(&ix->table);
-        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
-        if (c != NULL) c->refs++;
-        pthread_mutex_unlock(&ix->table);
-        if (c == NULL) break;
-        pthread_mutex_lock(&ix->maintain_lock);
-        st = idx_segments_maintain(c, &ix->env, worked, err);
-        if (st == IDX_OK && *worked) idx_lists_sweep(ix->segment_dir);
-        if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, &ix->env, worked, err);
-        pthread_mutex_unlock(&ix->maintain_lock);
-        idx_give_cat(ix, c);
-    }
-    return st;
-}
-
-idx_status idx_maintain(idx *ix, idx_error *err)
-{
-    bool worked = true;
-    idx_status st = IDX_OK;
-    while (st == IDX_OK && worked) st = maintain_once(ix, &worked, err);
-    return st;
-}
-
-static void *keeper_main(void *arg)
-{
-    idx *ix = arg;
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
-    for (;;) {
-        pthread_mutex_lock(&ix->wake_lock);
-        while (!ix->woken && !ix->stop) pthread_cond_wait(&ix->wake, &ix->wake_lock);
-        ix->woken = false;
-        bool stop = ix->stop;
-        pthread_mutex_unlock(&ix->wake_lock);
-        if (stop) return NULL;
-        idx_error err = {0};
-        if (idx_maintain(ix, &err) != IDX_OK && !ix->stop && ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 1, err.text);
-    }
-}
-
-/* ---- open and close --------------------------------------------------------------------------------------------------------- */
-
 idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error *err)
 {
     idx *ix = calloc(1, sizeof *ix);
@@ -229,17 +100,11 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     pthread_mutex_init(&ix->audit_lock, NULL);
     pthread_cond_init(&ix->audit_wake, NULL);
     idx_status st = make_dirs(ix, dir, err);
-    ix->env = (idx_segment_env){ix->segment_dir, ix->opts.segment_images, ix->opts.hnsw_m, ix->opts.ef_construction, ix->opts.log, ix->opts.log_ctx,
-                                &ix->stop};
     if (st == IDX_OK) st = idx_store_open(dir, &ix->store, err);
-    if (st == IDX_OK) st = load_all(ix, err);
+    if (st == IDX_OK) st = idx_load_all(ix, err);
     if (st == IDX_OK) st = idx_writer_start(ix, err);
-    if (st == IDX_OK && !ix->opts.no_background) {
-        ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
-        if (!ix->has_keeper) st = idx_fail(err, IDX_ENOMEM, "cannot start a thread");
-        else idx_wake_keeper(ix);
-        if (st == IDX_OK && ix->opts.recall_target > 0) st = idx_audit_start(ix, err);
-    }
+    if (st == IDX_OK && !ix->opts.no_background) st = idx_keeper_start(ix, err);
+    if (st == IDX_OK && !ix->opts.no_background && ix->opts.recall_target > 0) st = idx_audit_start(ix, err);
     if (st != IDX_OK) {
         idx_close(ix);
         return st;
@@ -252,12 +117,9 @@ void idx_close(idx *ix)
 {
     if (ix == NULL) return;
     idx_writer_stop(ix);
-    pthread_mutex_lock(&ix->wake_lock);
-    ix->stop = true;
-    pthread_cond_signal(&ix->wake);
-    pthread_mutex_unlock(&ix->wake_lock);
-    if (ix->has_keeper) pthread_join(ix->keeper, NULL);
+    idx_keeper_stop(ix);
     idx_audit_stop(ix);
+    idx_keeper_save_all(ix);
     if (ix->store != NULL) idx_store_checkpoint(ix->store);
     for (size_t i = 0; i < ix->n_cats; i++) idx_cat_free(ix->cats[i]);
     idx_store_close(ix->store);
@@ -271,6 +133,7 @@ void idx_close(idx *ix)
     pthread_cond_destroy(&ix->audit_wake);
     free(ix->cats);
     free(ix->segment_dir);
+    idx_scratch_drop_all();
     free(ix->dir);
     free(ix);
 }
@@ -284,17 +147,19 @@ static bool name_ok(const char *s)
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == n;
 }
 
-static idx_status catalogue_op(const char *name, const char *model, const char *fingerprint, uint32_t dim, idx_op **out, idx_error *err)
+static idx_status catalogue_op(const idx_catalogue_spec *spec, idx_op **out, idx_error *err)
 {
-    if (!name_ok(name))
-        return idx_fail(err, IDX_EINVAL, "catalogue name %.80s: 1 to %d of a-z, 0-9, _ and -, starting with a letter or digit", name, IDX_MAX_CATALOGUE_BYTES);
-    if (dim < 1 || dim > IDX_MAX_DIM) return idx_fail(err, IDX_EINVAL, "dim is %" PRIu32 "; 1 to %d are allowed", dim, IDX_MAX_DIM);
-    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_PUT, name, "");
-    idx_catalogue_row row = {.info = {.dim = dim, .created_ms = idx_now_ms()}};
-    snprintf(row.info.name, sizeof row.info.name, "%s", name);
-    snprintf(row.info.model, sizeof row.info.model, "%s", model);
-    snprintf(row.info.fingerprint, sizeof row.info.fingerprint, "%s", fingerprint);
-    if (op != NULL && (op->attributes = malloc(sizeof row)) != NULL) memcpy(op->attributes, &row, sizeof row);
+    if (!name_ok(spec->name))
+        return idx_fail(err, IDX_EINVAL, "catalogue name %.80s: 1 to %d of a-z, 0-9, _ and -, starting with a letter or digit", spec->name, IDX_MAX_CATALOGUE_BYTES);
+    if (spec->dim < 1 || spec->dim > IDX_MAX_DIM) return idx_fail(err, IDX_EINVAL, "dim is %" PRIu32 "; 1 to %d are allowed", spec->dim, IDX_MAX_DIM);
+    if ((unsigned)spec->storage > IDX_INT8) return idx_fail(err, IDX_EINVAL, "storage is %d", (int)spec->storage);
+    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_PUT, spec->name, "");
+    idx_new_catalogue what = {.row = {.info = {.dim = spec->dim, .storage = spec->storage, .kept = spec->storage, .created_ms = idx_now_ms()}},
+                              .any_storage = spec->any_storage};
+    snprintf(what.row.info.name, sizeof what.row.info.name, "%s", spec->name);
+    snprintf(what.row.info.model, sizeof what.row.info.model, "%s", spec->model);
+    snprintf(what.row.info.fingerprint, sizeof what.row.info.fingerprint, "%s", spec->fingerprint);
+    if (op != NULL && (op->attributes = malloc(sizeof what)) != NULL) memcpy(op->attributes, &what, sizeof what);
     if (op == NULL || op->attributes == NULL) {
         idx_op_free(op);
         return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
@@ -303,11 +168,24 @@ static idx_status catalogue_op(const char *name, const char *model, const char *
     return IDX_OK;
 }
 
-idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, bool *created, idx_error *err)
+idx_status idx_catalogue_create(idx *ix, const idx_catalogue_spec *spec, bool *created, idx_error *err)
 {
     idx_op *op = NULL;
-    idx_status st = catalogue_op(name, model, fingerprint, dim, &op, err);
+    idx_status st = catalogue_op(spec, &op, err);
     return st == IDX_OK ? idx_write_take(ix, op, created, err) : st;
+}
+
+idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, bool *created, idx_error *err)
+{
+    return idx_catalogue_create(ix, &(idx_catalogue_spec){name, model, fingerprint, dim, IDX_STORAGE_AUTO, true}, created, err);
+}
+
+idx_status idx_catalogue_keep(idx *ix, const idx_cat *c, idx_storage kept, idx_error *err)
+{
+    idx_op *op = idx_op_new((idx_op_kind)IDX_OP_CATALOGUE_KEEP, c->row.info.name, "");
+    if (op == NULL) return idx_fail(err, IDX_ENOMEM, "no memory");
+    op->dim = (uint32_t)kept;
+    return idx_write_take(ix, op, NULL, err);
 }
 
 static idx_status submit(idx *ix, idx_op *op, idx_done *done, void *ctx, idx_error *err)
@@ -317,11 +195,10 @@ static idx_status submit(idx *ix, idx_op *op, idx_done *done, void *ctx, idx_err
     return idx_submit_take(ix, op, err);
 }
 
-idx_status idx_catalogue_put_submit(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim, idx_done *done, void *ctx,
-                                    idx_error *err)
+idx_status idx_catalogue_create_submit(idx *ix, const idx_catalogue_spec *spec, idx_done *done, void *ctx, idx_error *err)
 {
     idx_op *op = NULL;
-    idx_status st = catalogue_op(name, model, fingerprint, dim, &op, err);
+    idx_status st = catalogue_op(spec, &op, err);
     return st == IDX_OK ? submit(ix, op, done, ctx, err) : st;
 }
 
@@ -344,9 +221,8 @@ static void describe(idx_cat *c, idx_catalogue *out)
     *out = c->row.info;
     out->items = c->live_items;
     out->images = c->live_images;
-    out->fresh_images = c->fresh_rows - c->fresh_dead;
-    out->deleted_images = c->fresh_dead;
-    out->segments = c->n_segments;
+    out->fresh_images = idx_cat_fresh(c);
+    out->sealed_images = c->live_images - out->fresh_images;
     for (int i = 0; i < IDX_AUDIT_KINDS; i++) {
         idx_audit *a = &c->audit[i];
         pthread_mutex_lock(&a->lock);
@@ -356,7 +232,7 @@ static void describe(idx_cat *c, idx_catalogue *out)
         pthread_mutex_unlock(&a->lock);
     }
     for (uint32_t i = 0; i < c->n_segments; i++) {
-        out->sealed_images += c->segments[i]->rows - c->segments[i]->dead;
+        out->segments += c->segments[i]->ann != NULL;
         out->deleted_images += c->segments[i]->dead;
     }
     pthread_rwlock_unlock(&c->lock);
@@ -444,7 +320,7 @@ static idx_status matching_ids(idx_cat *c, const idx_filter *f, const char *afte
     if (st == IDX_OK) {
         idx_bits_iter it = idx_bits_begin(items);
         for (uint32_t i; idx_bits_next(&it, &i);)
-            if (after == NULL || strcmp(c->items[i].id, after) > 0) ids[count++] = c->items[i].id; /* borrowed under the lock */
+            if (after == NULL || strcmp(idx_item_id(c, i), after) > 0) ids[count++] = (char *)(uintptr_t)idx_item_id(c, i); /* borrowed under the lock */
         qsort(ids, count, sizeof *ids, by_text);
         if (count > limit) count = limit;
         for (size_t i = 0; i < count; i++)
@@ -525,10 +401,10 @@ void idx_get_stats(idx *ix, idx_stats *out)
     for (size_t i = 0; i < ix->n_cats; i++) {
         idx_cat *c = ix->cats[i];
         pthread_rwlock_rdlock(&c->lock);
-        uint64_t rows = (uint64_t)c->n_blocks * IDX_BLOCK_ROWS, sealed = 0;
-        for (uint32_t k = 0; k < c->n_segments; k++) sealed += c->segments[k]->rows;
-        out->rss_vectors_bytes += (rows + sealed) * c->row.info.dim * sizeof(float);
-        out->rss_graph_bytes += sealed * (2 * ix->opts.hnsw_m + 2) * sizeof(int32_t);
+        for (uint32_t k = 0; k < c->n_segments; k++) {
+            out->rss_vectors_bytes += idx_rows_bytes(c->segments[k]->v);
+            out->rss_graph_bytes += idx_ann_bytes(c->segments[k]->ann);
+        }
         pthread_rwlock_unlock(&c->lock);
     }
     pthread_mutex_unlock(&ix->table);

@@ -44,6 +44,14 @@ typedef struct {
     char text[320];
 } idx_error;
 
+/* How the index keeps vectors; the store keeps float32. */
+typedef enum {
+    IDX_STORAGE_AUTO = 0, /* the smallest that finds the same neighbours, decided when there are enough images */
+    IDX_FLOAT32,
+    IDX_FLOAT16,
+    IDX_INT8,
+} idx_storage;
+
 typedef struct idx idx;
 
 typedef struct { /* 0 = default */
@@ -70,8 +78,10 @@ typedef struct {
     char model[128];                        /* the model's name, for people */
     char fingerprint[65];                   /* the model that made every embedding in it */
     uint32_t dim;
+    idx_storage storage;                    /* as asked for */
+    idx_storage kept;                       /* as it is; IDX_STORAGE_AUTO = not decided yet, float32 until then */
     uint64_t items, images;                 /* live */
-    uint64_t fresh_images, sealed_images, deleted_images; /* in the index: flat, HNSW, waiting for compaction */
+    uint64_t fresh_images, sealed_images, deleted_images; /* compared one by one, in the graph, waiting for compaction */
     uint32_t segments;
     uint64_t generation;                    /* grows with every committed write */
     int64_t created_ms;                     /* Unix milliseconds */
@@ -81,8 +91,15 @@ typedef struct {
     uint32_t effort[2];
 } idx_catalogue;
 
-/* Creates; *created=false if it exists with the same fingerprint and dim (IDX_OK), otherwise IDX_EEXISTS. Blocks for
- * the commit. */
+typedef struct {
+    const char *name, *model, *fingerprint;
+    uint32_t dim;
+    idx_storage storage;
+    bool any_storage; /* one that exists will do, whatever its storage is */
+} idx_catalogue_spec;
+/* Creates; *created=false if it exists with the same settings (IDX_OK), otherwise IDX_EEXISTS. Blocks for the commit. */
+IDX_CHECK idx_status idx_catalogue_create(idx *ix, const idx_catalogue_spec *spec, bool *created, idx_error *err);
+/* The same with the storage to be chosen by the index. */
 IDX_CHECK idx_status idx_catalogue_put(idx *ix, const char *name, const char *model, const char *fingerprint,
                                        uint32_t dim, bool *created, idx_error *err);
 IDX_CHECK idx_status idx_catalogue_get(idx *ix, const char *name, idx_catalogue *out, idx_error *err);
@@ -91,8 +108,7 @@ IDX_CHECK idx_status idx_catalogue_delete(idx *ix, const char *name, idx_error *
 /* The same two without waiting: as idx_submit_take() below. To remove a large catalogue takes seconds. */
 struct idx_op;
 typedef void idx_done(struct idx_op *op, void *ctx);
-IDX_CHECK idx_status idx_catalogue_put_submit(idx *ix, const char *name, const char *model, const char *fingerprint, uint32_t dim,
-                                              idx_done *done, void *ctx, idx_error *err);
+IDX_CHECK idx_status idx_catalogue_create_submit(idx *ix, const idx_catalogue_spec *spec, idx_done *done, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_catalogue_delete_submit(idx *ix, const char *name, idx_done *done, void *ctx, idx_error *err);
 
 /* ---- writes ------------------------------------------------------------------------------------- */
@@ -230,6 +246,7 @@ typedef struct {
     uint32_t n_images;
     uint32_t width, height; /* of the best image's original */
     uint8_t sha256[32];     /* of its bytes */
+    int64_t rowid;          /* the index's own */
 } idx_hit;
 
 typedef struct {

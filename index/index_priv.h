@@ -2,7 +2,7 @@
 #ifndef LK_INDEX_PRIV_H
 #define LK_INDEX_PRIV_H
 
-#include "segment.h"
+#include "catalogue.h"
 
 #include <stdatomic.h>
 
@@ -10,7 +10,6 @@ struct idx {
     char *dir, *segment_dir;
     idx_opts opts;
     idx_store *store;
-    idx_segment_env env;
     _Atomic bool stop;
 
     pthread_mutex_t table; /* catalogues and their reference counts */
@@ -41,14 +40,28 @@ struct idx {
 };
 
 /* The writer's own kinds, beside idx_op_kind. */
-enum { IDX_OP_CATALOGUE_PUT = 100, IDX_OP_CATALOGUE_DELETE };
+enum { IDX_OP_CATALOGUE_PUT = 100, IDX_OP_CATALOGUE_DELETE, IDX_OP_CATALOGUE_KEEP /* op->dim: the idx_storage */ };
+typedef struct { /* in op->attributes of a put */
+    idx_catalogue_row row;
+    bool any_storage;
+} idx_new_catalogue;
 
 /* Takes a reference; NULL and IDX_ENOTFOUND when there is none of that name. */
 idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err);
 void idx_give_cat(idx *ix, idx_cat *c);
 IDX_CHECK bool idx_table_add(idx *ix, idx_cat *c);
 void idx_table_remove(idx *ix, idx_cat *c); /* gives back the table's reference */
+void idx_say(const idx *ix, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+IDX_CHECK idx_status idx_catalogue_keep(idx *ix, const idx_cat *c, idx_storage kept, idx_error *err); /* waits for the writer */
+
+IDX_CHECK idx_status idx_load_all(idx *ix, idx_error *err);
+
+/* keeper.c */
+IDX_CHECK idx_status idx_keeper_start(idx *ix, idx_error *err);
+void idx_keeper_stop(idx *ix);
+void idx_keeper_save_all(idx *ix); /* without other threads */
 void idx_wake_keeper(idx *ix);
+bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c); /* under the lock; by the writer */
 
 IDX_CHECK idx_status idx_writer_start(idx *ix, idx_error *err);
 void idx_writer_stop(idx *ix); /* drains */

@@ -1,83 +1,88 @@
-/* lists.c: see lists.h. The file of segments/A-B.seg is segments/A-B.parts; its tag is the digest of the rowids, which name
- * vectors that never change. */
+/* lists.c: see lists.h. The file of segments/A-B.rows is segments/A-B.parts; its tag is that of the rows, which never change. */
 #include "lists.h"
 #include "parts.h"
 
 #include <dirent.h>
-#include <nettle/sha2.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK = 16384 }; /* rows a lock is held for: below a millisecond */
+enum { CHUNK = 16384, /* rows a lock is held for: below a millisecond */
+       MORE_ROWS = 4096 }; /* that are worth extending lists for, and a hundredth of what is in them */
 
-static bool path_of(const idx_segment *g, char *out, size_t size)
+static void path_of(const idx_cat *c, const idx_segment *g, const char *dir, char *out, size_t size)
 {
-    size_t n = strlen(g->path);
-    if (n < 4 || strcmp(g->path + n - 4, ".seg") != 0) return false;
-    return (size_t)snprintf(out, size, "%.*s.parts", (int)(n - 4), g->path) < size;
+    snprintf(out, size, "%s/%" PRId64 "-%" PRIu64 ".parts", dir, c->row.id, g->number);
 }
 
 static void tag_of(const idx_segment *g, uint8_t tag[32])
 {
-    struct sha256_ctx sha;
-    sha256_init(&sha);
-    sha256_update(&sha, g->rows * sizeof *g->ids, (const uint8_t *)g->ids);
-    sha256_digest(&sha, 32, tag);
+    memset(tag, 0, 32);
+    memcpy(tag, g->tag, sizeof g->tag);
 }
 
-/* A row's item stays as long as the row lives; of one that died since, whoever reads it finds the image gone. */
-static void fill_items(const idx_cat *c, const idx_segment *g, idx_parts *p, uint32_t from, uint32_t to)
+/* A row's item stays as long as the row lives; of one that died since, whoever reads it finds it gone. */
+static void fill_items(const idx_segment *g, idx_parts *p, uint32_t from, uint32_t to)
 {
-    for (uint32_t j = from; j < to; j++) {
-        uint32_t im = g->image[p->row[j]];
-        p->item[j] = im != IDX_NONE ? c->images[im].item : IDX_NONE;
-    }
+    for (uint32_t j = from; j < to; j++) p->item[j] = g->item[p->row[j]];
 }
 
-void idx_lists_load(idx_cat *c, const idx_segment_env *env)
+void idx_lists_load(idx_cat *c, const idx *ix)
 {
     for (uint32_t i = 0; i < c->n_segments; i++) {
         idx_segment *g = c->segments[i];
         char path[4200];
         uint8_t tag[32];
         idx_error why = {0};
-        if (!path_of(g, path, sizeof path)) continue;
+        path_of(c, g, ix->segment_dir, path, sizeof path);
         tag_of(g, tag);
-        idx_status st = idx_parts_read(path, g->rows, c->row.info.dim, tag, &g->parts, &why);
-        if (st == IDX_OK) fill_items(c, g, g->parts, 0, g->rows);
+        idx_status st = idx_parts_read(path, idx_segment_linked(g), c->row.info.dim, tag, &g->parts, &why);
+        if (st == IDX_OK) fill_items(g, g->parts, 0, g->parts->rows);
         else g->parts = NULL;
         if (st == IDX_OK || st == IDX_ENOTFOUND) continue;
-        if (env->log != NULL) env->log(env->log_ctx, 1, why.text);
+        idx_say(ix, 1, "%s", why.text);
         unlink(path);
     }
 }
 
-idx_status idx_lists_maintain(idx_cat *c, const idx_segment_env *env, bool *worked, idx_error *err)
+static bool wants_lists(const idx_segment *g, bool idle)
+{
+    uint32_t linked = idx_segment_linked(g), in = g->parts != NULL ? g->parts->rows : 0, more = linked - in;
+    return linked > 0 && (in == 0 || (more > 0 && idle) || (more >= MORE_ROWS && more >= in / 100));
+}
+
+idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
     pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
-        if (c->segments[i]->parts == NULL) g = c->segments[i];
+        if (wants_lists(c->segments[i], idle)) g = c->segments[i];
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
-    idx_parts *p = NULL;
-    idx_status st = idx_parts_build(g->ann, g->rows, c->row.info.dim, env->stop, &p, err);
+    idx_parts *p = NULL, *old = g->parts;
+    uint32_t rows = idx_segment_linked(g);
+    bool anew = old == NULL || rows > old->trained * 2; /* centroids of half the rows know nothing of the rest */
+    idx_status st = anew ? idx_parts_build(g->v, rows, &ix->stop, &p, err) : idx_parts_extend(old, g->v, rows, &ix->stop, &p, err);
     if (st != IDX_OK) return st;
-    char path[4200];
-    uint8_t tag[32];
-    tag_of(g, tag);
     idx_error why = {0}; /* without its file they are made again at the next start */
-    if (path_of(g, path, sizeof path) && idx_parts_write(p, path, tag, &why) != IDX_OK && env->log != NULL) env->log(env->log_ctx, 1, why.text);
-    for (uint32_t at = 0; at < g->rows; at += CHUNK) {
+    if (rows <= g->saved && (anew || idle)) {
+        char path[4200];
+        uint8_t tag[32];
+        path_of(c, g, ix->segment_dir, path, sizeof path);
+        tag_of(g, tag);
+        if (idx_parts_write(p, path, tag, &why) != IDX_OK) idx_say(ix, 1, "%s", why.text);
+    }
+    for (uint32_t at = 0; at < p->rows; at += CHUNK) {
         pthread_rwlock_rdlock(&c->lock);
-        fill_items(c, g, p, at, g->rows - at < CHUNK ? g->rows : at + CHUNK);
+        fill_items(g, p, at, p->rows - at < CHUNK ? p->rows : at + CHUNK);
         pthread_rwlock_unlock(&c->lock);
     }
     pthread_rwlock_wrlock(&c->lock);
     g->parts = p;
     pthread_rwlock_unlock(&c->lock);
+    idx_parts_free(old);
     return IDX_OK;
 }
 
@@ -87,10 +92,10 @@ void idx_lists_sweep(const char *dir)
     if (d == NULL) return;
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         size_t n = strlen(e->d_name);
-        char seg[300];
+        char rows[300];
         if (n < 6 || n > 200 || strcmp(e->d_name + n - 6, ".parts") != 0) continue;
-        snprintf(seg, sizeof seg, "%.*s.seg", (int)(n - 6), e->d_name);
-        if (faccessat(dirfd(d), seg, F_OK, 0) != 0) unlinkat(dirfd(d), e->d_name, 0);
+        snprintf(rows, sizeof rows, "%.*s.rows", (int)(n - 6), e->d_name);
+        if (faccessat(dirfd(d), rows, F_OK, 0) != 0) unlinkat(dirfd(d), e->d_name, 0);
     }
     closedir(d);
 }

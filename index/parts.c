@@ -1,7 +1,8 @@
 /* parts.c: see parts.h. Centroids come from FAISS's k-means on a sample: first those of the groups, then, among the rows of each
  * group, those of its lists.
  *
- * PARTS FILE (derived.h), little endian: "LKPART\2\0", tag[32], rows u32, dim u32, groups u32, lists u32, then the arrays of
+ * PARTS FILE (derived.h), little endian: "LKPART\3\0", tag[32], rows u32, dim u32, groups u32, lists u32,
+ * trained u32, 0 u32, then the arrays of
  * idx_parts in their order, without item */
 #include "parts.h"
 #include "derived.h"
@@ -13,12 +14,12 @@
 
 enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384 };
 
-static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 2, 0};
+static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 3, 0};
 
 typedef struct {
     char magic[8];
     uint8_t tag[32];
-    uint32_t rows, dim, groups, lists;
+    uint32_t rows, dim, groups, lists, trained, zero;
 } header;
 
 /* About four times the root of the rows: 250 in each of a million's; a small segment is one list. */
@@ -32,7 +33,7 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32
 {
     idx_parts *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
-    *p = (idx_parts){groups, lists, rows, dim, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
+    *p = (idx_parts){groups, lists, rows, dim, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
                      malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
                      calloc((size_t)lists * dim, sizeof(float)), calloc(groups, sizeof(float))};
     if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL && p->spread != NULL)
@@ -57,7 +58,7 @@ void idx_parts_free(idx_parts *p)
 /* ---- building ------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    const idx_ann *a;
+    const idx_rows *v;
     idx_parts *p;
     const _Atomic bool *stop;
     idx_error *err;
@@ -65,9 +66,9 @@ typedef struct {
 
 static idx_status copy_rows(builder *b, uint32_t from, uint32_t step, uint32_t n, float *out)
 {
-    idx_status st = *b->stop ? idx_fail(b->err, IDX_EBUSY, "stopping") : IDX_OK;
-    for (uint32_t i = 0; st == IDX_OK && i < n; i++) st = idx_ann_row(b->a, from + (uint64_t)i * step, out + (size_t)i * b->p->dim, b->err);
-    return st;
+    if (*b->stop) return idx_fail(b->err, IDX_EBUSY, "stopping");
+    for (uint32_t i = 0; i < n; i++) idx_rows_decode(b->v, idx_rows_at(b->v, from + i * step), out + (size_t)i * b->p->dim);
+    return IDX_OK;
 }
 
 static idx_status cluster(builder *b, const float *rows, uint32_t n, uint32_t k, float *centroid)
@@ -153,13 +154,14 @@ static idx_status assign_block(builder *b, const float *rows, uint32_t n, float 
     return st;
 }
 
-static idx_status assign(builder *b, uint32_t *label)
+/* label[row]: its list; of rows from `from` on. */
+static idx_status assign(builder *b, uint32_t from, uint32_t *label)
 {
     size_t floats = (size_t)BLOCK * b->p->dim;
     float *rows = malloc(2 * floats * sizeof *rows);
     uint32_t *group = malloc(BLOCK * sizeof *group);
     idx_status st = rows == NULL || group == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
-    for (uint32_t at = 0; st == IDX_OK && at < b->p->rows; at += BLOCK) {
+    for (uint32_t at = from; st == IDX_OK && b->p->n_lists > 1 && at < b->p->rows; at += BLOCK) {
         uint32_t n = b->p->rows - at < BLOCK ? b->p->rows - at : BLOCK;
         st = copy_rows(b, at, 1, n, rows);
         if (st == IDX_OK) st = assign_block(b, rows, n, rows + floats, group, label + at);
@@ -169,28 +171,59 @@ static idx_status assign(builder *b, uint32_t *label)
     return st;
 }
 
-idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const _Atomic bool *stop, idx_parts **out, idx_error *err)
+/* The lists that labels make. */
+static void fill(idx_parts *p, const uint32_t *label)
 {
-    uint32_t lists = lists_for(rows), groups = (uint32_t)sqrt(lists);
-    idx_parts *p = parts_new(rows, dim, groups, lists);
-    uint32_t *label = calloc(rows + 1u, sizeof *label);
-    builder b = {a, p, stop, err};
-    idx_status st = p == NULL || label == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
-    if (st == IDX_OK && lists == 1) p->group_start[1] = 1;
-    if (st == IDX_OK && lists > 1) st = train(&b);
-    if (st == IDX_OK && lists > 1) st = assign(&b, label);
+    for (uint32_t r = 0; r < p->rows; r++) p->start[label[r] + 1]++;
+    for (uint32_t i = 0; i < p->n_lists; i++) p->start[i + 1] += p->start[i];
+    for (uint32_t r = 0; r < p->rows; r++) p->row[p->start[label[r]]++] = r;
+    memmove(p->start + 1, p->start, p->n_lists * sizeof *p->start);
+    p->start[0] = 0;
+}
+
+static idx_status finish(idx_parts *p, uint32_t *label, idx_status st, idx_parts **out)
+{
     if (st == IDX_OK) {
-        for (uint32_t r = 0; r < rows; r++) p->start[label[r] + 1]++;
-        for (uint32_t i = 0; i < lists; i++) p->start[i + 1] += p->start[i];
-        for (uint32_t r = 0; r < rows; r++) p->row[p->start[label[r]]++] = r;
-        memmove(p->start + 1, p->start, lists * sizeof *p->start);
-        p->start[0] = 0;
+        fill(p, label);
         *out = p;
     } else {
         idx_parts_free(p);
     }
     free(label);
     return st;
+}
+
+idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err)
+{
+    uint32_t lists = lists_for(rows), groups = (uint32_t)sqrt(lists);
+    idx_parts *p = parts_new(rows, v->dim, groups, lists);
+    uint32_t *label = calloc(rows + 1u, sizeof *label);
+    builder b = {v, p, stop, err};
+    idx_status st = p == NULL || label == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
+    if (st == IDX_OK) p->trained = rows;
+    if (st == IDX_OK && lists == 1) p->group_start[1] = 1;
+    if (st == IDX_OK && lists > 1) st = train(&b);
+    if (st == IDX_OK) st = assign(&b, 0, label);
+    return finish(p, label, st, out);
+}
+
+idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err)
+{
+    idx_parts *p = parts_new(rows, v->dim, old->n_groups, old->n_lists);
+    uint32_t *label = calloc(rows + 1u, sizeof *label);
+    builder b = {v, p, stop, err};
+    idx_status st = p == NULL || label == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
+    if (st == IDX_OK) {
+        p->trained = old->trained;
+        memcpy(p->group_start, old->group_start, (p->n_groups + 1u) * sizeof *p->group_start);
+        memcpy(p->group_centroid, old->group_centroid, (size_t)p->n_groups * p->dim * sizeof(float));
+        memcpy(p->centroid, old->centroid, (size_t)p->n_lists * p->dim * sizeof(float));
+        memcpy(p->spread, old->spread, p->n_groups * sizeof(float));
+        for (uint32_t i = 0; i < old->n_lists; i++)
+            for (uint32_t j = old->start[i]; j < old->start[i + 1]; j++) label[old->row[j]] = i;
+        st = assign(&b, old->rows, label);
+    }
+    return finish(p, label, st, out);
 }
 
 /* ---- the file ------------------------------------------------------------------------------------------------------ */
@@ -213,7 +246,7 @@ static void arrays_of(const idx_parts *p, array out[ARRAYS])
 
 idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err)
 {
-    header h = {.rows = p->rows, .dim = p->dim, .groups = p->n_groups, .lists = p->n_lists};
+    header h = {.rows = p->rows, .dim = p->dim, .groups = p->n_groups, .lists = p->n_lists, .trained = p->trained};
     memcpy(h.magic, magic, sizeof magic);
     memcpy(h.tag, tag, sizeof h.tag);
     idx_derived_out o;
@@ -246,10 +279,11 @@ idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const u
     idx_status st = idx_derived_open(&in, path, err);
     if (st != IDX_OK) return st;
     const header *h = idx_derived_take(&in, sizeof *h);
-    bool ok = h != NULL && memcmp(h->magic, magic, sizeof magic) == 0 && memcmp(h->tag, tag, sizeof h->tag) == 0 && h->rows == rows && h->dim == dim &&
+    bool ok = h != NULL && memcmp(h->magic, magic, sizeof magic) == 0 && memcmp(h->tag, tag, sizeof h->tag) == 0 && h->rows <= rows && h->dim == dim &&
               h->lists >= 1 && h->lists <= MAX_LISTS && h->groups >= 1 && h->groups <= h->lists;
-    idx_parts *p = ok ? parts_new(rows, dim, h->groups, h->lists) : NULL;
+    idx_parts *p = ok ? parts_new(h->rows, dim, h->groups, h->lists) : NULL;
     if (p != NULL) {
+        p->trained = h->trained;
         array a[ARRAYS];
         arrays_of(p, a);
         for (int i = 0; ok && i < ARRAYS; i++) {

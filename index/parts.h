@@ -1,4 +1,4 @@
-/* parts.h: the rows of a sealed segment in lists around centroids, for searches with a filter.
+/* parts.h: the linked rows of a segment in lists around centroids, for searches with a filter.
  *
  * A walk of the graph must step over rows that the filter forbids, and loses its way where few near the query are permitted. Lists
  * are read one after the other, the nearest first: asking a row's bit costs a nanosecond, only permitted ones are compared, and it
@@ -11,6 +11,7 @@
 /* Two levels: lists lie in groups, so that a query need not look at every list to find the nearest ones. */
 typedef struct {
     uint32_t n_groups, n_lists, rows, dim;
+    uint32_t trained;      /* rows that the centroids were found among */
     uint32_t *group_start; /* [n_groups + 1] lists */
     uint32_t *start;       /* [n_lists + 1] rows */
     uint32_t *row;         /* [rows] the rows of list i are row[start[i]] .. row[start[i + 1] - 1], ascending */
@@ -20,11 +21,14 @@ typedef struct {
     float *spread;         /* [n_groups] the largest angle between a group's centroid and those of its lists, radians */
 } idx_parts;
 
-/* Seconds for a million rows; `stop` ends it with IDX_EBUSY. item is left clear. */
-IDX_CHECK idx_status idx_parts_build(const idx_ann *a, uint32_t rows, uint32_t dim, const _Atomic bool *stop, idx_parts **out, idx_error *err);
+/* Of the first `rows` rows. Seconds for a million; `stop` ends it with IDX_EBUSY. item is left clear. */
+IDX_CHECK idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err);
+/* The same lists with the rows that came since: around the old centroids, which costs only the new rows. */
+IDX_CHECK idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err);
 void idx_parts_free(idx_parts *p);
 /* tag: of what the segment holds: a file with another one is refused. */
 IDX_CHECK idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err);
+/* Lists of at most `rows` rows. */
 IDX_CHECK idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const uint8_t tag[32], idx_parts **out, idx_error *err);
 
 #endif

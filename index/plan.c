@@ -31,19 +31,22 @@ uint32_t idx_plan_list_patience(const idx_plan_query *q) { return q->effort * LI
 static double scan_cost(const idx_cat *c, const idx_plan_query *q)
 {
     double images = c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0;
-    return images * (ROW_NS + BYTE_NS * sizeof(float) * c->row.info.dim);
+    return images * (ROW_NS + BYTE_NS * (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim));
 }
 
 static double lists_cost(const idx_cat *c, const idx_plan_query *q)
 {
-    double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q), bytes = sizeof(float) * c->row.info.dim;
+    double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q);
+    double bytes = (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim), centroid = sizeof(float) * c->row.info.dim;
     for (uint32_t i = 0; i < c->n_segments; i++) lists += c->segments[i]->parts != NULL ? c->segments[i]->parts->n_lists : 0;
-    return lists * (CENTROID_NS + CENTROID_BYTE_NS * bytes) + rows * (ROW_NS + BYTE_NS * bytes) + rows / share * TEST_NS;
+    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + rows / share * TEST_NS;
 }
 
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)
 {
-    if (!q->filtered) return q->exact || c->n_segments == 0 ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
-    if (q->exact || c->n_segments == 0 || q->matches <= q->want || scan_cost(c, q) <= lists_cost(c, q)) return IDX_PLAN_SCAN;
+    bool graph = false;
+    for (uint32_t i = 0; i < c->n_segments; i++) graph |= c->segments[i]->ann != NULL;
+    if (!q->filtered) return q->exact || !graph ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
+    if (q->exact || !graph || q->matches <= q->want || scan_cost(c, q) <= lists_cost(c, q)) return IDX_PLAN_SCAN;
     return IDX_PLAN_LISTS;
 }

@@ -1,7 +1,6 @@
 /* search.c: a query -> the best items. candidates.c finds rows worth a closer look; here every item of theirs is scored exactly
  * over all its images, so that it shows once, with its best image, in an order that does not depend on where it was found. More
  * candidates are asked for until what was not seen cannot be better than what is kept. */
-#include "dot.h"
 #include "facet.h"
 #include "filter.h"
 #include "search.h"
@@ -26,7 +25,6 @@ typedef struct {
     uint32_t *seen, seen_mask, n_seen; /* items looked at: item + 1 */
     uint64_t passing;                  /* of them, those with min_score */
     bool below;                        /* one had less: all that follow have */
-    float *room;
 } search;
 
 static bool better(const search *s, const found *a, const found *b)
@@ -75,17 +73,21 @@ static bool first_visit(search *s, uint32_t item)
     return true;
 }
 
-static void consider(search *s, uint32_t item)
+/* known: the score of a row of it, and so of the item if it has no other image. */
+static void consider(search *s, uint32_t item, float known)
 {
     idx_cat *c = s->f.c;
     const idx_mem_item *it = &c->items[item];
     if (item == s->skip || !idx_item_lives(c, item, s->f.newest) || !first_visit(s, item)) return;
-    found f = {-INFINITY, item, 0};
-    for (uint32_t i = 0; i < it->n_images; i++) {
-        const float *v = idx_cat_vector(c, it->images[i], s->room);
-        if (v == NULL) continue;
-        float score = idx_dot(s->q->embedding, v, s->q->dim);
-        if (score > f.score) f.score = score, f.image = c->images[it->images[i]].n;
+    found f = {it->n_images == 1 ? known : -INFINITY, item, 0};
+    for (uint32_t i = 0; it->n_images > 1 && i < it->n_images; i++) {
+        idx_place place = idx_item_place(it, i);
+        const idx_segment *g = idx_place_segment(c, place);
+        idx_probe p;
+        if (idx_finder_probe(&s->f, g, &p) != IDX_OK) continue;
+        float score = idx_probe_score(&p, idx_rows_at(g->v, place.row));
+        s->f.distances++;
+        if (score > f.score) f.score = score, f.image = i;
     }
     if (f.score > 1) f.score = 1; /* rounding of unit vectors */
     if (!(f.score >= s->q->min_score)) {
@@ -117,8 +119,7 @@ static bool rank(search *s)
     s->passing = 0;
     s->below = false;
     qsort(p->heap, p->n, sizeof *p->heap, by_score); /* no heap any more: the next idx_find() begins with an empty one */
-    for (uint32_t i = 0; i < p->n; i++) consider(s, p->heap[i].item);
-    s->f.distances += p->n;
+    for (uint32_t i = 0; i < p->n; i++) consider(s, p->heap[i].item, p->heap[i].score);
     return true;
 }
 
@@ -191,6 +192,8 @@ static idx_status facets_of_top(search *s, idx_bits *over, uint64_t *n)
         t.heap = malloc(most * sizeof *t.heap);
         st = t.heap == NULL ? idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets") : top(&t, &plan);
         s->f.distances = t.f.distances;
+        memcpy(s->f.probe, t.f.probe, sizeof t.f.probe);
+        memcpy(s->f.probe_room, t.f.probe_room, sizeof t.f.probe_room);
         s->f.tests = t.f.tests;
     }
     for (*n = 0; st == IDX_OK && *n < most && *n < t.n; ++*n) idx_bit_set(over->w, t.heap[*n].item);
@@ -236,6 +239,7 @@ static idx_status take_hits(search *s, idx_result *r)
         h->id = strdup(idx_item_id(s->f.c, s->heap[i].item));
         h->score = s->heap[i].score;
         h->image = s->heap[i].image;
+        h->rowid = s->f.c->items[s->heap[i].item].rowid;
         if (h->id == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
     }
     return IDX_OK;
@@ -273,14 +277,14 @@ static idx_status search_locked(search *s, const idx_filter *filter, idx_result 
 }
 
 /* Attributes come from the store; an item deleted since is left out. */
-static idx_status fill_in(idx *ix, const idx_cat *c, idx_result *r, idx_error *err)
+static idx_status fill_in(idx *ix, idx_result *r, idx_error *err)
 {
     size_t n = 0;
     for (size_t i = 0; i < r->n; i++) {
         idx_item *it = NULL;
         idx_error why = {0};
         idx_hit h = r->hits[i];
-        idx_status st = idx_store_item_get(ix->store, c->row.id, h.id, &it, &why);
+        idx_status st = idx_store_item_at(ix->store, h.rowid, &it, &why);
         if (st == IDX_OK && h.image < it->n_images) {
             h.attributes = it->attributes;
             it->attributes = NULL;
@@ -329,9 +333,8 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
     idx_result *r = NULL;
     if (st == IDX_OK) {
         s.heap = malloc((s.want + 1u) * sizeof *s.heap);
-        s.room = malloc(q->dim * sizeof *s.room);
         r = calloc(1, sizeof *r);
-        if (s.heap == NULL || s.room == NULL || r == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a search");
+        if (s.heap == NULL || r == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a search");
     }
     if (st == IDX_OK) {
         pthread_rwlock_rdlock(&c->lock);
@@ -343,7 +346,7 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
     free(s.f.pool.heap);
     free(s.heap);
     free(s.seen);
-    free(s.room);
+    idx_finder_fini(&s.f);
     if (st != IDX_OK) idx_result_free(r);
     else *out = r;
     return st;
@@ -357,7 +360,7 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     idx_status st = check_query(c, q, err);
     if (st == IDX_OK) st = idx_search_in(c, q, NULL, NULL, &r, err);
     if (st == IDX_OK) idx_audit_offer(c->audit, q, r);
-    if (st == IDX_OK) st = fill_in(ix, c, r, err);
+    if (st == IDX_OK) st = fill_in(ix, r, err);
     idx_give_cat(ix, c);
     if (st != IDX_OK) idx_result_free(r);
     else *out = r;

@@ -32,12 +32,18 @@ typedef struct {
     void (*rest)(void *ctx, uint64_t busy_ns); /* called without the lock after each piece of a long scan; NULL = go on at once */
     void *rest_ctx;
     idx_plan_query plan_query;
+    idx_probe probe[IDX_INT8 + 1]; /* the query for each way to keep vectors, once it was needed; .rows NULL = not yet */
+    void *probe_room[IDX_INT8 + 1];
     idx_pool pool;
     bool all_seen; /* nothing was left out but by the pool */
     uint64_t distances, tests;
     uint32_t segments;
     idx_error *err;
 } idx_finder;
+
+/* The query for the rows of a segment. */
+IDX_CHECK idx_status idx_finder_probe(idx_finder *f, const idx_segment *g, idx_probe *p);
+void idx_finder_fini(idx_finder *f); /* the probes */
 
 /* Fills the pool. Under the shared lock, which a long scan gives back now and then: writers are preferred, so that a lock held for the
  * time of a scan would stop everybody. Items may be gone afterwards, or other ones: idx_item_lives() says. */

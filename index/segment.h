@@ -1,33 +1,49 @@
-/* segment.h: sealed segments on disk, and the background work that makes, grows and compacts them. */
+/* segment.h: a segment: vectors in arrival order, a graph over the first of them, and whose they are.
+ *
+ * A catalogue's vectors lie in one segment, mostly: rows are appended by the writer, and the keeper links them into the graph a little
+ * later, in place, while searches run. Rows behind the linked ones are FRESH: searches compare all of them. A row whose image is gone
+ * is DEAD: a walk may step on it, no answer has it. When many are dead the keeper makes a new segment of the living (keeper.c).
+ *
+ * Threads: the catalogue's lock covers everything but the links. item, n and alive lie at fixed addresses, so that the keeper
+ * may read `alive` without the lock while it links. */
 #ifndef LK_SEGMENT_H
 #define LK_SEGMENT_H
 
-#include "catalogue.h"
+#include "ann.h"
+#include "parts.h"
 
-typedef struct { /* what segments need to know of the index */
-    char *dir; /* of the segment files */
-    uint32_t segment_images, hnsw_m, ef_construction;
-    void (*log)(void *ctx, int level, const char *text);
-    void *log_ctx;
-    const _Atomic bool *stop; /* the process is ending: give up between pieces of work */
-} idx_segment_env;
+#define IDX_NONE UINT32_MAX
 
-/* Reads and checks the files of a catalogue in a thread of its own, while the caller reads the store: at start the two take
- * about as long. NULL without memory or thread: idx_segments_load reads them itself. c's row must not change meanwhile. */
-typedef struct idx_segment_reader idx_segment_reader;
-idx_segment_reader *idx_segments_read_start(const idx_cat *c, const idx_segment_env *env);
-/* Waits for it and drops what it read; for ways out before idx_segments_load. */
-void idx_segments_read_free(idx_segment_reader *r);
+typedef struct idx_segment {
+    idx_rows *v;
+    idx_ann *ann;   /* NULL = nothing is linked yet */
+    uint32_t rows, dead;
+    uint32_t *item; /* [row] item number, IDX_NONE = dead */
+    uint8_t *n;     /* [row] which of the item's images */
+    uint64_t *alive; /* a bit for each row */
+    uint32_t slot;  /* places name it by this */
+    uint64_t number; /* of its files */
+    uint8_t tag[16]; /* of its content: rows of one tag never change */
+    uint32_t saved, graph_saved; /* rows in the files; segment_file.c */
+    uint64_t file_bytes;         /* of the rows file, up to its last good block */
+    idx_parts *parts; /* NULL = not made yet (lists.h) */
+} idx_segment;
 
-/* Claims images for the files of this catalogue that are whole; deletes the others. Images that no file holds are read
- * from the store into the fresh segment. Exclusive, at start. Takes the reader, which may be NULL. */
-IDX_CHECK idx_status idx_segments_load(idx_cat *c, idx_store *s, const idx_segment_env *env, idx_segment_reader *reader_take, idx_error *err);
-/* One piece of work, if there is any: seal fresh rows, or compact a segment. *worked says so. Takes the lock itself. */
-IDX_CHECK idx_status idx_segments_maintain(idx_cat *c, const idx_segment_env *env, bool *worked, idx_error *err);
-/* Deletes every file of a catalogue that is gone. */
-void idx_segments_purge(const char *dir, int64_t catalogue);
-/* Removes what a crash left: half-written files, and those of catalogues whose deletion was committed and no more. */
-void idx_segments_clean(const char *dir, const idx_catalogue_row *living, size_t n_living);
-uint64_t idx_segments_bytes(const char *dir);
+IDX_CHECK idx_status idx_segment_new(idx_storage storage, uint32_t dim, uint64_t number, idx_segment **out, idx_error *err);
+void idx_segment_free(idx_segment *g);
+
+static inline uint32_t idx_segment_linked(const idx_segment *g) { return g->ann != NULL ? idx_ann_linked(g->ann) : 0; }
+static inline bool idx_segment_full(const idx_segment *g) { return g->rows == IDX_MAX_ROWS; }
+
+/* Under the exclusive lock. Appends a row; it belongs to nobody until idx_segment_own(). */
+IDX_CHECK idx_status idx_segment_append(idx_segment *g, const float *vector, uint32_t *row, idx_error *err);
+IDX_CHECK idx_status idx_segment_append_row(idx_segment *g, const uint8_t *bytes, uint32_t *row, idx_error *err);
+void idx_segment_own(idx_segment *g, uint32_t row, uint32_t item, uint32_t n);
+void idx_segment_kill(idx_segment *g, uint32_t row);
+
+/* A graph with room for all rows, for the caller to put in the place of g->ann under the exclusive lock, which then gets free()d;
+ * *out NULL: there is room. Nobody links meanwhile. */
+IDX_CHECK idx_status idx_segment_graph_room(const idx_segment *g, uint32_t m, uint32_t ef_construction, idx_ann **out, idx_error *err);
+uint32_t idx_segment_fresh_alive(const idx_segment *g); /* under the lock */
 
 #endif

@@ -9,22 +9,22 @@
 #include <sys/stat.h>
 
 enum {
-    W_BEGIN, W_COMMIT, W_CATALOGUE_ADD, W_GENERATION, W_ITEM_FIND, W_ITEM_ADD, W_ITEM_UPDATE, W_EMB_REMOVE, W_REND_REMOVE, W_IMG_REMOVE,
-    W_ITEM_REMOVE, W_IMAGE_ADD, W_EMB_ADD, W_REND_ADD, W_CHANGE, W_CHANGES_TRIM, W_COUNT
+    W_BEGIN, W_COMMIT, W_CATALOGUE_ADD, W_CATALOGUE_KEEP, W_GENERATION, W_ITEM_FIND, W_ITEM_ADD, W_ITEM_UPDATE, W_ITEM_IMAGES, W_EMB_REMOVE, W_REND_REMOVE,
+    W_ITEM_REMOVE, W_EMB_ADD, W_REND_ADD, W_CHANGE, W_CHANGES_TRIM, W_COUNT
 };
 static const char *const write_sql[W_COUNT] = {
     "BEGIN IMMEDIATE",
     "COMMIT",
-    "INSERT INTO catalogues (name, model, fingerprint, dim, created_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-    "UPDATE catalogues SET generation = ?2 WHERE id = ?1",
-    "SELECT rowid, attributes FROM items WHERE catalogue = ?1 AND id = ?2",
+    "INSERT INTO catalogues (name, model, fingerprint, dim, created_ms, storage, kept) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    "UPDATE catalogues SET kept = ?2 WHERE id = ?1",
+    "UPDATE catalogues SET generation = ?2, next_image = max(next_image, ?3) WHERE id = ?1",
+    "SELECT rowid, first_image, length(images), attributes FROM items WHERE catalogue = ?1 AND id = ?2",
     "INSERT INTO items (catalogue, id, attributes, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
     "UPDATE items SET attributes = ?2, updated_ms = ?3 WHERE rowid = ?1",
-    "DELETE FROM embeddings WHERE image IN (SELECT rowid FROM images WHERE item = ?1)",
-    "DELETE FROM renditions WHERE image IN (SELECT rowid FROM images WHERE item = ?1)",
-    "DELETE FROM images WHERE item = ?1",
+    "UPDATE items SET first_image = ?2, images = ?3 WHERE rowid = ?1",
+    "DELETE FROM embeddings WHERE image BETWEEN ?1 AND ?2",
+    "DELETE FROM renditions WHERE image BETWEEN ?1 AND ?2",
     "DELETE FROM items WHERE rowid = ?1",
-    "INSERT INTO images (item, n, width, height, sha256) VALUES (?1, ?2, ?3, ?4, ?5)",
     "INSERT INTO embeddings (image, vector) VALUES (?1, ?2)",
     "INSERT INTO renditions (image, jpeg) VALUES (?1, ?2)",
     "INSERT INTO changes (catalogue, generation, item, stamp) VALUES (?1, ?2, ?3, ?4)",
@@ -32,20 +32,17 @@ static const char *const write_sql[W_COUNT] = {
     " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096",
 };
 
-enum { R_CATALOGUES, R_LIST, R_ITEMS, R_IMAGES, R_VECTOR, R_ITEM, R_ITEM_IMAGES, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_COUNT };
+enum { R_CATALOGUES, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_ITEM_AT, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
-    "SELECT id, name, model, fingerprint, dim, generation, created_ms FROM catalogues ORDER BY name",
+    "SELECT id, name, model, fingerprint, dim, generation, created_ms, storage, kept FROM catalogues ORDER BY name",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-    "SELECT rowid, id, attributes FROM items WHERE catalogue = ?1 ORDER BY rowid",
-    "SELECT images.rowid, images.item, images.n FROM images JOIN items ON items.rowid = images.item WHERE items.catalogue = ?1"
-    " ORDER BY images.rowid",
-    "SELECT vector FROM embeddings WHERE image = ?1",
-    "SELECT rowid, attributes, created_ms, updated_ms FROM items WHERE catalogue = ?1 AND id = ?2",
-    "SELECT width, height, sha256 FROM images WHERE item = ?1 ORDER BY n",
-    "SELECT jpeg FROM renditions WHERE image = (SELECT images.rowid FROM images JOIN items ON items.rowid = images.item"
-    " WHERE items.catalogue = ?1 AND items.id = ?2 AND images.n = ?3)",
-    "SELECT vector FROM embeddings JOIN images ON images.rowid = embeddings.image JOIN items ON items.rowid = images.item"
-    " WHERE items.catalogue = ?1 AND items.id = ?2 ORDER BY images.n",
+    "SELECT rowid, id, attributes, first_image, length(images) FROM items WHERE catalogue = ?1 ORDER BY rowid",
+    "SELECT image, vector FROM embeddings WHERE image BETWEEN ?1 AND ?2 ORDER BY image",
+    "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE catalogue = ?1 AND id = ?2",
+    "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE rowid = ?1",
+    "SELECT jpeg FROM items JOIN renditions ON renditions.image = first_image + ?3 WHERE catalogue = ?1 AND id = ?2 AND ?3 < length(images) / 40",
+    "SELECT vector FROM items JOIN embeddings ON image BETWEEN first_image AND first_image + length(images) / 40 - 1"
+    " WHERE catalogue = ?1 AND id = ?2 ORDER BY image",
     "SELECT generation, item, stamp FROM changes WHERE catalogue = ?1 AND generation >= ?2 ORDER BY generation",
 };
 
@@ -59,6 +56,7 @@ struct idx_store {
     char *path;
     sqlite3 *db;
     sqlite3_stmt *q[W_COUNT];
+    int64_t next_image; /* the writer's */
     pthread_mutex_t lock; /* of the pool */
     reader *idle;
 };
@@ -90,7 +88,7 @@ static idx_status reader_open(idx_store *s, reader **out, idx_error *err)
     if (r == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a reader");
     idx_status st = IDX_OK;
     if (sqlite3_open_v2(s->path, &r->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        sqlite3_exec(r->db, "PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0; PRAGMA mmap_size=1073741824", NULL, NULL, NULL) != SQLITE_OK)
+        sqlite3_exec(r->db, "PRAGMA query_only=1; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-4096", NULL, NULL, NULL) != SQLITE_OK)
         st = idx_store_fail(r->db, "open a reader", err);
     for (int i = 0; st == IDX_OK && i < R_COUNT; i++)
         if (sqlite3_prepare_v3(r->db, read_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &r->q[i], NULL) != SQLITE_OK)
@@ -124,6 +122,17 @@ static void reader_give(idx_store *s, reader *r)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* Above every image there ever was, of catalogues that are still there: no file of theirs can name a later one by its number. */
+static idx_status read_next_image(idx_store *s, idx_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    bool ok = sqlite3_prepare_v2(s->db, "SELECT max((SELECT coalesce(max(next_image), 1) FROM catalogues), 1 + (SELECT coalesce(max(image), 0) FROM embeddings))",
+                                 -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW;
+    if (ok) s->next_image = sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return ok ? IDX_OK : idx_store_fail(s->db, "find the last image", err);
+}
+
 idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err)
 {
     idx_store *s = calloc(1, sizeof *s);
@@ -138,6 +147,7 @@ idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err)
                             "PRAGMA wal_autocheckpoint=2000; PRAGMA cache_size=-16384", NULL, NULL, NULL) != SQLITE_OK)
         st = idx_store_fail(s->db, "open its file", err);
     if (st == IDX_OK) st = idx_schema_migrate(s->db, err);
+    if (st == IDX_OK) st = read_next_image(s, err);
     for (int i = 0; st == IDX_OK && i < W_COUNT; i++)
         if (sqlite3_prepare_v3(s->db, write_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &s->q[i], NULL) != SQLITE_OK)
             st = idx_store_fail(s->db, "prepare", err);
@@ -207,26 +217,36 @@ idx_status idx_store_catalogue_add(idx_store *s, idx_catalogue_row *row, idx_err
     sqlite3_bind_text(q, 3, row->info.fingerprint, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int64(q, 4, row->info.dim);
     sqlite3_bind_int64(q, 5, row->info.created_ms);
+    sqlite3_bind_int(q, 6, (int)row->info.storage);
+    sqlite3_bind_int(q, 7, (int)row->info.kept);
     idx_status st = finish(s, W_CATALOGUE_ADD, "add a catalogue", err);
     row->id = sqlite3_last_insert_rowid(s->db);
     return st;
+}
+
+idx_status idx_store_catalogue_keep(idx_store *s, int64_t id, idx_storage kept, idx_error *err)
+{
+    sqlite3_bind_int(s->q[W_CATALOGUE_KEEP], 2, (int)kept);
+    return one_id(s, W_CATALOGUE_KEEP, id, "note how vectors are kept", err);
 }
 
 idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_error *err)
 {
     char sql[1024];
     snprintf(sql, sizeof sql,
-             "DELETE FROM embeddings WHERE image IN (SELECT images.rowid FROM images JOIN items ON items.rowid = images.item WHERE catalogue = %" PRId64 ");"
-             "DELETE FROM renditions WHERE image IN (SELECT images.rowid FROM images JOIN items ON items.rowid = images.item WHERE catalogue = %" PRId64 ");"
-             "DELETE FROM images WHERE item IN (SELECT rowid FROM items WHERE catalogue = %" PRId64 ");"
+             "DELETE FROM renditions WHERE image IN (SELECT image FROM items JOIN renditions ON image BETWEEN first_image AND"
+             " first_image + length(images) / 40 - 1 WHERE catalogue = %" PRId64 ");"
+             "DELETE FROM embeddings WHERE image IN (SELECT image FROM items JOIN embeddings ON image BETWEEN first_image AND"
+             " first_image + length(images) / 40 - 1 WHERE catalogue = %" PRId64 ");"
              "DELETE FROM items WHERE catalogue = %" PRId64 "; DELETE FROM changes WHERE catalogue = %" PRId64 ";"
-             "DELETE FROM catalogues WHERE id = %" PRId64, id, id, id, id, id, id);
+             "DELETE FROM catalogues WHERE id = %" PRId64, id, id, id, id, id);
     return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? IDX_OK : idx_store_fail(s->db, "remove a catalogue", err);
 }
 
 idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation, int64_t item, int64_t stamp, idx_error *err)
 {
     sqlite3_bind_int64(s->q[W_GENERATION], 2, (int64_t)generation);
+    sqlite3_bind_int64(s->q[W_GENERATION], 3, s->next_image);
     idx_status st = one_id(s, W_GENERATION, catalogue, "count a write", err);
     if (st != IDX_OK) return st;
     sqlite3_bind_int64(s->q[W_CHANGE], 2, (int64_t)generation);
@@ -241,22 +261,24 @@ idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep
     return one_id(s, W_CHANGES_TRIM, catalogue, "trim its log", err);
 }
 
-idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, int64_t *item, char **attributes, idx_error *err)
+idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, idx_store_place *p, char **attributes, idx_error *err)
 {
     sqlite3_stmt *q = s->q[W_ITEM_FIND];
     sqlite3_bind_int64(q, 1, catalogue);
     sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
     int rc = sqlite3_step(q);
     idx_status st = rc == SQLITE_ROW || rc == SQLITE_DONE ? IDX_OK : idx_store_fail(s->db, "find an item", err);
-    *item = rc == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
-    if (rc == SQLITE_ROW && attributes != NULL && (*attributes = strdup((const char *)sqlite3_column_text(q, 1))) == NULL)
+    *p = (idx_store_place){0};
+    if (rc == SQLITE_ROW)
+        *p = (idx_store_place){sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), (uint32_t)sqlite3_column_int(q, 2) / IDX_IMAGE_BYTES};
+    if (rc == SQLITE_ROW && attributes != NULL && (*attributes = strdup((const char *)sqlite3_column_text(q, 3))) == NULL)
         st = idx_fail(err, IDX_ENOMEM, "no memory for attributes");
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
     return st;
 }
 
-idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, int64_t *item, idx_error *err)
+idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, idx_store_place *p, idx_error *err)
 {
     sqlite3_stmt *q = s->q[W_ITEM_ADD];
     sqlite3_bind_int64(q, 1, catalogue);
@@ -264,7 +286,7 @@ idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, c
     sqlite3_bind_text(q, 3, attributes, -1, SQLITE_STATIC);
     sqlite3_bind_int64(q, 4, now);
     idx_status st = finish(s, W_ITEM_ADD, "add an item", err);
-    *item = sqlite3_last_insert_rowid(s->db);
+    *p = (idx_store_place){.item = sqlite3_last_insert_rowid(s->db)};
     return st;
 }
 
@@ -275,38 +297,44 @@ idx_status idx_store_item_update(idx_store *s, int64_t item, const char *attribu
     return one_id(s, W_ITEM_UPDATE, item, "update an item", err);
 }
 
-idx_status idx_store_images_remove(idx_store *s, int64_t item, idx_error *err)
+static idx_status images_remove(idx_store *s, const idx_store_place *p, idx_error *err)
 {
-    idx_status st = one_id(s, W_EMB_REMOVE, item, "remove images", err);
-    if (st == IDX_OK) st = one_id(s, W_REND_REMOVE, item, "remove images", err);
-    return st == IDX_OK ? one_id(s, W_IMG_REMOVE, item, "remove images", err) : st;
+    if (p->n_images == 0) return IDX_OK;
+    sqlite3_bind_int64(s->q[W_EMB_REMOVE], 2, p->first_image + p->n_images - 1);
+    idx_status st = one_id(s, W_EMB_REMOVE, p->first_image, "remove images", err);
+    if (st != IDX_OK) return st;
+    sqlite3_bind_int64(s->q[W_REND_REMOVE], 2, p->first_image + p->n_images - 1);
+    return one_id(s, W_REND_REMOVE, p->first_image, "remove images", err);
 }
 
-idx_status idx_store_item_remove(idx_store *s, int64_t item, idx_error *err)
+idx_status idx_store_images_set(idx_store *s, idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim, idx_error *err)
 {
-    idx_status st = idx_store_images_remove(s, item, err);
-    return st == IDX_OK ? one_id(s, W_ITEM_REMOVE, item, "remove an item", err) : st;
-}
-
-idx_status idx_store_image_add(idx_store *s, int64_t item, uint32_t n, const idx_image *im, uint32_t dim, int64_t *image, idx_error *err)
-{
-    sqlite3_stmt *q = s->q[W_IMAGE_ADD];
-    sqlite3_bind_int64(q, 1, item);
-    sqlite3_bind_int64(q, 2, n);
-    sqlite3_bind_int64(q, 3, im->width);
-    sqlite3_bind_int64(q, 4, im->height);
-    sqlite3_bind_blob(q, 5, im->sha256, sizeof im->sha256, SQLITE_STATIC);
-    idx_status st = finish(s, W_IMAGE_ADD, "add an image", err);
-    *image = sqlite3_last_insert_rowid(s->db);
-    if (st == IDX_OK) {
+    uint8_t packed[IDX_MAX_IMAGES * IDX_IMAGE_BYTES];
+    idx_status st = images_remove(s, p, err);
+    p->first_image = s->next_image;
+    p->n_images = n;
+    s->next_image += n; /* of a write that is rolled back nobody uses them */
+    for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
+        const idx_image *im = &images[i];
+        idx_image_info info = {im->width, im->height, {0}};
+        memcpy(info.sha256, im->sha256, sizeof info.sha256);
+        idx_image_pack(&info, packed + i * IDX_IMAGE_BYTES);
         sqlite3_bind_blob(s->q[W_EMB_ADD], 2, im->embedding, (int)(dim * sizeof(float)), SQLITE_STATIC);
-        st = one_id(s, W_EMB_ADD, *image, "add an embedding", err);
-    }
-    if (st == IDX_OK && im->rendition != NULL) {
+        st = one_id(s, W_EMB_ADD, p->first_image + i, "add an embedding", err);
+        if (st != IDX_OK || im->rendition == NULL) continue;
         sqlite3_bind_blob(s->q[W_REND_ADD], 2, im->rendition, (int)im->rendition_bytes, SQLITE_STATIC);
-        st = one_id(s, W_REND_ADD, *image, "add a rendition", err);
+        st = one_id(s, W_REND_ADD, p->first_image + i, "add a rendition", err);
     }
-    return st;
+    if (st != IDX_OK) return st;
+    sqlite3_bind_int64(s->q[W_ITEM_IMAGES], 2, p->first_image);
+    sqlite3_bind_blob(s->q[W_ITEM_IMAGES], 3, packed, (int)(n * IDX_IMAGE_BYTES), SQLITE_STATIC);
+    return one_id(s, W_ITEM_IMAGES, p->item, "note its images", err);
+}
+
+idx_status idx_store_item_remove(idx_store *s, const idx_store_place *p, idx_error *err)
+{
+    idx_status st = images_remove(s, p, err);
+    return st == IDX_OK ? one_id(s, W_ITEM_REMOVE, p->item, "remove an item", err) : st;
 }
 
 /* ---- reading --------------------------------------------------------------------------------------------- */
@@ -341,6 +369,8 @@ idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n
         c->info.dim = (uint32_t)sqlite3_column_int64(r->q[R_CATALOGUES], 4);
         c->info.generation = (uint64_t)sqlite3_column_int64(r->q[R_CATALOGUES], 5);
         c->info.created_ms = sqlite3_column_int64(r->q[R_CATALOGUES], 6);
+        c->info.storage = (idx_storage)sqlite3_column_int(r->q[R_CATALOGUES], 7);
+        c->info.kept = (idx_storage)sqlite3_column_int(r->q[R_CATALOGUES], 8);
     }
     reader_give(s, r);
     if (st != IDX_OK) {
@@ -360,8 +390,11 @@ idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn,
     sqlite3_stmt *q = r->q[R_ITEMS];
     sqlite3_bind_int64(q, 1, catalogue);
     int rc = SQLITE_ROW;
-    while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW)
-        st = fn(ctx, sqlite3_column_int64(q, 0), (const char *)sqlite3_column_text(q, 1), (const char *)sqlite3_column_text(q, 2));
+    while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
+        idx_item_row row = {sqlite3_column_int64(q, 0), (const char *)sqlite3_column_text(q, 1), (const char *)sqlite3_column_text(q, 2),
+                            sqlite3_column_int64(q, 3), (uint32_t)sqlite3_column_int(q, 4) / IDX_IMAGE_BYTES};
+        st = row.id == NULL || row.attributes == NULL ? idx_fail(err, IDX_ENOMEM, "no memory to read items") : fn(ctx, &row);
+    }
     if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read items", err);
     reader_give(s, r);
     return st;
@@ -391,21 +424,6 @@ idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uin
     return st;
 }
 
-idx_status idx_store_each_image(idx_store *s, int64_t catalogue, idx_image_fn *fn, void *ctx, idx_error *err)
-{
-    reader *r;
-    idx_status st = reader_take(s, &r, err);
-    if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[R_IMAGES];
-    sqlite3_bind_int64(q, 1, catalogue);
-    int rc = SQLITE_ROW;
-    while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW)
-        st = fn(ctx, sqlite3_column_int64(q, 0), sqlite3_column_int64(q, 1), (uint32_t)sqlite3_column_int64(q, 2));
-    if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read images", err);
-    reader_give(s, r);
-    return st;
-}
-
 idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint64_t from, idx_change_fn *fn, void *ctx, idx_error *err)
 {
     reader *r;
@@ -422,64 +440,71 @@ idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint64_t from,
     return st;
 }
 
-idx_status idx_store_vectors(idx_store *s, const int64_t *images, size_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err)
+idx_status idx_store_vectors(idx_store *s, int64_t first, uint32_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err)
 {
     reader *r;
     idx_status st = reader_take(s, &r, err);
     if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[R_VECTOR];
-    for (size_t i = 0; st == IDX_OK && i < n; i++) {
-        sqlite3_bind_int64(q, 1, images[i]);
+    sqlite3_stmt *q = r->q[R_VECTORS];
+    sqlite3_bind_int64(q, 1, first);
+    sqlite3_bind_int64(q, 2, first + n - 1);
+    for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
         int rc = sqlite3_step(q);
-        if (rc == SQLITE_ROW && sqlite3_column_bytes(q, 0) == (int)(dim * sizeof(float)))
-            st = fn(ctx, images[i], sqlite3_column_blob(q, 0), dim);
+        if (rc == SQLITE_ROW && sqlite3_column_int64(q, 0) == first + i && sqlite3_column_bytes(q, 1) == (int)(dim * sizeof(float)))
+            st = fn(ctx, first + i, sqlite3_column_blob(q, 1), dim);
         else if (rc == SQLITE_ROW || rc == SQLITE_DONE)
-            st = idx_fail(err, IDX_ECORRUPT, "image %" PRId64 " has no embedding of %" PRIu32 " floats", images[i], dim);
+            st = idx_fail(err, IDX_ECORRUPT, "image %" PRId64 " has no embedding of %" PRIu32 " floats", first + i, dim);
         else
             st = idx_store_fail(r->db, "read an embedding", err);
-        sqlite3_reset(q);
     }
     reader_give(s, r);
     return st;
 }
 
-static idx_status read_item(reader *r, int64_t catalogue, const char *id, idx_item *it, idx_error *err)
+/* q: bound. */
+static idx_status read_item(reader *r, sqlite3_stmt *q, idx_item *it, idx_error *err)
 {
-    sqlite3_stmt *q = r->q[R_ITEM], *m = r->q[R_ITEM_IMAGES];
-    sqlite3_bind_int64(q, 1, catalogue);
-    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
     int rc = sqlite3_step(q);
-    if (rc == SQLITE_DONE) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", id);
+    if (rc == SQLITE_DONE) return idx_fail(err, IDX_ENOTFOUND, "there is no such item");
     if (rc != SQLITE_ROW) return idx_store_fail(r->db, "read an item", err);
-    it->id = strdup(id);
-    it->attributes = strdup((const char *)sqlite3_column_text(q, 1));
+    const char *id = (const char *)sqlite3_column_text(q, 0), *attributes = (const char *)sqlite3_column_text(q, 1);
+    const uint8_t *images = sqlite3_column_blob(q, 4);
+    it->n_images = (uint32_t)sqlite3_column_bytes(q, 4) / IDX_IMAGE_BYTES;
+    it->id = id != NULL ? strdup(id) : NULL;
+    it->attributes = attributes != NULL ? strdup(attributes) : NULL;
     it->created_ms = sqlite3_column_int64(q, 2);
     it->updated_ms = sqlite3_column_int64(q, 3);
-    it->images = calloc(IDX_MAX_IMAGES, sizeof *it->images);
+    it->images = calloc(it->n_images + 1u, sizeof *it->images);
     if (it->id == NULL || it->attributes == NULL || it->images == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for an item");
-    sqlite3_bind_int64(m, 1, sqlite3_column_int64(q, 0));
-    while ((rc = sqlite3_step(m)) == SQLITE_ROW && it->n_images < IDX_MAX_IMAGES) {
-        idx_image_info *i = &it->images[it->n_images++];
-        i->width = (uint32_t)sqlite3_column_int64(m, 0);
-        i->height = (uint32_t)sqlite3_column_int64(m, 1);
-        if (sqlite3_column_bytes(m, 2) == (int)sizeof i->sha256) memcpy(i->sha256, sqlite3_column_blob(m, 2), sizeof i->sha256);
-    }
-    return rc == SQLITE_DONE || rc == SQLITE_ROW ? IDX_OK : idx_store_fail(r->db, "read images", err);
+    for (uint32_t i = 0; i < it->n_images; i++) idx_image_unpack(images + i * IDX_IMAGE_BYTES, &it->images[i]);
+    return IDX_OK;
 }
 
-idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err)
+static idx_status item_get(idx_store *s, int which, int64_t number, const char *id, idx_item **out, idx_error *err)
 {
     reader *r;
     idx_item *it = calloc(1, sizeof *it);
     idx_status st = it == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for an item") : reader_take(s, &r, err);
     if (st == IDX_OK) {
-        st = read_item(r, catalogue, id, it, err);
+        sqlite3_bind_int64(r->q[which], 1, number);
+        if (id != NULL) sqlite3_bind_text(r->q[which], 2, id, -1, SQLITE_STATIC);
+        st = read_item(r, r->q[which], it, err);
         reader_give(s, r);
     }
     if (st != IDX_OK) idx_item_free(it);
     else *out = it;
     return st;
 }
+
+idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err)
+{
+    idx_error why = {0};
+    idx_status st = item_get(s, R_ITEM, catalogue, id, out, &why);
+    if (st == IDX_ENOTFOUND) return idx_fail(err, st, "there is no item %.200s", id);
+    return st == IDX_OK ? st : idx_fail(err, st, "%s", why.text);
+}
+
+idx_status idx_store_item_at(idx_store *s, int64_t rowid, idx_item **out, idx_error *err) { return item_get(s, R_ITEM_AT, rowid, NULL, out, err); }
 
 idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err)
 {

@@ -13,6 +13,9 @@ typedef struct idx_store idx_store;
 
 idx_status idx_store_fail(sqlite3 *db, const char *what, idx_error *err);
 IDX_CHECK idx_status idx_schema_migrate(sqlite3 *db, idx_error *err);
+enum { IDX_IMAGE_BYTES = 40 }; /* of what is known of an image in items.images */
+void idx_image_pack(const idx_image_info *i, uint8_t out[IDX_IMAGE_BYTES]);
+void idx_image_unpack(const uint8_t in[IDX_IMAGE_BYTES], idx_image_info *i);
 
 IDX_CHECK idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err);
 void idx_store_close(idx_store *s);
@@ -28,6 +31,7 @@ typedef struct {
     idx_catalogue info; /* without counts */
 } idx_catalogue_row;
 IDX_CHECK idx_status idx_store_catalogue_add(idx_store *s, idx_catalogue_row *row, idx_error *err); /* sets id */
+IDX_CHECK idx_status idx_store_catalogue_keep(idx_store *s, int64_t id, idx_storage kept, idx_error *err);
 IDX_CHECK idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_error *err);
 /* One write of a catalogue: its generation, which is the catalogue's from now on, and a line of the log of changes.
  * THE LOG holds (generation, item, stamp), one line a write, the newest `n`; older ones were trimmed. A derived file of generation
@@ -36,31 +40,44 @@ IDX_CHECK idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_er
 IDX_CHECK idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation, int64_t item, int64_t stamp, idx_error *err);
 /* Forgets the oldest lines below `keep`, at most some thousand of them, so that no commit is long. */
 IDX_CHECK idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, idx_error *err);
-/* item: 0 when there is none. attributes: malloc, may be NULL. */
-IDX_CHECK idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, int64_t *item, char **attributes, idx_error *err);
-IDX_CHECK idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, int64_t *item,
+/* An item's images have rowids in a row, first_image .. first_image + n_images - 1, which are never used again. */
+typedef struct {
+    int64_t item; /* rowid; 0 = there is none */
+    int64_t first_image;
+    uint32_t n_images;
+} idx_store_place;
+/* attributes: malloc; may be NULL. */
+IDX_CHECK idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const char *id, idx_store_place *p, char **attributes, idx_error *err);
+/* A new item, its rowid in p->item; its images come by idx_store_images_set. */
+IDX_CHECK idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, idx_store_place *p,
                                         idx_error *err);
 IDX_CHECK idx_status idx_store_item_update(idx_store *s, int64_t item, const char *attributes, int64_t now, idx_error *err);
-IDX_CHECK idx_status idx_store_images_remove(idx_store *s, int64_t item, idx_error *err);
-IDX_CHECK idx_status idx_store_item_remove(idx_store *s, int64_t item, idx_error *err); /* its images first */
-IDX_CHECK idx_status idx_store_image_add(idx_store *s, int64_t item, uint32_t n, const idx_image *im, uint32_t dim, int64_t *image, idx_error *err);
+/* In the place of those of `p`, which is brought up to date. */
+IDX_CHECK idx_status idx_store_images_set(idx_store *s, idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim,
+                                          idx_error *err);
+IDX_CHECK idx_status idx_store_item_remove(idx_store *s, const idx_store_place *p, idx_error *err); /* and its images */
 
 /* ---- readers; any thread ---- */
 IDX_CHECK idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n, idx_error *err);
-typedef idx_status idx_item_fn(void *ctx, int64_t item, const char *id, const char *attributes);
-typedef idx_status idx_image_fn(void *ctx, int64_t image, int64_t item, uint32_t n);
+typedef struct {
+    int64_t rowid;
+    const char *id, *attributes;
+    int64_t first_image;
+    uint32_t n_images;
+} idx_item_row;
+typedef idx_status idx_item_fn(void *ctx, const idx_item_row *row);
 typedef idx_status idx_vector_fn(void *ctx, int64_t image, const float *vector, uint32_t dim);
 typedef idx_status idx_change_fn(void *ctx, uint64_t generation, int64_t item, int64_t stamp);
 /* At most `limit` ids above `after`, by id; caller frees each and the array, also on failure. */
 IDX_CHECK idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err);
 /* By rowid; stop at the first status that is not IDX_OK. */
 IDX_CHECK idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err);
-IDX_CHECK idx_status idx_store_each_image(idx_store *s, int64_t catalogue, idx_image_fn *fn, void *ctx, idx_error *err);
 /* The log from generation `from` on, in its order. */
 IDX_CHECK idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint64_t from, idx_change_fn *fn, void *ctx, idx_error *err);
-/* The vectors of the given images, in their order. A missing one is IDX_ECORRUPT. */
-IDX_CHECK idx_status idx_store_vectors(idx_store *s, const int64_t *images, size_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err);
+/* The vectors of n images from `first` on. A missing one is IDX_ECORRUPT. */
+IDX_CHECK idx_status idx_store_vectors(idx_store *s, int64_t first, uint32_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err);
+IDX_CHECK idx_status idx_store_item_at(idx_store *s, int64_t rowid, idx_item **out, idx_error *err); /* the same by its rowid */
 IDX_CHECK idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err);
 IDX_CHECK idx_status idx_store_embeddings(idx_store *s, int64_t catalogue, const char *id, float **out, size_t *n, uint32_t *dim, idx_error *err);
 IDX_CHECK idx_status idx_store_quick_check(idx_store *s, idx_error *err);

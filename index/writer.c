@@ -10,7 +10,7 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
-enum { BATCH_OPS = 512 };
+enum { BATCH_OPS = 512, APPLY_OPS = 32 /* under one lock: some hundred microseconds */ };
 
 int64_t idx_now_ms(void)
 {
@@ -94,7 +94,7 @@ static idx_status check_op(const idx_op *op, idx_error *err)
 typedef struct { /* an operation between the transaction and memory */
     idx_op *op;
     idx_cat *cat;
-    int64_t item_row, image_rows[IDX_MAX_IMAGES];
+    idx_store_place place; /* of the item, as the transaction leaves it */
     int64_t stamp; /* of its line in the log */
     char *attributes; /* as stored */
     bool is_new, keeps_images;
@@ -106,55 +106,51 @@ static idx_status store_put(idx *ix, applied *a, idx_error *err)
     const idx_catalogue *info = &a->cat->row.info;
     if (op->n_images > 0 && (op->dim != info->dim || (op->fingerprint[0] != 0 && strcmp(op->fingerprint, info->fingerprint) != 0)))
         return idx_fail(err, IDX_EMODEL, "catalogue %s holds embeddings of model %.60s (%.12s), not of this one", info->name, info->model, info->fingerprint);
-    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, op->item, &a->item_row, NULL, err);
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, op->item, &a->place, NULL, err);
     if (st != IDX_OK) return st;
-    a->is_new = a->item_row == 0;
+    a->is_new = a->place.item == 0;
     a->keeps_images = op->n_images == 0;
     if (!a->is_new && op->must_not_exist) return idx_fail(err, IDX_EEXISTS, "item %.200s exists", op->item);
     if (a->is_new && a->keeps_images) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s whose images could be kept", op->item);
     a->attributes = strdup(op->attributes != NULL ? op->attributes : "{}");
     if (a->attributes == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
     int64_t now = idx_now_ms();
-    st = a->is_new ? idx_store_item_add(ix->store, a->cat->row.id, op->item, a->attributes, now, &a->item_row, err)
-                   : idx_store_item_update(ix->store, a->item_row, a->attributes, now, err);
-    if (st == IDX_OK && !a->is_new && !a->keeps_images) st = idx_store_images_remove(ix->store, a->item_row, err);
-    for (size_t i = 0; st == IDX_OK && i < op->n_images; i++)
-        st = idx_store_image_add(ix->store, a->item_row, (uint32_t)i, &op->images[i], op->dim, &a->image_rows[i], err);
-    return st;
+    st = a->is_new ? idx_store_item_add(ix->store, a->cat->row.id, op->item, a->attributes, now, &a->place, err)
+                   : idx_store_item_update(ix->store, a->place.item, a->attributes, now, err);
+    if (st != IDX_OK || a->keeps_images) return st;
+    return idx_store_images_set(ix->store, &a->place, op->images, (uint32_t)op->n_images, op->dim, err);
 }
 
 static idx_status store_patch(idx *ix, applied *a, idx_error *err)
 {
     char *old = NULL;
-    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->item_row, &old, err);
-    if (st == IDX_OK && a->item_row == 0) st = idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->place, &old, err);
+    if (st == IDX_OK && a->place.item == 0) st = idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
     if (st == IDX_OK) st = idx_attrs_merge(old, a->op->attributes != NULL ? a->op->attributes : "{}", &a->attributes, err);
     free(old);
-    return st == IDX_OK ? idx_store_item_update(ix->store, a->item_row, a->attributes, idx_now_ms(), err) : st;
+    return st == IDX_OK ? idx_store_item_update(ix->store, a->place.item, a->attributes, idx_now_ms(), err) : st;
 }
 
 static idx_status store_delete(idx *ix, applied *a, idx_error *err)
 {
-    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->item_row, NULL, err);
-    if (st == IDX_OK && a->item_row == 0) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
-    return st == IDX_OK ? idx_store_item_remove(ix->store, a->item_row, err) : st;
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, a->op->item, &a->place, NULL, err);
+    if (st == IDX_OK && a->place.item == 0) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s", a->op->item);
+    return st == IDX_OK ? idx_store_item_remove(ix->store, &a->place, err) : st;
 }
 
-/* A new catalogue travels in op->attributes as its row; see idx_catalogue_put. */
-static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
+/* A new catalogue travels in op->attributes as its row; see catalogue_op() in index.c. */
+static idx_status store_new_catalogue(idx *ix, applied *a, idx_error *err)
 {
-    if ((int)a->op->kind == IDX_OP_CATALOGUE_DELETE) {
-        if ((a->cat = idx_take_cat(ix, a->op->catalogue, err)) == NULL) return IDX_ENOTFOUND;
-        return idx_store_catalogue_remove(ix->store, a->cat->row.id, err);
-    }
-    idx_catalogue_row row;
-    memcpy(&row, a->op->attributes, sizeof row);
+    idx_new_catalogue what;
+    memcpy(&what, a->op->attributes, sizeof what);
+    idx_catalogue_row row = what.row;
     idx_cat *there = idx_take_cat(ix, row.info.name, NULL);
     if (there != NULL) {
-        bool same = there->row.info.dim == row.info.dim && strcmp(there->row.info.fingerprint, row.info.fingerprint) == 0;
-        idx_status st = same ? IDX_OK
-                             : idx_fail(err, IDX_EEXISTS, "catalogue %s exists with model %.60s (%.12s)", row.info.name,
-                                        there->row.info.model, there->row.info.fingerprint);
+        const idx_catalogue *is = &there->row.info;
+        bool same = is->dim == row.info.dim && strcmp(is->fingerprint, row.info.fingerprint) == 0;
+        idx_status st = IDX_OK;
+        if (!same) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists with model %.60s (%.12s)", row.info.name, is->model, is->fingerprint);
+        else if (!what.any_storage && is->storage != row.info.storage) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists and keeps its vectors in another way", row.info.name);
         idx_give_cat(ix, there);
         return st;
     }
@@ -163,6 +159,14 @@ static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
     a->is_new = st == IDX_OK;
     if (st == IDX_OK) a->cat->refs = 1; /* the table's, once it is in */
     return st;
+}
+
+static idx_status store_catalogue(idx *ix, applied *a, idx_error *err)
+{
+    if ((int)a->op->kind == IDX_OP_CATALOGUE_PUT) return store_new_catalogue(ix, a, err);
+    if ((a->cat = idx_take_cat(ix, a->op->catalogue, err)) == NULL) return IDX_ENOTFOUND;
+    if ((int)a->op->kind == IDX_OP_CATALOGUE_DELETE) return idx_store_catalogue_remove(ix->store, a->cat->row.id, err);
+    return idx_store_catalogue_keep(ix->store, a->cat->row.id, (idx_storage)a->op->dim, err);
 }
 
 static int64_t random_stamp(void)
@@ -190,44 +194,88 @@ static idx_status store_one(idx *ix, applied *a, idx_error *err)
     if (st != IDX_OK) return st;
     a->op->generation = ++a->cat->generation;
     a->stamp = random_stamp();
-    return idx_store_change(ix->store, a->cat->row.id, a->op->generation, a->item_row, a->stamp, err);
+    return idx_store_change(ix->store, a->cat->row.id, a->op->generation, a->place.item, a->stamp, err);
 }
 
 /* Memory follows the store. Out of memory here leaves the two apart: the index goes read-only and says so. */
-static idx_status apply(idx *ix, applied *a, idx_error *err)
+static idx_status apply_catalogue(idx *ix, applied *a, idx_error *err)
+{
+    idx_cat *c = a->cat;
+    if ((int)a->op->kind == IDX_OP_CATALOGUE_PUT) {
+        if (a->is_new && !idx_table_add(ix, c)) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
+        a->op->created = a->is_new;
+        a->cat = NULL; /* the reference is the table's now */
+    } else if ((int)a->op->kind == IDX_OP_CATALOGUE_DELETE) {
+        idx_table_remove(ix, c);
+    } else {
+        pthread_rwlock_wrlock(&c->lock);
+        c->row.info.kept = (idx_storage)a->op->dim;
+        pthread_rwlock_unlock(&c->lock);
+    }
+    return IDX_OK;
+}
+
+/* Under the exclusive lock. */
+static idx_status apply_item(applied *a, idx_error *err)
 {
     idx_op *op = a->op;
     idx_cat *c = a->cat;
-    if ((int)op->kind == IDX_OP_CATALOGUE_PUT) {
-        if (a->is_new && !idx_table_add(ix, c)) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
-        op->created = a->is_new;
-        a->cat = NULL; /* the reference is the table's now */
-        return IDX_OK;
-    }
-    if ((int)op->kind == IDX_OP_CATALOGUE_DELETE) {
-        idx_table_remove(ix, c);
-        return IDX_OK;
-    }
     idx_status st = IDX_OK;
-    pthread_rwlock_wrlock(&c->lock);
     uint32_t item = idx_cat_find(c, op->item);
     if (op->kind == IDX_DELETE) {
         if (item != IDX_NONE) idx_cat_item_remove(c, item);
     } else if (a->is_new) {
-        st = idx_cat_item_add(c, op->item, a->item_row, a->attributes, &item, err);
+        st = idx_cat_item_add(c, op->item, a->place.item, a->attributes, &item, err);
     } else {
         st = idx_attrs_set(c->attrs, item, a->attributes, err);
         if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) idx_cat_images_remove(c, item);
     }
-    for (size_t i = 0; st == IDX_OK && op->kind == IDX_PUT && i < op->n_images; i++)
-        st = idx_cat_image_add(c, item, a->image_rows[i], (uint32_t)i, op->images[i].embedding, NULL, err);
+    if (st == IDX_OK && op->kind == IDX_PUT && op->n_images > 0) {
+        const float *vectors[IDX_MAX_IMAGES];
+        for (size_t i = 0; i < op->n_images; i++) vectors[i] = op->images[i].embedding;
+        st = idx_cat_images_add(c, item, a->place.first_image, vectors, (uint32_t)op->n_images, err);
+    }
     c->row.info.generation = op->generation;
     c->stamp = a->stamp;
-    bool work = c->fresh_rows >= ix->opts.segment_images || op->kind == IDX_DELETE;
-    pthread_rwlock_unlock(&c->lock);
     op->created = op->kind == IDX_PUT && a->is_new;
-    if (work) idx_wake_keeper(ix);
     return st;
+}
+
+static void lost(idx *ix, const idx_error *why)
+{
+    atomic_store(&ix->read_only, true);
+    if (ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 2, why->text);
+}
+
+/* Some writes of one catalogue, a[0..n), under one lock: each alone would wait for the searches that run. */
+static void apply_items(idx *ix, applied *a, size_t n)
+{
+    idx_cat *c = a->cat;
+    idx_error why = {0};
+    pthread_rwlock_wrlock(&c->lock);
+    for (size_t i = 0; i < n; i++) {
+        if (a[i].op->status != IDX_OK) continue;
+        why = (idx_error){0};
+        if (apply_item(&a[i], &why) != IDX_OK) lost(ix, &why);
+    }
+    bool work = idx_keeper_is_wanted(ix, c);
+    pthread_rwlock_unlock(&c->lock);
+    if (work) idx_wake_keeper(ix);
+}
+
+static void apply(idx *ix, applied *a, size_t n)
+{
+    for (size_t i = 0, j; i < n; i = j) {
+        j = i + 1;
+        if (a[i].op->status != IDX_OK || a[i].cat == NULL) continue; /* a catalogue that was there already has none */
+        if ((int)a[i].op->kind >= IDX_OP_CATALOGUE_PUT) {
+            idx_error why = {0};
+            if (apply_catalogue(ix, &a[i], &why) != IDX_OK) lost(ix, &why);
+            continue;
+        }
+        while (j < n && j < i + APPLY_OPS && (a[j].op->status != IDX_OK || a[j].cat == a[i].cat)) j++;
+        apply_items(ix, a + i, j - i);
+    }
 }
 
 static bool disk_low(idx *ix)
@@ -292,15 +340,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
     }
     atomic_fetch_add(&ix->commits, 1);
     atomic_fetch_add(&ix->committed_ops, wrote);
-    for (size_t i = 0; i < n; i++) {
-        if (a[i].op->status != IDX_OK || (a[i].cat == NULL && (int)a[i].op->kind != IDX_OP_CATALOGUE_PUT)) continue;
-        if ((int)a[i].op->kind == IDX_OP_CATALOGUE_PUT && a[i].cat == NULL) continue;
-        idx_error why = {0};
-        if (apply(ix, &a[i], &why) != IDX_OK) {
-            atomic_store(&ix->read_only, true);
-            if (ix->opts.log != NULL) ix->opts.log(ix->opts.log_ctx, 2, why.text);
-        }
-    }
+    apply(ix, a, n);
 }
 
 static void *writer_main(void *arg)

@@ -1,122 +1,182 @@
-/* bench_ann.c: HNSW with our distances beside the same index of FAISS with its own, one thread, in turns.
- *   bench_ann [ROWS [DIM [M [EF_CONSTRUCTION]]]]
- * Rows lie around random centres, as embeddings of products do. Prints build time, queries a second and recall@10 of both. */
+/* bench_ann.c: the graph alone, beside FAISS's over the same rows. Reads what bench_vectors wrote; commands come on stdin, one JSON
+ * line answers each, so that tests/bench/index can take turns between engines:
+ *   bench_ann DIR DIM
+ *   build ENGINE STORAGE M EF_CONSTRUCTION THREADS    ENGINE: ours, or faiss as the distribution has it (float32)
+ *   search EF THREADS                                 all queries once by each thread, ten neighbours
+ */
 #include "../../index/ann.h"
-#include "../../index/ann_shim.h"
-#include "../../index/dot.h"
+#include "../faiss_plain.h"
 
-#include <faiss/c_api/index_factory_c.h>
-#include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <fcntl.h>
+#include <unistd.h>
 
-enum { QUERIES = 500, K = 10 };
+enum { K = 10, TRUTH = 100 };
 
-static uint64_t state = 88172645463325252u;
+static const float *base, *queries;
+static const int32_t *truth;
+static uint64_t n, n_queries;
+static uint32_t dim;
+static idx_rows *rows;
+static idx_ann *ann;
+static faiss_plain *plain;
 
-static double now(void)
+static double now(clockid_t which)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + (double) t.tv_nsec * 1e-9;
+    clock_gettime(which, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static float gauss(void) /* the sum of four uniform numbers is near enough */
+static const void *map(const char *dir, const char *name, size_t *bytes)
 {
-    float sum = 0;
-    for (int i = 0; i < 4; i++) {
-        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-        sum += (float) (state >> 40) / 16777216.0f - 0.5f;
+    char path[4200];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        perror(path);
+        exit(1);
     }
-    return sum;
+    *bytes = (size_t)st.st_size;
+    void *p = mmap(NULL, *bytes, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    close(fd);
+    return p == MAP_FAILED ? NULL : p;
 }
 
-static float *make_rows(size_t n, size_t d, const float *centres, size_t n_centres)
+static void drop(void)
 {
-    float *x = malloc(n * d * sizeof *x);
-    if (x == NULL) exit(1);
-    for (size_t i = 0; i < n; i++) {
-        float norm = 0, *row = x + i * d;
-        for (size_t k = 0; k < d; k++) {
-            row[k] = centres[(i * 7919 % n_centres) * d + k] + 1.5f * gauss();
-            norm += row[k] * row[k];
+    idx_ann_free(ann);
+    idx_rows_free(rows);
+    faiss_plain_free(plain);
+    ann = NULL;
+    rows = NULL;
+    plain = NULL;
+}
+
+static void build(const char *engine, const char *storage, uint32_t m, uint32_t efc, uint32_t threads)
+{
+    idx_error err = {0};
+    drop();
+    bool ok = true;
+    double wall = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
+    if (strcmp(engine, "faiss") == 0) {
+        ok = (plain = faiss_plain_new(dim, m, efc)) != NULL && faiss_plain_add(plain, n, base) == 0;
+    } else {
+        idx_storage s = strcmp(storage, "int8") == 0 ? IDX_INT8 : strcmp(storage, "float16") == 0 ? IDX_FLOAT16 : IDX_FLOAT32;
+        ok = idx_rows_new(s, dim, &rows, &err) == IDX_OK;
+        for (uint32_t i = 0; ok && i < n; i++) {
+            ok = idx_rows_room(rows, i, &err) == IDX_OK;
+            if (ok) idx_rows_encode(rows, base + (size_t)i * dim, idx_rows_at(rows, i));
         }
-        for (size_t k = 0; k < d; k++) row[k] /= sqrtf(norm);
+        ok = ok && idx_ann_new(rows, m, efc, (uint32_t)n, &ann, &err) == IDX_OK &&
+             (threads > 1 ? idx_ann_link_many(ann, (uint32_t)n, NULL, threads, NULL, &err) : idx_ann_link(ann, (uint32_t)n, NULL, NULL, &err)) == IDX_OK;
     }
-    return x;
+    wall = now(CLOCK_MONOTONIC) - wall;
+    cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    if (!ok) {
+        fprintf(stderr, "bench_ann: %s\n", err.text);
+        exit(1);
+    }
+    printf("{\"wall_s\":%.3f,\"cpu_s\":%.3f,\"row_bytes\":%.1f,\"graph_bytes\":%.1f}\n", wall, cpu, rows != NULL ? (double)idx_rows_bytes(rows) / (double)n : dim * 4.0,
+           (double)idx_ann_bytes(ann) / (double)n);
 }
 
-static void exact(const float *x, size_t n, size_t d, const float *q, int64_t best[K])
+typedef struct {
+    uint32_t ef;
+    uint64_t hits, distances;
+} job;
+
+/* As idx_search() does it: the walk, then the score of what is shown. */
+static uint32_t ours(idx_scratch *s, const float *query, job *j, int64_t labels[K])
 {
-    float score[K];
-    for (int k = 0; k < K; k++) score[k] = -2, best[k] = -1;
-    for (size_t i = 0; i < n; i++) {
-        float s = idx_dot(x + i * d, q, d);
-        int k = K;
-        for (; k > 0 && s > score[k - 1]; k--)
-            if (k < K) score[k] = score[k - 1], best[k] = best[k - 1];
-        if (k < K) score[k] = s, best[k] = (int64_t) i;
+    idx_error err = {0};
+    idx_probe p;
+    const idx_near *near = NULL;
+    uint32_t found = 0;
+    idx_near best[K];
+    idx_probe_query(&p, rows, query, idx_scratch_room(s, idx_probe_bytes(rows)));
+    if (idx_ann_search(ann, s, &p, j->ef, NULL, &near, &found, &j->distances, &err) != IDX_OK) exit(1);
+    if (!idx_probe_is_coarse(&p)) {
+        for (uint32_t i = 0; i < found && i < K; i++) labels[i] = near[i].row;
+        return found < K ? found : K;
     }
+    uint32_t look = found < 3 * K ? found : 3 * K, n_best = 0;
+    for (uint32_t i = 0; i < look; i++) {
+        idx_near x = {idx_probe_score(&p, idx_rows_at(rows, near[i].row)), near[i].row};
+        uint32_t at = n_best < K ? n_best++ : K - 1;
+        if (at == K - 1 && n_best == K && i >= K && x.score <= best[at].score) continue;
+        for (; at > 0 && best[at - 1].score < x.score; at--) best[at] = best[at - 1];
+        best[at] = x;
+    }
+    for (uint32_t i = 0; i < n_best; i++) labels[i] = best[i].row;
+    return n_best;
 }
 
-static void report(const char *who, double build, double took, const int64_t *got, const int64_t *want)
+static void *search_thread(void *arg)
 {
-    size_t hits = 0;
-    for (size_t q = 0; q < QUERIES; q++)
-        for (int i = 0; i < K; i++)
-            for (int j = 0; j < K; j++) hits += got[q * K + (size_t) i] == want[q * K + (size_t) j];
-    printf("%-8s build %7.2f s   %8.0f queries/s   %6.3f ms a query   recall@10 %.4f\n", who, build, QUERIES / took, 1e3 * took / QUERIES,
-           (double) hits / (QUERIES * K));
+    job *j = arg;
+    idx_scratch *s = idx_scratch_take((uint32_t)n);
+    for (uint64_t q = 0; q < n_queries; q++) {
+        int64_t labels[K] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+        float scores[K];
+        if (plain != NULL) faiss_plain_search(plain, queries + q * dim, K, j->ef, scores, labels);
+        else ours(s, queries + q * dim, j, labels);
+        for (int a = 0; a < K; a++)
+            for (int b = 0; b < K; b++) j->hits += labels[a] == truth[q * TRUTH + (uint64_t)b];
+    }
+    idx_scratch_give(s);
+    return NULL;
+}
+
+static void search(uint32_t ef, uint32_t threads)
+{
+    pthread_t t[64];
+    job j[64];
+    uint64_t hits = 0, distances = 0;
+    if (threads > 64) threads = 64;
+    double wall = now(CLOCK_MONOTONIC);
+    for (uint32_t i = 0; i < threads; i++) {
+        j[i] = (job){.ef = ef};
+        if (pthread_create(&t[i], NULL, search_thread, &j[i]) != 0) exit(1);
+    }
+    for (uint32_t i = 0; i < threads; i++) {
+        pthread_join(t[i], NULL);
+        hits += j[i].hits;
+        distances += j[i].distances;
+    }
+    wall = now(CLOCK_MONOTONIC) - wall;
+    double done = (double)(n_queries * threads);
+    printf("{\"rate\":%.1f,\"recall\":%.5f,\"distances\":%.1f}\n", done / wall, (double)hits / (done * K), (double)distances / done);
 }
 
 int main(int argc, char **argv)
 {
-    size_t n = argc > 1 ? (size_t) atol(argv[1]) : 20000, d = argc > 2 ? (size_t) atol(argv[2]) : 256;
-    uint32_t m = argc > 3 ? (uint32_t) atoi(argv[3]) : 32, efc = argc > 4 ? (uint32_t) atoi(argv[4]) : 100;
-    float *centres = calloc(500 * d, sizeof *centres);
-    if (centres == NULL || n < K || d == 0) return 1;
-    for (size_t i = 0; i < 500 * d; i++) centres[i] = gauss();
-    float *x = make_rows(n, d, centres, 500), *q = make_rows(QUERIES, d, centres, 500);
-    static int64_t want[QUERIES * K], got[2][QUERIES * K];
-    float scores[K];
-    for (size_t i = 0; i < QUERIES; i++) exact(x, n, d, q + i * d, want + i * K);
-    idx_error err = {0};
-    idx_ann *ours = NULL;
-    FaissIndex *theirs = NULL;
-    char recipe[32];
-    snprintf(recipe, sizeof recipe, "HNSW%u,Flat", m);
-    if (idx_ann_new((uint32_t) d, m, efc, &ours, &err) != IDX_OK) return 1;
-    if (faiss_index_factory(&theirs, (int) d, recipe, METRIC_INNER_PRODUCT) != 0 || idx_shim_set_ef_construction(theirs, (int) efc) != 0) return 1;
-    double t = now();
-    if (idx_ann_add(ours, n, x, &err) != IDX_OK) return 1;
-    double built_ours = now() - t;
-    t = now();
-    if (faiss_Index_add(theirs, (idx_t) n, x) != 0) return 1;
-    double built_theirs = now() - t;
-    printf("%zu x %zu, HNSW%u, efConstruction %u, one thread\n", n, d, m, efc);
-    static const int efs[] = {32, 64, 128};
-    for (int e = 0; e < 3; e++) {
-        double took[2] = {1e9, 1e9};
-        for (int round = 0; round < 6; round++) {
-            t = now();
-            for (size_t i = 0; i < QUERIES; i++) {
-                int64_t *labels = got[round % 2] + i * K;
-                if (round % 2 == 0 && idx_ann_search(ours, q + i * d, K, (uint32_t) efs[e], NULL, scores, labels, &err) != IDX_OK) return 1;
-                if (round % 2 == 1 && idx_shim_search(theirs, q + i * d, K, efs[e], NULL, scores, labels) != 0) return 1;
-            }
-            double s = now() - t;
-            if (s < took[round % 2]) took[round % 2] = s;
-        }
-        printf("ef %d\n", efs[e]);
-        report("ours", built_ours, took[0], got[0], want);
-        report("FAISS", built_theirs, took[1], got[1], want);
+    size_t bytes;
+    if (argc != 3 || (dim = (uint32_t)strtoul(argv[2], NULL, 10)) == 0) {
+        fprintf(stderr, "usage: bench_ann DIR DIM\n");
+        return 2;
     }
-    idx_ann_free(ours);
-    faiss_Index_free(theirs);
-    free(centres);
-    free(x);
-    free(q);
+    base = map(argv[1], "base.f32", &bytes);
+    n = bytes / sizeof(float) / dim;
+    queries = map(argv[1], "queries.f32", &bytes);
+    n_queries = bytes / sizeof(float) / dim;
+    truth = map(argv[1], "truth.i32", &bytes);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    char line[256], engine[32], storage[32];
+    uint32_t a, b, c;
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        if (sscanf(line, "build %31s %31s %u %u %u", engine, storage, &a, &b, &c) == 5) build(engine, storage, a, b, c);
+        else if (sscanf(line, "search %u %u", &a, &b) == 2 && (ann != NULL || plain != NULL)) search(a, b);
+        else printf("{\"error\":\"unknown command\"}\n");
+    }
+    drop();
     return 0;
 }

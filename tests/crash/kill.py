@@ -100,7 +100,7 @@ class Killer:
             if mode == "build" and events.wait(IN_CREATE, b".tmp", 10 * SLOW):
                 time.sleep(self.rng.choice([0, 0, 0.001, 0.003]))
             elif mode == "swap":
-                events.wait(IN_MOVED_TO, b".seg", 10 * SLOW)
+                events.wait(IN_MOVED_TO, b".graph", 10 * SLOW)
         finally:
             events.close()
 
@@ -149,16 +149,26 @@ class Killer:
             self.total["mid-build"] += 1
             marks += ", one half-written"
         for f in files:
-            if f.suffix != ".seg":
+            if f.suffix != ".rows":
                 continue
-            data = f.read_bytes()  # index/segment.c describes it
-            n, = struct.unpack_from("<Q", data, 16)
-            ids = set(struct.unpack_from(f"<{n}q", data, 96))
+            ids = self.images_of(f.read_bytes())
             if not rows.isdisjoint(ids):  # an image is in one segment, unless the old one was not yet deleted
                 self.total["mid-swap"] += 1
                 return marks + ", one replaced but there"
             rows |= ids
         return marks
+
+    @staticmethod
+    def images_of(data):
+        """Rowids of the images in a file of rows; index/segment_file.c describes it."""
+        stride, at, ids = struct.unpack_from("<I", data, 16)[0], 128, set()
+        while at + 24 <= len(data):
+            n, = struct.unpack_from("<I", data, at + 8)
+            if at + 24 + n * (8 + stride) > len(data):
+                break  # cut off
+            ids |= set(struct.unpack_from(f"<{n}q", data, at + 24))
+            at += 24 + n * (8 + stride)
+        return ids - {0}
 
     def kill_again(self):
         for _ in range(self.rng.randint(1, 3)):

@@ -1,122 +1,282 @@
-/* Failures inside FAISS come back as a code and a text of this thread, whether the C API is the system's
- * libfaiss_c or ours. */
+/* The graph: our walk and our links beside FAISS's own over the same rows; searches while rows are linked; who may be in an answer. */
 #include "../../index/ann.h"
 #include "../../index/ann_shim.h"
-#include "../../index/dot.h"
+#include "../faiss_plain.h"
 #include "test.h"
 
-#include <stdlib.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
-#include <faiss/c_api/error_c.h>
-#include <faiss/c_api/index_factory_c.h>
+enum { DIM = 40, ROWS = 3000, QUERIES = 60, K = 10 };
 
-enum { DIM = 67, ROWS = 600 };
+static float rows[ROWS][DIM], queries[QUERIES][DIM];
+static uint32_t truth[QUERIES][K];
 
-/* The same index with FAISS's distances and with ours, made here and read from a file: neighbours and scores agree. */
-static void test_own_distances(void)
+static void unit(float *v, uint64_t *seed, const float *near)
 {
-    static float rows[ROWS * DIM];
-    float scores[2][10];
-    int64_t labels[2][10];
-    uint64_t seed = 5;
-    idx_error err = {0};
-    idx_ann *ours = NULL, *read = NULL;
-    FaissIndex *theirs = NULL;
-    for (size_t i = 0; i < ROWS * DIM; i++) rows[i] = test_randf(&seed);
-    REQUIRE(idx_ann_new(DIM, 16, 60, &ours, &err) == IDX_OK && idx_ann_add(ours, ROWS, rows, &err) == IDX_OK);
-    REQUIRE(faiss_index_factory(&theirs, DIM, "HNSW16,Flat", METRIC_INNER_PRODUCT) == 0 && idx_shim_set_ef_construction(theirs, 60) == 0);
-    REQUIRE(faiss_Index_add(theirs, ROWS, rows) == 0);
-    CHECK_INT(idx_shim_has_own_distances(theirs), 0);
-    FILE *f = tmpfile();
-    REQUIRE(f != NULL && idx_ann_write(ours, f, &err) == IDX_OK);
-    rewind(f);
-    REQUIRE(idx_ann_read(f, DIM, ROWS, &read, &err) == IDX_OK);
-    for (size_t q = 0; q < 20; q++) {
-        const float *query = rows + q * 29 * DIM;
-        REQUIRE(idx_shim_search(theirs, query, 10, 100, NULL, scores[0], labels[0]) == 0);
-        for (int k = 0; k < 2; k++) {
-            REQUIRE(idx_ann_search(k == 0 ? ours : read, query, 10, 100, NULL, scores[1], labels[1], &err) == IDX_OK);
-            for (int i = 0; i < 10; i++) {
-                CHECK_INT(labels[1][i], labels[0][i]);
-                CHECK_NEAR((double)scores[1][i], (double)scores[0][i], 1e-4);
-            }
-        }
+    double norm = 0;
+    for (int i = 0; i < DIM; i++) {
+        v[i] = (near != NULL ? near[i] * 3 : 0) + test_randf(seed);
+        norm += (double)v[i] * (double)v[i];
     }
-    CHECK(idx_ann_has_own_distances(ours) && idx_ann_has_own_distances(read));
-    REQUIRE(idx_shim_own_distances(theirs) == 0); /* after the fact as well */
-    REQUIRE(idx_shim_search(theirs, rows, 10, 100, NULL, scores[0], labels[0]) == 0);
-    CHECK_INT(faiss_Index_ntotal(theirs), ROWS);
-    CHECK_INT(idx_shim_has_own_distances(theirs), 1);
-    fclose(f);
-    idx_ann_free(ours);
-    idx_ann_free(read);
-    faiss_Index_free(theirs);
+    for (int i = 0; i < DIM; i++) v[i] = (float)((double)v[i] / sqrt(norm));
 }
 
-/* Every form of the inner product that this processor has, at every length and offset, against doubles. */
-static void test_dot(void)
+static void make_data(void)
 {
-    static float a[340], b[340];
-    uint64_t seed = 9;
-    float (*form[3])(const float *, const float *, size_t) = {idx_dot, idx_dot_portable, NULL};
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) form[2] = idx_dot_avx2; /* idx_dot is AVX-512 where it can be */
-#endif
-    for (size_t i = 0; i < 340; i++) a[i] = test_randf(&seed), b[i] = test_randf(&seed);
-    for (size_t n = 0; n <= 330; n++)
-        for (int k = 0; k < 3 && form[k] != NULL; k++) {
-            double want = 0;
-            for (size_t i = 0; i < n; i++) want += (double)a[n % 7 + i] * (double)b[n % 5 + i];
-            CHECK_NEAR((double)form[k](a + n % 7, b + n % 5, n), want, 1e-5);
-        }
-}
-
-/* ef decides how well is searched, in every version of FAISS: rows without any order, and a sparse graph over them. */
-static void test_ef(void)
-{
-    enum { D = 24, N = 4000, Q = 60 };
-    float *rows = malloc(N * D * sizeof *rows), scores[10];
-    int64_t labels[10];
     uint64_t seed = 11;
-    unsigned hits[2] = {0, 0};
-    idx_error err = {0};
-    idx_ann *a = NULL;
-    REQUIRE(rows != NULL);
-    for (size_t i = 0; i < N * D; i++) rows[i] = test_randf(&seed) - 0.5f;
-    REQUIRE(idx_ann_new(D, 6, 40, &a, &err) == IDX_OK && idx_ann_add(a, N, rows, &err) == IDX_OK);
-    for (int q = 0; q < Q; q++) {
-        float query[D];
-        for (int i = 0; i < D; i++) query[i] = test_randf(&seed) - 0.5f;
-        for (int k = 0; k < 2; k++) {
-            REQUIRE(idx_ann_search(a, query, 10, k == 0 ? 10 : 800, NULL, scores, labels, &err) == IDX_OK);
-            for (int i = 0; i < 10; i++) { /* a hit is a row that fewer than ten are better than */
-                unsigned better = 0;
-                for (size_t r = 0; r < N; r++) better += idx_dot(query, rows + r * D, D) > scores[i] + 1e-6f;
-                hits[k] += labels[i] >= 0 && better < 10;
-            }
+    float centre[30][DIM];
+    for (int i = 0; i < 30; i++) unit(centre[i], &seed, NULL);
+    for (int i = 0; i < ROWS; i++) unit(rows[i], &seed, centre[i % 30]);
+    for (int i = 0; i < QUERIES; i++) {
+        float best[K];
+        unit(queries[i], &seed, centre[i % 30]);
+        for (int k = 0; k < K; k++) best[k] = -2;
+        for (uint32_t r = 0; r < ROWS; r++) {
+            float s = idx_dot(queries[i], rows[r], DIM);
+            int k = K - 1;
+            if (s <= best[k]) continue;
+            for (; k > 0 && s > best[k - 1]; k--) best[k] = best[k - 1], truth[i][k] = truth[i][k - 1];
+            best[k] = s;
+            truth[i][k] = r;
         }
     }
-    CHECK(hits[1] > hits[0] + 30);
-    CHECK(hits[1] >= Q * 10 * 9 / 10);
+}
+
+static idx_rows *make_rows(idx_storage s)
+{
+    idx_rows *v;
+    REQUIRE(idx_rows_new(s, DIM, &v, NULL) == IDX_OK);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        REQUIRE(idx_rows_room(v, i, NULL) == IDX_OK);
+        idx_rows_encode(v, rows[i], idx_rows_at(v, i));
+    }
+    return v;
+}
+
+static uint32_t search(const idx_ann *a, const float *query, uint32_t ef, const idx_allow *allow, idx_near *out, uint32_t most)
+{
+    const idx_near *near = NULL;
+    uint32_t n;
+    uint64_t distances = 0;
+    idx_probe p;
+    idx_scratch *s = idx_scratch_take(a->g.capacity);
+    REQUIRE(s != NULL);
+    _Alignas(IDX_ROW_ALIGN) uint8_t room[1024];
+    idx_probe_query(&p, a->g.rows, query, room);
+    REQUIRE(idx_ann_search(a, s, &p, ef, allow, &near, &n, &distances, NULL) == IDX_OK);
+    CHECK(distances >= n);
+    if (n > most) n = most;
+    if (n > 0) memcpy(out, near, n * sizeof *out);
+    idx_scratch_give(s);
+    return n;
+}
+
+static double recall(const idx_ann *a, uint32_t ef)
+{
+    uint32_t hits = 0;
+    for (int q = 0; q < QUERIES; q++) {
+        idx_near near[K];
+        uint32_t n = search(a, queries[q], ef, NULL, near, K);
+        for (uint32_t i = 0; i < n; i++)
+            for (int k = 0; k < K; k++) hits += near[i].row == truth[q][k];
+    }
+    return (double)hits / (QUERIES * K);
+}
+
+/* FAISS's search over our graph finds what ours finds, and the other way round; what FAISS links is as good as what we link. */
+static void test_beside_faiss(idx_storage s)
+{
+    idx_rows *v = make_rows(s);
+    idx_ann *ours, *theirs;
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &ours, NULL) == IDX_OK && idx_ann_new(v, 12, 60, ROWS, &theirs, NULL) == IDX_OK);
+    REQUIRE(idx_ann_link(ours, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_faiss_insert(&theirs->g, 0, ROWS) == 0);
+    atomic_store(&theirs->linked, ROWS);
+    CHECK_INT(idx_ann_linked(ours), ROWS);
+    uint32_t agree = 0, of = 0;
+    double sum[2] = {0, 0};
+    uint64_t walks = idx_ann_walks();
+    for (int g = 0; g < 2; g++)
+        for (int q = 0; q < QUERIES; q++) {
+            idx_near near[40];
+            float scores[40];
+            int64_t labels[40];
+            uint32_t n = search(g == 0 ? ours : theirs, queries[q], 40, NULL, near, 40);
+            CHECK_INT(n, 40);
+            REQUIRE(idx_faiss_search(g == 0 ? &ours->g : &theirs->g, ROWS, queries[q], 40, 40, NULL, scores, labels) == 0);
+            for (uint32_t i = 0; i < n; i++) {
+                agree += near[i].row == labels[i];
+                sum[0] += (double)near[i].score, sum[1] += (double)scores[i];
+                of++;
+                if (i > 0) CHECK(near[i].score <= near[i - 1].score);
+                if (near[i].row == labels[i]) CHECK_NEAR((double)near[i].score, (double)scores[i], 1e-6);
+            }
+        }
+    CHECK_INT(idx_ann_walks() - walks, 2 * QUERIES);
+    CHECK(agree >= of * 9 / 10);        /* FAISS gives up a little earlier */
+    CHECK(sum[0] >= sum[1] - 1e-3); /* and never finds better ones */
+    double a = recall(ours, 40), b = recall(theirs, 40);
+    CHECK(a >= 0.95 - (s == IDX_INT8 ? 0.05 : 0));
+    CHECK(a >= b - 0.02);
+    CHECK(recall(ours, 200) >= recall(ours, 10));
+    idx_ann_free(ours);
+    idx_ann_free(theirs);
+    idx_rows_free(v);
+}
+
+/* And all of it beside FAISS as the package has it. */
+static void test_beside_plain(void)
+{
+    faiss_plain *p = faiss_plain_new(DIM, 12, 60);
+    idx_rows *v = make_rows(IDX_FLOAT32);
+    idx_ann *a;
+    uint32_t hits = 0;
+    REQUIRE(p != NULL && faiss_plain_add(p, ROWS, rows[0]) == 0);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, NULL, NULL) == IDX_OK);
+    for (int q = 0; q < QUERIES; q++) {
+        float scores[K];
+        int64_t labels[K];
+        REQUIRE(faiss_plain_search(p, queries[q], K, 40, scores, labels) == 0);
+        for (int i = 0; i < K; i++)
+            for (int k = 0; k < K; k++) hits += labels[i] == truth[q][k];
+    }
+    CHECK(recall(a, 40) >= (double)hits / (QUERIES * K) - 0.02);
+    faiss_plain_free(p);
     idx_ann_free(a);
-    free(rows);
+    idx_rows_free(v);
+}
+
+/* Rows that are dead when they come are not linked; a graph grows and stays what it was; several threads link as well as one. */
+static void test_links(void)
+{
+    idx_rows *v = make_rows(IDX_FLOAT16);
+    idx_ann *a, *grown, *many;
+    uint64_t alive[ROWS / 64 + 1];
+    memset(alive, 0xff, sizeof alive);
+    for (uint32_t i = 0; i < ROWS; i += 7) alive[i / 64] &= ~(UINT64_C(1) << i % 64);
+    REQUIRE(idx_ann_new(v, 12, 60, 1000, &a, NULL) == IDX_OK);
+    CHECK(idx_ann_link(a, 1001, NULL, NULL, NULL) == IDX_ENOMEM);
+    REQUIRE(idx_ann_link(a, 1000, alive, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_grown(a, ROWS, &grown, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_linked(grown), 1000);
+    for (int q = 0; q < QUERIES; q++) {
+        idx_near x[20], y[20];
+        uint32_t n = search(a, queries[q], 20, NULL, x, 20);
+        CHECK_INT(search(grown, queries[q], 20, NULL, y, 20), n);
+        for (uint32_t i = 0; i < n; i++) CHECK(x[i].row == y[i].row && x[i].score == y[i].score && x[i].row % 7 != 0);
+    }
+    REQUIRE(idx_ann_link(grown, ROWS, NULL, NULL, NULL) == IDX_OK);
+    idx_ann_free(a);
+    idx_ann_free(grown);
+    _Atomic bool stop = true;
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &many, NULL) == IDX_OK);
+    CHECK(idx_ann_link(many, ROWS, NULL, &stop, NULL) == IDX_EBUSY);
+    REQUIRE(idx_ann_link_many(many, ROWS, NULL, 4, NULL, NULL) == IDX_OK);
+    CHECK(recall(many, 40) >= 0.95);
+    idx_ann_free(many);
+    idx_rows_free(v);
+}
+
+static bool even(const void *ctx, uint32_t row) { return ctx != NULL && row % 2 == 0; }
+
+static void test_allowed(void)
+{
+    idx_rows *v = make_rows(IDX_FLOAT32);
+    idx_ann *a;
+    uint64_t bits[ROWS / 64 + 1] = {0};
+    uint8_t bytes[ROWS / 8 + 1] = {0};
+    for (uint32_t i = 0; i < ROWS; i += 3) bits[i / 64] |= UINT64_C(1) << i % 64, bytes[i / 8] = (uint8_t)(bytes[i / 8] | 1 << i % 8);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, NULL, NULL) == IDX_OK);
+    for (int q = 0; q < QUERIES; q++) {
+        idx_near x[ROWS];
+        float scores[30];
+        int64_t labels[30];
+        uint32_t n = search(a, queries[q], 30, &(idx_allow){.rows = bits}, x, 30);
+        CHECK_INT(n, 30);
+        REQUIRE(idx_faiss_search(&a->g, ROWS, queries[q], 30, 30, bytes, scores, labels) == 0);
+        for (uint32_t i = 0; i < n; i++) CHECK_INT(x[i].row % 3, 0);
+        CHECK(x[0].score >= scores[0] - 1e-6f); /* FAISS looks less far */
+        n = search(a, queries[q], 30, &(idx_allow){.rows = bits, .test = even, .ctx = a}, x, 30);
+        for (uint32_t i = 0; i < n; i++) CHECK_INT(x[i].row % 6, 0);
+        CHECK_INT(search(a, queries[q], ROWS, &(idx_allow){.rows = bits}, x, ROWS), ROWS / 3); /* all there are */
+    }
+    uint64_t none[ROWS / 64 + 1] = {0};
+    idx_near x[1];
+    CHECK_INT(search(a, queries[0], 30, &(idx_allow){.rows = none}, x, 1), 0);
+    idx_ann_free(a);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK);
+    CHECK_INT(search(a, queries[0], 30, NULL, x, 1), 0); /* nothing is linked */
+    idx_ann_free(a);
+    idx_rows_free(v);
+}
+
+/* Many equal rows: a list of links is full of them, and they are found all the same. */
+static void test_equal_rows(void)
+{
+    idx_rows *v;
+    idx_ann *a;
+    idx_near x[10];
+    REQUIRE(idx_rows_new(IDX_INT8, DIM, &v, NULL) == IDX_OK);
+    for (uint32_t i = 0; i < 500; i++) {
+        REQUIRE(idx_rows_room(v, i, NULL) == IDX_OK);
+        idx_rows_encode(v, rows[i % 5], idx_rows_at(v, i));
+    }
+    REQUIRE(idx_ann_new(v, 8, 40, 500, &a, NULL) == IDX_OK && idx_ann_link(a, 500, NULL, NULL, NULL) == IDX_OK);
+    for (uint32_t i = 0; i < 5; i++) {
+        REQUIRE(search(a, rows[i], 10, NULL, x, 10) > 0);
+        CHECK_INT(x[0].row % 5, i);
+    }
+    idx_ann_free(a);
+    idx_rows_free(v);
+}
+
+typedef struct {
+    const idx_ann *a;
+    atomic_bool end;
+    atomic_uint searches;
+} reader;
+
+static void *search_on(void *arg)
+{
+    reader *r = arg;
+    for (uint32_t q = 0; !r->end; q++) {
+        idx_near x[20];
+        uint32_t before = idx_ann_linked(r->a), n = search(r->a, queries[q % QUERIES], 20, NULL, x, 20);
+        CHECK(n == 20 || before < 200);
+        for (uint32_t i = 0; i < n; i++) CHECK(x[i].row < ROWS && (i == 0 || x[i].score <= x[i - 1].score));
+        atomic_fetch_add(&r->searches, 1);
+    }
+    return NULL;
+}
+
+static void test_search_while_linking(void)
+{
+    idx_rows *v = make_rows(IDX_FLOAT16);
+    reader r = {0};
+    idx_ann *a;
+    pthread_t t[2];
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK);
+    r.a = a;
+    for (int i = 0; i < 2; i++) REQUIRE(pthread_create(&t[i], NULL, search_on, &r) == 0);
+    for (uint32_t to = 100; to <= ROWS; to += 100) REQUIRE(idx_ann_link(a, to, NULL, NULL, NULL) == IDX_OK);
+    while (r.searches < 10) sched_yield();
+    r.end = true;
+    for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);
+    CHECK(recall(a, 40) >= 0.95);
+    idx_ann_free(a);
+    idx_rows_free(v);
 }
 
 int main(void)
 {
-    test_ef();
-    test_dot();
-    test_own_distances();
-    FaissIndex *index = NULL, *flat = NULL;
-    CHECK(faiss_index_factory(&index, 8, "no such recipe", METRIC_INNER_PRODUCT) != 0);
-    CHECK_CONTAINS(faiss_get_last_error(), "no such recipe");
-    faiss_Index_free(index);
-
-    REQUIRE(faiss_index_factory(&flat, 8, "Flat", METRIC_INNER_PRODUCT) == 0);
-    CHECK_INT(idx_shim_is_hnsw(flat), 0);
-    CHECK(idx_shim_set_ef_construction(flat, 40) != 0); /* a flat index has no such thing */
-    CHECK_CONTAINS(faiss_get_last_error(), "cast");
-    CHECK(idx_shim_own_distances(flat) != 0);
-    faiss_Index_free(flat);
+    make_data();
+    for (int s = IDX_FLOAT32; s <= IDX_INT8; s++) test_beside_faiss((idx_storage)s);
+    test_beside_plain();
+    test_links();
+    test_allowed();
+    test_equal_rows();
+    test_search_while_linking();
+    idx_scratch_drop_all();
     return test_end();
 }

@@ -434,7 +434,8 @@ int main(int argc, char **argv)
         for (int i = 0; i < DIM; i++) centre[c][i] = test_randf(&seed);
         unit(centre[c]);
     }
-    REQUIRE(idx_catalogue_put(ix, "shop", "test", fp, DIM, &created, NULL) == IDX_OK);
+    const idx_catalogue_spec spec = {"shop", "test", fp, DIM, IDX_FLOAT32, false}; /* brute force has the vectors as they were sent */
+    REQUIRE(idx_catalogue_create(ix, &spec, &created, NULL) == IDX_OK);
     double found = 0, asked = 0;
     for (int round = 0; round < rounds; round++) {
         for (int k = 0; k < ITEMS / 2; k++) {

@@ -1,0 +1,416 @@
+/* keeper.c: the thread that keeps segments in shape, at low priority: it links fresh rows, makes segments of the living anew, decides how
+ * vectors are kept, and saves what it made. One piece of work at a time; the catalogue's lock is held exclusively for less than a
+ * millisecond at a time. */
+#include "lists.h"
+#include "index_priv.h"
+#include "segment_file.h"
+#include "storage.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
+    FRESH_ROWS = 512,   /* that are worth waking for once there is a graph: comparing them costs as much as a walk */
+    SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
+    SAVE_SHARE = 32,
+    MOVE_ROWS = 1024,   /* change places under one lock: below a millisecond */
+    IDLE_MS = 1000,
+};
+
+/* ---- what is worth doing --------------------------------------------------------------------------------------------------- */
+
+static bool of_other_storage(const idx *ix, const idx_cat *c, const idx_segment *g)
+{
+    (void)ix;
+    return g->v->storage != idx_cat_storage(c);
+}
+
+static bool is_dying(const idx *ix, const idx_cat *c, const idx_segment *g)
+{
+    (void)c;
+    return g->dead > g->rows / 5 && g->dead > ix->opts.segment_images / 20;
+}
+
+/* ---- links --------------------------------------------------------------------------------------------------------------- */
+
+/* Puts a grown graph in the place of the old one. */
+static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, idx_error *err)
+{
+    idx_ann *grown;
+    idx_status st = idx_segment_graph_room(g, ix->opts.hnsw_m, ix->opts.ef_construction, &grown, err);
+    if (st != IDX_OK || grown == NULL) return st;
+    pthread_rwlock_wrlock(&c->lock);
+    idx_ann *old = g->ann;
+    g->ann = grown;
+    pthread_rwlock_unlock(&c->lock);
+    idx_ann_free(old);
+    return IDX_OK;
+}
+
+static uint32_t fresh_rows(const idx_segment *g) { return g->rows - idx_segment_linked(g); }
+
+/* idle: nothing is written, so that few rows are worth it, too. */
+static bool wants_links(const idx *ix, const idx_segment *g, bool idle)
+{
+    uint32_t fresh = fresh_rows(g);
+    if (g->ann == NULL) return g->rows - g->dead >= ix->opts.segment_images;
+    return fresh > 0 && (idle || fresh >= FRESH_ROWS || fresh >= ix->opts.segment_images);
+}
+
+/* What wakes the keeper. Whether it is worth it is decided again when it looks. */
+bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
+{
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (wants_links(ix, c->segments[i], false) || is_dying(ix, c, c->segments[i])) return true;
+    return false;
+}
+
+static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
+{
+    idx_segment *g = NULL;
+    uint32_t to = 0;
+    pthread_rwlock_rdlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
+        if (wants_links(ix, c->segments[i], idle)) g = c->segments[i];
+    if (g != NULL) {
+        to = idx_segment_linked(g) + LINK_ROWS;
+        if (to > g->rows) to = g->rows;
+    }
+    pthread_rwlock_unlock(&c->lock);
+    *worked = g != NULL;
+    if (g == NULL) return IDX_OK;
+    bool first = g->ann == NULL;
+    idx_status st = make_room(ix, c, g, err);
+    if (st == IDX_OK) st = idx_ann_link(g->ann, to, g->alive, &ix->stop, err);
+    if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
+    return st;
+}
+
+/* ---- files --------------------------------------------------------------------------------------------------------------- */
+
+static idx_status save(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
+{
+    idx_segment *g = NULL;
+    pthread_rwlock_rdlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++) {
+        uint32_t unsaved = idx_segment_linked(c->segments[i]) - c->segments[i]->graph_saved;
+        if (unsaved > 0 && (idle || (unsaved >= SAVE_ROWS && unsaved >= c->segments[i]->graph_saved / SAVE_SHARE))) g = c->segments[i];
+    }
+    pthread_rwlock_unlock(&c->lock);
+    *worked = g != NULL;
+    return g != NULL ? idx_segment_save(c, g, ix->segment_dir, err) : IDX_OK;
+}
+
+/* ---- a segment anew ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    idx *ix;
+    idx_cat *c;
+    idx_segment *old, *new;
+    bool joined;    /* the new one is among the others */
+    uint32_t *from; /* [row of new] row of old */
+    uint32_t room, copied; /* rows of old that were looked at */
+    idx_error *err;
+} rebuild;
+
+/* A living row of the old segment, as the new one keeps vectors. */
+static idx_status copy_row(rebuild *b, uint32_t row, float *v)
+{
+    uint32_t to;
+    if (b->new->rows == b->room) {
+        uint32_t room = b->room + b->room / 2 + 1024, *from = realloc(b->from, room * sizeof *from);
+        if (from == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+        b->from = from;
+        b->room = room;
+    }
+    b->from[b->new->rows] = row;
+    if (b->new->v->storage == b->old->v->storage) return idx_segment_append_row(b->new, idx_rows_at(b->old->v, row), &to, b->err);
+    idx_rows_decode(b->old->v, idx_rows_at(b->old->v, row), v);
+    return idx_segment_append(b->new, v, &to, b->err);
+}
+
+/* Rows that are there now; more may come. The new segment is nobody's yet. */
+static idx_status copy_rows(rebuild *b)
+{
+    float *v = malloc(b->old->v->dim * sizeof *v);
+    idx_status st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
+    pthread_rwlock_rdlock(&b->c->lock);
+    uint32_t rows = b->old->rows;
+    pthread_rwlock_unlock(&b->c->lock);
+    for (; st == IDX_OK && b->copied < rows; b->copied++) {
+        uint64_t alive = __atomic_load_n(&b->old->alive[b->copied >> 6], __ATOMIC_RELAXED);
+        if (alive >> (b->copied & 63) & 1) st = copy_row(b, b->copied, v);
+        if (b->ix->stop) st = idx_fail(b->err, IDX_EBUSY, "stopping");
+    }
+    free(v);
+    return st;
+}
+
+/* Fresh rows of any catalogue. */
+static idx_status link_others(idx *ix, idx_error *err)
+{
+    idx_status st = IDX_OK;
+    for (size_t i = 0; st == IDX_OK; i++) {
+        pthread_mutex_lock(&ix->table);
+        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
+        if (c != NULL) c->refs++;
+        pthread_mutex_unlock(&ix->table);
+        if (c == NULL) break;
+        for (bool worked = true; st == IDX_OK && worked;) st = link_fresh(ix, c, false, &worked, err);
+        idx_give_cat(ix, c);
+    }
+    return st;
+}
+
+/* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare. */
+static idx_status link_new(rebuild *b)
+{
+    idx_status st = IDX_OK;
+    if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
+    st = idx_segment_graph_room(b->new, b->ix->opts.hnsw_m, b->ix->opts.ef_construction, &b->new->ann, b->err);
+    while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
+        uint32_t to = idx_ann_linked(b->new->ann) + LINK_ROWS;
+        st = idx_ann_link(b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, &b->ix->stop, b->err);
+        if (st == IDX_OK) st = link_others(b->ix, b->err);
+    }
+    return st;
+}
+
+/* Under the exclusive lock: rows from..to of the new segment take the place of those they are copies of. */
+static void move_rows(rebuild *b, uint32_t from, uint32_t to)
+{
+    for (uint32_t r = from; r < to; r++) {
+        uint32_t was = b->from[r], item = b->old->item[was], n = b->old->n[was];
+        if (item == IDX_NONE) continue; /* died meanwhile */
+        idx_segment_kill(b->old, was);
+        idx_cat_place(b->c, item, n, b->new, r);
+    }
+}
+
+/* The new segment joins the others, and takes new rows where the old one did. */
+static idx_status join(rebuild *b)
+{
+    idx_cat *c = b->c;
+    pthread_rwlock_wrlock(&c->lock);
+    bool last = c->segments[c->n_segments - 1] == b->old || c->segments[c->n_segments - 1]->v->storage != b->new->v->storage;
+    idx_status st = c->removed ? idx_fail(b->err, IDX_EBUSY, "the catalogue is gone") : idx_cat_segment_add(c, b->new, b->err);
+    if (st == IDX_OK && !last) {
+        c->segments[c->n_segments - 1] = c->segments[c->n_segments - 2];
+        c->segments[c->n_segments - 2] = b->new;
+    }
+    b->joined = st == IDX_OK;
+    pthread_rwlock_unlock(&c->lock);
+    return st;
+}
+
+/* What came to the old segment since it was copied goes where new rows go. */
+static idx_status move_tail(rebuild *b)
+{
+    idx_cat *c = b->c;
+    idx_status st = IDX_OK;
+    float *v = malloc(b->old->v->dim * sizeof *v);
+    if (v == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+    for (bool more = true; st == IDX_OK && more;) {
+        pthread_rwlock_wrlock(&c->lock);
+        for (uint32_t end = b->copied + MOVE_ROWS / 4; st == IDX_OK && b->copied < end && b->copied < b->old->rows; b->copied++) {
+            uint32_t item = b->old->item[b->copied], n = b->old->n[b->copied], to;
+            if (item == IDX_NONE) continue;
+            idx_segment *g;
+            st = idx_cat_segment_for(c, 1, &g, b->err);
+            idx_rows_decode(b->old->v, idx_rows_at(b->old->v, b->copied), v);
+            if (st == IDX_OK && g->v->storage == b->old->v->storage) st = idx_segment_append_row(g, idx_rows_at(b->old->v, b->copied), &to, b->err);
+            else if (st == IDX_OK) st = idx_segment_append(g, v, &to, b->err);
+            if (st != IDX_OK) break;
+            idx_segment_kill(b->old, b->copied);
+            idx_cat_place(c, item, n, g, to);
+        }
+        more = b->copied < b->old->rows;
+        pthread_rwlock_unlock(&c->lock);
+    }
+    free(v);
+    return st;
+}
+
+static idx_status replace(rebuild *b)
+{
+    idx_status st = join(b);
+    uint32_t rows = b->new->rows; /* those that were copied; the writer adds behind them from now on */
+    if (st != IDX_OK) return st;
+    for (uint32_t r = 0; r < rows; r += MOVE_ROWS) {
+        pthread_rwlock_wrlock(&b->c->lock);
+        move_rows(b, r, rows - r < MOVE_ROWS ? rows : r + MOVE_ROWS);
+        pthread_rwlock_unlock(&b->c->lock);
+    }
+    return move_tail(b);
+}
+
+static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, const idx_cat *, const idx_segment *), bool *worked, idx_error *err)
+{
+    rebuild b = {.ix = ix, .c = c, .err = err};
+    pthread_rwlock_wrlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && b.old == NULL && !c->removed; i++)
+        if (wants(ix, c, c->segments[i])) b.old = c->segments[i];
+    uint64_t number = b.old != NULL ? c->next_number++ : 0;
+    pthread_rwlock_unlock(&c->lock);
+    *worked = b.old != NULL;
+    if (b.old == NULL) return IDX_OK;
+    uint32_t before = b.old->rows;
+    idx_status st = idx_segment_new(idx_cat_storage(c), c->row.info.dim, number, &b.new, err);
+    if (st == IDX_OK) st = copy_rows(&b);
+    if (st == IDX_OK) st = link_new(&b);
+    if (st == IDX_OK) st = replace(&b);
+    free(b.from);
+    if (!b.joined) idx_segment_free(b.new);
+    if (st != IDX_OK) return st;
+    idx_error why = {0}; /* without files the old ones stay, and are as good at the next start */
+    bool saved = b.new->ann == NULL || idx_segment_save(c, b.new, ix->segment_dir, &why) == IDX_OK;
+    if (!saved) idx_say(ix, 1, "%s", why.text);
+    uint32_t rows = b.new->rows;
+    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_segment_remove(c, b.old);
+    pthread_rwlock_unlock(&c->lock);
+    if (saved) idx_segment_unlink(c, b.old, ix->segment_dir);
+    idx_segment_free(b.old);
+    malloc_trim(0); /* what the living left behind goes back to the system */
+    idx_say(ix, 0, "catalogue %s: a segment of %" PRIu32 " rows was made anew of the %" PRIu32 " that live", c->row.info.name, before, rows);
+    return IDX_OK;
+}
+
+/* ---- how vectors are kept ----------------------------------------------------------------------------------------------------- */
+
+/* Of a catalogue whose vectors are float32 because nobody said otherwise: once there are enough to tell. */
+static idx_status decide(idx *ix, idx_cat *c, bool *worked, idx_error *err)
+{
+    pthread_rwlock_rdlock(&c->lock);
+    const idx_segment *g = c->n_segments > 0 && !c->removed ? c->segments[c->n_segments - 1] : NULL;
+    *worked = c->row.info.kept == IDX_STORAGE_AUTO && g != NULL && g->rows - g->dead >= ix->opts.segment_images;
+    uint32_t *rows = *worked ? malloc(g->rows * sizeof *rows) : NULL, n = 0;
+    for (uint32_t r = 0; rows != NULL && r < g->rows; r++)
+        if (g->item[r] != IDX_NONE) rows[n++] = r;
+    pthread_rwlock_unlock(&c->lock);
+    if (!*worked) return IDX_OK;
+    double recall[2] = {0, 0};
+    idx_storage kept = IDX_FLOAT32;
+    idx_status st = rows == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for a trial") : idx_storage_choose(g->v, rows, n, &ix->stop, &kept, recall, err);
+    free(rows);
+    if (st != IDX_OK) return st;
+    static const char *const names[] = {"auto", "float32", "float16", "int8"};
+    idx_say(ix, 0, "catalogue %s: vectors are kept as %s (recall@10 of int8 %.4f, of float16 %.4f)", c->row.info.name, names[kept], recall[0], recall[1]);
+    return idx_catalogue_keep(ix, c, kept, err);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------------------------------------------ */
+
+void idx_wake_keeper(idx *ix)
+{
+    pthread_mutex_lock(&ix->wake_lock);
+    ix->woken = true;
+    pthread_cond_signal(&ix->wake);
+    pthread_mutex_unlock(&ix->wake_lock);
+}
+
+static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
+{
+    idx_status st = decide(ix, c, worked, err);
+    if (st == IDX_OK && !*worked) st = rebuild_one(ix, c, of_other_storage, worked, err);
+    if (st == IDX_OK && !*worked) st = link_fresh(ix, c, idle, worked, err);
+    if (st == IDX_OK && !*worked) st = save(ix, c, idle, worked, err);
+    if (st == IDX_OK && !*worked) st = rebuild_one(ix, c, is_dying, worked, err);
+    if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, ix, idle, worked, err);
+    return st;
+}
+
+/* One piece of work on any catalogue. */
+static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err)
+{
+    idx_status st = IDX_OK;
+    *worked = false;
+    for (size_t i = 0; st == IDX_OK && !*worked; i++) {
+        pthread_mutex_lock(&ix->table);
+        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
+        if (c != NULL) c->refs++;
+        pthread_mutex_unlock(&ix->table);
+        if (c == NULL) break;
+        pthread_mutex_lock(&ix->maintain_lock);
+        st = maintain_cat(ix, c, idle, worked, err);
+        pthread_mutex_unlock(&ix->maintain_lock);
+        idx_give_cat(ix, c);
+    }
+    return st;
+}
+
+static idx_status maintain(idx *ix, bool idle, idx_error *err)
+{
+    bool worked = true;
+    idx_status st = IDX_OK;
+    while (st == IDX_OK && worked) st = maintain_once(ix, idle, &worked, err);
+    return st;
+}
+
+idx_status idx_maintain(idx *ix, idx_error *err) { return maintain(ix, true, err); }
+
+/* Waits until there is something to do; *idle: until nothing was for a while. */
+static bool wait(idx *ix, bool *idle)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += IDLE_MS % 1000 * 1000000L;
+    until.tv_sec += IDLE_MS / 1000 + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&ix->wake_lock);
+    int late = 0;
+    while (!ix->woken && !ix->stop && late == 0) late = *idle ? pthread_cond_wait(&ix->wake, &ix->wake_lock) : pthread_cond_timedwait(&ix->wake, &ix->wake_lock, &until);
+    *idle = !ix->woken;
+    ix->woken = false;
+    bool stop = ix->stop;
+    pthread_mutex_unlock(&ix->wake_lock);
+    return !stop;
+}
+
+static void *keeper_main(void *arg)
+{
+    idx *ix = arg;
+    bool idle = false;
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
+    while (wait(ix, &idle)) {
+        idx_error err = {0};
+        if (maintain(ix, idle, &err) != IDX_OK && !ix->stop) idx_say(ix, 1, "%s", err.text);
+    }
+    return NULL;
+}
+
+idx_status idx_keeper_start(idx *ix, idx_error *err)
+{
+    ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
+    if (!ix->has_keeper) return idx_fail(err, IDX_ENOMEM, "cannot start a thread");
+    idx_wake_keeper(ix);
+    return IDX_OK;
+}
+
+void idx_keeper_stop(idx *ix)
+{
+    pthread_mutex_lock(&ix->wake_lock);
+    ix->stop = true;
+    pthread_cond_signal(&ix->wake);
+    pthread_mutex_unlock(&ix->wake_lock);
+    if (ix->has_keeper) pthread_join(ix->keeper, NULL);
+    ix->has_keeper = false;
+}
+
+/* What was linked since the last save: the next start need not link it again. */
+void idx_keeper_save_all(idx *ix)
+{
+    for (size_t i = 0; i < ix->n_cats; i++) {
+        idx_error err = {0};
+        bool worked = true;
+        while (worked && save(ix, ix->cats[i], true, &worked, &err) == IDX_OK) {}
+        if (err.status != IDX_OK) idx_say(ix, 1, "%s", err.text);
+    }
+}

@@ -1,0 +1,451 @@
+/* walk.c: search and insertion in a faiss::HNSW, in place of faiss::HNSW::search and add_with_locks.
+ *
+ * WHY. The graph is FAISS's, its levels, its lists and its rules for choosing links are those of Malkov and Yashunin's paper
+ * (arXiv 1603.09320), which FAISS follows, too; what is our own is how the arrays are walked:
+ *   - Debian compiles FAISS for the baseline of the architecture (1.7.3 in Debian 12, 1.11 in Debian 13); its distances are
+ *     scalar loops over float32, one virtual call each. Here four rows at a time go through the kernels of dot.h, as float32,
+ *     float16 or int8, with their cache lines asked for in advance: most of a walk is waiting for memory.
+ *   - FAISS allocates and clears a byte for every row of the index before each search: at a million rows that alone takes as
+ *     long as the walk. Here it is a bit each, from a pool, and only what a walk has set is cleared.
+ *   - FAISS cannot add while it searches. Here links are read and written as relaxed atomics, so that a row can be linked while
+ *     searches run, and no copy of a graph is ever made for them: a reader sees a list half rewritten at worst, whose entries are
+ *     rows all the same. A row's own lists are full before the first link to it is made.
+ *   - FAISS 1.7 sizes its heap of candidates by k, whatever ef says.
+ * tests/bench/index shows what this is worth, with FAISS's own search over the same graph beside it.
+ *
+ * WHAT HOLDS IT. The scalar kernels define every distance (dot.h). FAISS's own search and add, over the same rows and the same
+ * kernels, are in ann_shim.cc: tests/unit/ann_test.c holds ours to them, and IDX_WALK=faiss in the environment searches with them
+ * for comparison. ann_test also fails when a search does not come through here.
+ *
+ * WHEN IT CAN GO. When the FAISS of the oldest Debian that we build for chooses its kernels by processor, keeps HNSW over float16
+ * and int8 without losing them, takes its visited table from the caller, and links rows while it searches. Then ann.c calls
+ * faiss::IndexHNSW, and rows.c, walk.c and dot*.c leave together. */
+#include "walk.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- scratch --------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    idx_near *a;
+    uint32_t n, cap;
+} list;
+
+struct idx_scratch {
+    uint64_t *seen; /* a bit for each row */
+    size_t seen_words;
+    uint32_t *visited; /* whose bits are set */
+    uint32_t n_visited, visited_cap;
+    list todo, near, kept;
+    void *room;
+    size_t room_bytes;
+    idx_scratch *next;
+};
+
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
+static idx_scratch *pool;
+
+static void scratch_free(idx_scratch *s)
+{
+    if (s == NULL) return;
+    free(s->seen);
+    free(s->visited);
+    free(s->todo.a);
+    free(s->near.a);
+    free(s->kept.a);
+    free(s->room);
+    free(s);
+}
+
+idx_scratch *idx_scratch_take(uint32_t rows)
+{
+    pthread_mutex_lock(&pool_lock);
+    idx_scratch *s = pool;
+    if (s != NULL) pool = s->next;
+    pthread_mutex_unlock(&pool_lock);
+    if (s == NULL) s = calloc(1, sizeof *s);
+    if (s == NULL) return NULL;
+    size_t words = (size_t)rows / 64 + 1;
+    if (words > s->seen_words) {
+        words += words / 8;
+        uint64_t *seen = calloc(words, sizeof *seen);
+        if (seen == NULL) {
+            idx_scratch_give(s);
+            return NULL;
+        }
+        free(s->seen);
+        s->seen = seen;
+        s->seen_words = words;
+    }
+    return s;
+}
+
+void idx_scratch_give(idx_scratch *s)
+{
+    pthread_mutex_lock(&pool_lock);
+    s->next = pool;
+    pool = s;
+    pthread_mutex_unlock(&pool_lock);
+}
+
+void idx_scratch_drop_all(void)
+{
+    pthread_mutex_lock(&pool_lock);
+    idx_scratch *s = pool;
+    pool = NULL;
+    pthread_mutex_unlock(&pool_lock);
+    for (idx_scratch *next; s != NULL; s = next) {
+        next = s->next;
+        scratch_free(s);
+    }
+}
+
+void *idx_scratch_room(idx_scratch *s, size_t bytes)
+{
+    if (bytes <= s->room_bytes) return s->room;
+    bytes = (bytes + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN;
+    void *room = aligned_alloc(IDX_ROW_ALIGN, bytes);
+    if (room == NULL) return NULL;
+    free(s->room);
+    s->room = room;
+    s->room_bytes = bytes;
+    return room;
+}
+
+static bool list_room(list *l, uint32_t n)
+{
+    if (n <= l->cap) return true;
+    uint32_t cap = n + n / 2 + 64;
+    idx_near *a = realloc(l->a, cap * sizeof *a);
+    if (a == NULL) return false;
+    l->a = a;
+    l->cap = cap;
+    return true;
+}
+
+static bool visited_room(idx_scratch *s, uint32_t more)
+{
+    if (s->n_visited + more <= s->visited_cap) return true;
+    uint32_t cap = (s->n_visited + more) * 2 + 1024, *v = realloc(s->visited, cap * sizeof *v);
+    if (v == NULL) return false;
+    s->visited = v;
+    s->visited_cap = cap;
+    return true;
+}
+
+/* True the first time. There is room in `visited`. */
+static inline bool visit(idx_scratch *s, uint32_t row)
+{
+    uint64_t bit = UINT64_C(1) << (row & 63), *w = &s->seen[row >> 6];
+    if (*w & bit) return false;
+    *w |= bit;
+    s->visited[s->n_visited++] = row;
+    return true;
+}
+
+static void forget(idx_scratch *s)
+{
+    for (uint32_t i = 0; i < s->n_visited; i++) s->seen[s->visited[i] >> 6] = 0;
+    s->n_visited = 0;
+}
+
+/* ---- heaps --------------------------------------------------------------------------------------------------------------------- */
+
+/* best: the best on top, otherwise the worst. */
+static inline __attribute__((always_inline)) bool above(bool best, float a, float b) { return best ? a > b : a < b; }
+
+static inline __attribute__((always_inline)) void up(idx_near *a, uint32_t i, idx_near x, bool best)
+{
+    for (; i > 0 && above(best, x.score, a[(i - 1) / 2].score); i = (i - 1) / 2) a[i] = a[(i - 1) / 2];
+    a[i] = x;
+}
+
+static inline __attribute__((always_inline)) void down(idx_near *a, uint32_t n, idx_near x, bool best)
+{
+    uint32_t i = 0;
+    for (uint32_t c; (c = 2 * i + 1) < n; i = c) {
+        if (c + 1 < n && above(best, a[c + 1].score, a[c].score)) c++;
+        if (!above(best, a[c].score, x.score)) break;
+        a[i] = a[c];
+    }
+    a[i] = x;
+}
+
+static inline idx_near pop_best(list *l)
+{
+    idx_near top = l->a[0];
+    if (--l->n > 0) down(l->a, l->n, l->a[l->n], true);
+    return top;
+}
+
+/* `near` keeps the ef best. */
+static inline void keep(list *near, uint32_t ef, idx_near x)
+{
+    if (near->n < ef) up(near->a, near->n++, x, false);
+    else down(near->a, near->n, x, false);
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const idx_near *x = a, *y = b;
+    return x->score < y->score ? 1 : x->score > y->score ? -1 : x->row > y->row ? 1 : x->row < y->row ? -1 : 0;
+}
+
+/* ---- search -------------------------------------------------------------------------------------------------------------------- */
+
+static inline int32_t *list_of(const idx_graph *g, uint32_t row, uint32_t level)
+{
+    return g->links + g->offsets[row] + (level > 0 ? (level + 1) * g->m : 0);
+}
+
+static inline uint32_t list_max(const idx_graph *g, uint32_t level) { return level > 0 ? g->m : 2 * g->m; }
+static inline int32_t link_get(const int32_t *l) { return __atomic_load_n(l, __ATOMIC_RELAXED); }
+static inline void link_set(int32_t *l, int32_t row) { __atomic_store_n(l, row, __ATOMIC_RELAXED); }
+
+static inline bool is_allowed(const idx_allow *w, uint32_t row)
+{
+    return w == NULL || ((w->rows == NULL || (w->rows[row >> 6] >> (row & 63) & 1)) && (w->test == NULL || w->test(w->ctx, row)));
+}
+
+enum { MAX_LINKS = 512 }; /* of one list: 2 m */
+
+static inline void prefetch_links(const idx_graph *g, uint32_t row)
+{
+    const int32_t *l = list_of(g, row, 0);
+    for (uint32_t i = 0; i < 2 * g->m; i += 16) __builtin_prefetch(l + i);
+}
+
+/* Downhill, one row at a time, from `at` on levels from..to+1. */
+static idx_near descend(const idx_graph *g, const idx_probe *p, idx_near at, uint32_t from, uint32_t to, uint64_t *distances)
+{
+    uint32_t rows[MAX_LINKS];
+    float scores[MAX_LINKS];
+    for (uint32_t level = from; level > to; level--) {
+        for (bool better = true; better;) {
+            const int32_t *l = list_of(g, at.row, level);
+            uint32_t n = 0;
+            for (int32_t r; n < g->m && (r = link_get(&l[n])) >= 0;) rows[n++] = (uint32_t)r;
+            idx_probe_near(p, rows, n, scores);
+            *distances += n;
+            better = false;
+            for (uint32_t i = 0; i < n; i++)
+                if (scores[i] > at.score) at = (idx_near){scores[i], rows[i]}, better = true;
+        }
+    }
+    return at;
+}
+
+/* Fills `near` with the ef best that a best-first walk over one level finds from `start`. false: no memory. */
+static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, idx_near start, uint32_t level, uint32_t ef,
+                       const idx_allow *allow, uint64_t *distances)
+{
+    uint32_t rows[MAX_LINKS], most = list_max(g, level);
+    float scores[MAX_LINKS];
+    list *todo = &s->todo, *near = &s->near;
+    forget(s);
+    todo->n = near->n = 0;
+    if (!list_room(near, ef) || !list_room(todo, 1) || !visited_room(s, 1)) return false;
+    visit(s, start.row);
+    todo->a[todo->n++] = start;
+    if (is_allowed(allow, start.row)) keep(near, ef, start);
+    while (todo->n > 0) {
+        idx_near at = pop_best(todo);
+        if (near->n == ef && at.score < near->a[0].score) break;
+        if (!visited_room(s, most) || !list_room(todo, todo->n + most)) return false;
+        const int32_t *l = list_of(g, at.row, level);
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < most; i++) {
+            int32_t r = link_get(&l[i]);
+            if (r < 0) break;
+            if (visit(s, (uint32_t)r)) rows[n++] = (uint32_t)r;
+        }
+        if (todo->n > 0 && level == 0) prefetch_links(g, todo->a[0].row); /* most likely the next */
+        idx_probe_near(p, rows, n, scores);
+        *distances += n;
+        for (uint32_t i = 0; i < n; i++) {
+            if (near->n == ef && scores[i] <= near->a[0].score) continue;
+            idx_near x = {scores[i], rows[i]};
+            if (level == 0) __builtin_prefetch(&g->offsets[x.row]); /* on the way to its links */
+            up(todo->a, todo->n++, x, true);
+            if (is_allowed(allow, x.row)) keep(near, ef, x);
+        }
+    }
+    return true;
+}
+
+static idx_near entry_of(const idx_graph *g, const idx_probe *p, uint32_t *level)
+{
+    int32_t row = __atomic_load_n(g->entry, __ATOMIC_ACQUIRE);
+    if (row < 0) return (idx_near){0, UINT32_MAX};
+    idx_near at = {0, (uint32_t)row};
+    idx_probe_near(p, &at.row, 1, &at.score);
+    *level = (uint32_t)g->levels[row] - 1;
+    return at;
+}
+
+uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out,
+                         uint64_t *distances)
+{
+    uint32_t level;
+    idx_near at = entry_of(g, p, &level);
+    if (at.row == UINT32_MAX) return 0;
+    at = descend(g, p, at, level, 0, distances);
+    walk_level(g, s, p, at, 0, ef, allow, distances); /* without memory: what there is until then */
+    qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
+    *out = s->near.a;
+    return s->near.n;
+}
+
+/* ---- insertion ------------------------------------------------------------------------------------------------------------------- */
+
+enum { STRIPES = 4096 };
+struct idx_walk_locks {
+    pthread_mutex_t entry;
+    pthread_mutex_t stripe[STRIPES];
+};
+
+idx_walk_locks *idx_walk_locks_new(void)
+{
+    idx_walk_locks *l = malloc(sizeof *l);
+    if (l == NULL) return NULL;
+    pthread_mutex_init(&l->entry, NULL);
+    for (int i = 0; i < STRIPES; i++) pthread_mutex_init(&l->stripe[i], NULL);
+    return l;
+}
+
+/* A candidate is left out only if one that is kept is nearer to it by this factor than the base is. The paper's rule has 1, which thins
+ * the lists of a dense cluster to some ten links and leaves rows that few links lead to: on tests/bench/vectors.h, 100,000 x 256,
+ * M 16, efConstruction 100, recall@10 at ef 24 is 0.967 with 1, 0.988 with 1.05, 0.983 with 1.1, 0.982 with 1.2 and 0.955 with 1.4,
+ * for 9 to 16 % more distances and no more time. */
+static const float SLACK = 1.05f;
+
+/* Rows as near as this are the same photo, as the rounding of rows goes. By the rule alone a photo that a catalogue has a hundred times
+ * would be linked to copies of itself only, and nothing would lead to them: of them a list has so many at most. */
+static const float SAME = 1 - 2e-3f;
+
+/* Of candidates, best first, keeps those that are nearer to the base than to any that is kept already (algorithm 4 of the paper),
+ * at most `most`. Returns how many; they move to the front. */
+static uint32_t choose(const idx_rows *r, idx_near *c, uint32_t n, uint32_t most, void *room)
+{
+    uint32_t kept = 0, same = 0, rows[MAX_LINKS];
+    for (uint32_t i = 0; i < n && kept < most; i++) {
+        if (c[i].score > SAME && same++ >= most / 2) continue;
+        idx_probe p;
+        float scores[4];
+        bool good = true;
+        if (kept > 0) idx_probe_row(&p, r, idx_rows_at(r, c[i].row), room);
+        for (uint32_t k = 0; k < kept && good; k += 4) {
+            uint32_t m = kept - k < 4 ? kept - k : 4;
+            idx_probe_near(&p, rows + k, m, scores);
+            for (uint32_t j = 0; j < m; j++) good &= (1 - scores[j]) * SLACK >= 1 - c[i].score;
+        }
+        if (!good) continue;
+        rows[kept] = c[i].row;
+        c[kept++] = c[i];
+    }
+    return kept;
+}
+
+/* Adds a link from -> to; a full list is chosen anew. */
+static bool link_back(const idx_graph *g, idx_scratch *s, uint32_t from, uint32_t to, float score, uint32_t level, void *room, size_t room_bytes)
+{
+    int32_t *l = list_of(g, from, level);
+    uint32_t most = list_max(g, level), n = 0, rows[MAX_LINKS];
+    float scores[MAX_LINKS];
+    for (int32_t r; n < most && (r = link_get(&l[n])) >= 0;) rows[n++] = (uint32_t)r;
+    if (n < most) {
+        link_set(&l[n], (int32_t)to);
+        return true;
+    }
+    list *c = &s->todo; /* free between walks */
+    if (!list_room(c, n + 1)) return false;
+    idx_probe p;
+    idx_probe_row(&p, g->rows, idx_rows_at(g->rows, from), room);
+    idx_probe_near(&p, rows, n, scores);
+    for (uint32_t i = 0; i < n; i++) c->a[i] = (idx_near){scores[i], rows[i]};
+    c->a[n] = (idx_near){score, to};
+    qsort(c->a, n + 1, sizeof *c->a, by_score);
+    n = choose(g->rows, c->a, n + 1, most, (uint8_t *)room + room_bytes);
+    for (uint32_t i = 0; i < most; i++) link_set(&l[i], i < n ? (int32_t)c->a[i].row : -1);
+    return true;
+}
+
+/* Whom a row links to on one level: of what the walk found, sorted in `near`. They go behind those of other levels in `kept`. */
+static bool choose_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t level, idx_walk_locks *locks, void *room)
+{
+    uint32_t n = choose(g->rows, s->near.a, s->near.n, g->m, room);
+    if (!list_room(&s->kept, s->kept.n + n)) return false;
+    memcpy(s->kept.a + s->kept.n, s->near.a, n * sizeof *s->kept.a);
+    s->kept.n += n;
+    int32_t *own = list_of(g, row, level);
+    pthread_mutex_t *stripe = &locks->stripe[row % STRIPES];
+    pthread_mutex_lock(stripe);
+    for (uint32_t i = 0; i < n; i++) link_set(&own[i], (int32_t)s->near.a[i].row);
+    pthread_mutex_unlock(stripe);
+    return true;
+}
+
+/* Links to the row from those that it links to on a level. */
+static bool link_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t level, const idx_near *to, uint32_t n, idx_walk_locks *locks, void *room,
+                       size_t room_bytes)
+{
+    bool ok = true;
+    for (uint32_t i = 0; i < n && ok; i++) {
+        pthread_mutex_t *stripe = &locks->stripe[to[i].row % STRIPES];
+        pthread_mutex_lock(stripe);
+        ok = link_back(g, s, to[i].row, row, to[i].score, level, room, room_bytes);
+        pthread_mutex_unlock(stripe);
+    }
+    return ok;
+}
+
+enum { MAX_LEVELS = 64 };
+
+/* The row's own lists are full on every level before anything leads to it: a search that comes to it goes on from there. */
+static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t row, uint32_t mine, idx_walk_locks *locks, uint8_t *room, size_t bytes)
+{
+    uint32_t top = 0, start[MAX_LEVELS + 1];
+    uint64_t distances = 0;
+    idx_near at = entry_of(g, p, &top);
+    uint32_t highest = mine < top ? mine : top;
+    at = descend(g, p, at, top, highest, &distances);
+    s->kept.n = 0;
+    for (uint32_t level = highest;; level--) {
+        if (!walk_level(g, s, p, at, level, g->ef_construction, NULL, &distances)) return false;
+        qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
+        at = s->near.a[0];
+        start[level] = s->kept.n;
+        if (!choose_level(g, s, row, level, locks, room)) return false;
+        if (level == 0) break;
+    }
+    uint32_t end = s->kept.n;
+    for (uint32_t level = 0; level <= highest; level++) {
+        if (!link_level(g, s, row, level, s->kept.a + start[level], end - start[level], locks, room, bytes)) return false;
+        end = start[level];
+    }
+    return true;
+}
+
+bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks)
+{
+    uint32_t mine = (uint32_t)g->levels[row] - 1;
+    size_t bytes = (idx_probe_bytes(g->rows) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN;
+    uint8_t *room = idx_scratch_room(s, 3 * bytes);
+    if (room == NULL || mine >= MAX_LEVELS) return false;
+    idx_probe p;
+    idx_probe_row(&p, g->rows, idx_rows_at(g->rows, row), room);
+    pthread_mutex_lock(&locks->entry);
+    bool first = __atomic_load_n(g->entry, __ATOMIC_RELAXED) < 0, higher = first || (int32_t)mine > *g->top;
+    if (!higher) pthread_mutex_unlock(&locks->entry); /* a new top is made alone */
+    bool ok = first || link_levels(g, s, &p, row, mine, locks, room + bytes, bytes);
+    if (higher) {
+        if (ok) {
+            *g->top = (int32_t)mine;
+            __atomic_store_n(g->entry, (int32_t)row, __ATOMIC_RELEASE);
+        }
+        pthread_mutex_unlock(&locks->entry);
+    }
+    return ok;
+}

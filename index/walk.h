@@ -1,0 +1,57 @@
+/* walk.h: search and insertion in FAISS's HNSW graph, by our own hands; walk.c says why. */
+#ifndef LK_WALK_H
+#define LK_WALK_H
+
+#include "rows.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct idx_hnsw idx_hnsw; /* faiss::HNSW; ann_shim.h */
+
+typedef struct { /* a graph over the first `linked` of `rows`: FAISS's arrays, and theirs to free */
+    const idx_rows *rows;
+    idx_hnsw *hnsw;
+    int32_t *links;        /* of row i on level l: m (2 m on level 0) from offsets[i] + (l > 0 ? (l + 1) * m : 0) on, -1 behind the last */
+    const size_t *offsets; /* capacity + 1 */
+    const int32_t *levels; /* [row] 1 + its top level */
+    int32_t *entry;        /* where every walk begins, -1 = no row is linked */
+    int32_t *top;          /* level of the entry */
+    uint32_t m, ef_construction, capacity;
+} idx_graph;
+
+typedef struct {
+    float score;
+    uint32_t row;
+} idx_near;
+
+/* What one walk needs, from a pool that all graphs share. */
+typedef struct idx_scratch idx_scratch;
+idx_scratch *idx_scratch_take(uint32_t rows); /* NULL = no memory */
+void idx_scratch_give(idx_scratch *s);
+void idx_scratch_drop_all(void); /* frees those in the pool */
+/* Bytes for a probe; valid until the scratch is given back. NULL = no memory. */
+void *idx_scratch_room(idx_scratch *s, size_t bytes);
+
+typedef struct { /* rows that may be in an answer; all fields 0: every one */
+    const uint64_t *rows;                          /* a bit for each row */
+    bool (*test)(const void *ctx, uint32_t row);   /* and this, asked only for rows near the query */
+    const void *ctx;
+} idx_allow;
+
+/* The ef nearest rows that are found, best first, into *out (the scratch's, until it is used again). Any number of threads, beside
+ * one or more idx_walk_insert(); the caller knows of every row that is linked (rows.h). Returns how many; *distances grows. */
+uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out,
+                         uint64_t *distances);
+/* Links a row. Threads may insert different rows at a time when they share `locks` (idx_walk_locks). false: no memory, and the row
+ * is not linked, or not everywhere. */
+typedef struct idx_walk_locks idx_walk_locks;
+idx_walk_locks *idx_walk_locks_new(void); /* free() it */
+bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
