@@ -8,20 +8,38 @@ import random
 import subprocess
 import sys
 
+from peers import CACHE
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "likeness-bench")
 BUILTIN = os.path.join(ROOT, "embed/training/likeness-v1.onnx")
+ZOO = os.path.join(ROOT, "tests/conformance/zoo.py")
 SIX = ["resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_large", "squeezenet1_1", "efficientnet_b0"]
 CALIBRATION = 96
 
 
-def photos_of(folder):
-    """(path, class) of every photo: from labels.csv (path,class of train.tar) where there is one, otherwise by folder."""
-    labels = os.path.join(folder, "labels.csv")
-    if os.path.exists(labels):
+def photos_of(source):
+    """(path, class) of every photo below a folder or in a tar file, and whether they are real ones: without a source those of
+    ../shared/data/train.tar or, where it is not there, the drawings of deploy/demo. The class is a photo's folder, or what
+    labels.csv (path, dataset, class) says."""
+    wanted = source or os.path.join(ROOT, "../shared/data/train.tar")
+    if not source and not os.path.exists(wanted):
+        return below(os.path.join(ROOT, "deploy/demo")), False
+    if os.path.isdir(wanted):
+        return below(wanted), True
+    folder = os.path.join(CACHE, f"photos-{os.path.basename(wanted)}-{os.path.getsize(wanted)}")
+
+    def unpack(to):
+        os.makedirs(to, exist_ok=True)
+        subprocess.run(["tar", "xf", wanted, "-C", to], check=True)
+    return below(remake(folder, unpack)), True
+
+
+def below(folder):
+    for labels in glob.glob(f"{folder}/labels.csv") + glob.glob(f"{folder}/*/labels.csv"):
         with open(labels) as f:
             rows = list(csv.DictReader(f))
-        return [(os.path.join(os.path.dirname(os.path.abspath(folder)), r["path"]), r["dataset"] + "/" + r["class"]) for r in rows]
+        root = os.path.dirname(os.path.dirname(os.path.abspath(labels)))
+        return [(os.path.join(root, r["path"]), r["dataset"] + "/" + r["class"]) for r in rows]
     found = sorted(p for e in ("jpg", "jpeg", "png", "webp") for p in glob.glob(f"{folder}/**/*.{e}", recursive=True))
     return [(p, os.path.dirname(p)) for p in found]
 
@@ -33,12 +51,14 @@ def sample(photos, n):
 def fp32(name):
     if name == "builtin":
         return BUILTIN
-    path = os.path.join(CACHE, "models", name + ".onnx")
-    if not os.path.exists(path):
-        sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
-        import zoo  # wants torch and torchvision, but only to make the file
-        zoo.export(name)
-    return path
+
+    def export(out):
+        for python in dict.fromkeys([sys.executable, "/usr/bin/python3"]):
+            if subprocess.run([python, ZOO, name, out, "17"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                return
+        print(f"skipped: neither {sys.executable} nor /usr/bin/python3 exports {name}: they lack torch and torchvision (Debian: python3-torchvision)")
+        sys.exit(77)
+    return remake(os.path.join(CACHE, "models", name + ".onnx"), export)
 
 
 def remake(path, make):

@@ -1,0 +1,52 @@
+"""Every convolution of a network beside oneDNN's: what tests/bench/layers and tests/bench/embed compare."""
+import collections
+import json
+import os
+import statistics
+import subprocess
+
+WAYS = {"fp32": ["AVX512_CORE"], "int8": ["", "AVX512_CORE_VNNI"]}  # what oneDNN is held to; "": whatever it finds, AMX say
+Way = collections.namedtuple("Way", "isa fused")  # fused: with the activation and the residual that ours has taken in
+MISSING = "bench_onednn was not built (libdnnl-dev 2 was not there when CMake looked)"
+
+
+def there(build):
+    return os.path.exists(f"{build}/tests/bench/bench_onednn")
+
+
+def ours(build, path, seconds):
+    out = subprocess.run([f"{build}/server/likeness", "bench", "model", path, "--precision", "fp32", "--seconds", str(seconds), "--json"],
+                         check=True, capture_output=True, text=True).stdout
+    return [layer for layer in json.loads(out)["layers"] if layer["kernel"] in ("conv", "winograd", "depthwise") and "window" in layer]
+
+
+def theirs(build, layers, precision, seconds, way):
+    """(ms, implementation) of the better of its ways for each layer."""
+    lines = "".join(" ".join(map(str, l["in"] + l["out"] + l["window"] + l["stride"] + l["dilation"] + l["pads"] + [l["groups"], l["fused"] or "-"])) + "\n"
+                    for l in layers)
+    env = dict(os.environ, OMP_NUM_THREADS="1", **({"ONEDNN_MAX_CPU_ISA": way.isa} if way.isa else {}))
+    out = subprocess.run([f"{build}/tests/bench/bench_onednn", precision, str(seconds)] + (["fused"] if way.fused else []), input=lines, env=env, check=True,
+                         capture_output=True, text=True).stdout
+    found = [line.split() for line in out.splitlines()]
+    return [min((float(w[i]), w[i + 1]) for i in range(0, len(w), 2)) for w in found]
+
+
+def compare(build, path, precision, rounds, seconds):
+    """Our layers, milliseconds of each, and for each Way their (milliseconds, implementation); medians of interleaved rounds."""
+    ways = [Way(isa, fused) for isa in WAYS[precision] for fused in (False, True)]
+    mine, others = [], {way: [] for way in ways}
+    for _ in range(rounds):
+        mine.append(ours(build, path, seconds))
+        for way in ways:
+            others[way].append(theirs(build, mine[0], precision, seconds, way))
+    ms = [statistics.median(r[i]["ms"] for r in mine) for i in range(len(mine[0]))]
+    best = {way: [(statistics.median(r[i][0] for r in seen), seen[0][i][1]) for i in range(len(mine[0]))] for way, seen in others.items()}
+    return mine[0], ms, best
+
+
+def mostly(best):
+    """The instruction set that takes most of their time."""
+    by = collections.Counter()
+    for t, kernel in best:
+        by[kernel.split(":")[-1]] += t
+    return by.most_common(1)[0][0]
