@@ -53,12 +53,13 @@ emb_status emb_deadline_check(const emb_limits *l, emb_error *err)
     return emb_fail(err, EMB_EDEADLINE, "the deadline passed while the picture was decoded");
 }
 
-uint32_t emb_eighths(uint32_t w, uint32_t h, uint32_t min_side)
+uint32_t emb_reduction(uint32_t w, uint32_t h, uint32_t min_side)
 {
-    uint64_t shorter = w < h ? w : h, longer = w < h ? h : w, n = 1;
-    if (min_side == 0) return 8;
-    while (n < 8 && (shorter * n < (uint64_t)min_side * 8 || longer * n < EMB_KEEP_SIDE * 8)) n++;
-    return (uint32_t)n;
+    const uint32_t shorter = w < h ? w : h, longer = w < h ? h : w;
+    uint32_t r = 1;
+    if (min_side == 0) return 1;
+    while (r < 8 && shorter / (r * 2) >= min_side && longer / (r * 2) >= EMB_KEEP_SIDE) r *= 2;
+    return r;
 }
 
 emb_status emb_image_new(uint32_t w, uint32_t h, emb_image **out, emb_error *err)

@@ -53,8 +53,8 @@ static inline uint8_t emb_over_white(uint32_t v, uint32_t alpha)
     return (uint8_t)((v * alpha + 255u * (255u - alpha) + 127u) / 255u);
 }
 
-/* The eighths of its size (1..8) at which a picture of w x h is decoded: the fewest that keep the short side >= min_side and the
- * long one >= EMB_KEEP_SIDE; 8 for min_side 0. */
-uint32_t emb_eighths(uint32_t w, uint32_t h, uint32_t min_side);
+/* What the sides of a w x h picture are divided by while it is decoded, 1, 2, 4 or 8 (for which libjpeg-turbo has vector code): the
+ * most that keeps the short side >= min_side and the long one >= EMB_KEEP_SIDE; 1 for min_side 0. */
+uint32_t emb_reduction(uint32_t w, uint32_t h, uint32_t min_side);
 
 #endif

@@ -1,7 +1,6 @@
 /* image_jpeg.c: libjpeg-turbo with its exits closed: errors jump back here, nothing is printed, scans and time are
  * bounded by a progress monitor, and large photos are decoded at a half, quarter or eighth by the scaled DCT. */
 #include "image.h"
-#include "image_scan.h"
 #include "resample.h"
 
 #include <math.h>
@@ -160,23 +159,6 @@ static void assemble_profile(decoder *d)
         }
 }
 
-/* To sRGB, from rows of ink where they are in d->row. */
-static void finish(decoder *d, uint8_t *base)
-{
-    const struct jpeg_decompress_struct *c = &d->c;
-    const size_t n = (size_t)d->im->width * d->im->height;
-    emb_profile p = {d->profile, d->profile_bytes};
-    if (base == d->row) {
-        if (c->saw_Adobe_marker) /* Adobe writes ink inverted */
-            for (size_t i = 0; i < n * 4; i++) base[i] = (uint8_t)(255 - base[i]);
-        emb_color_cmyk_to_srgb(base, d->im->px, n, p);
-    } else if (c->jpeg_color_space == JCS_GRAYSCALE) {
-        emb_color_grey_to_srgb(d->im->px, n, p);
-    } else {
-        emb_color_rgb_to_srgb(d->im->px, n, p);
-    }
-}
-
 static void read_rows(decoder *d, emb_error *err)
 {
     struct jpeg_decompress_struct *c = &d->c;
@@ -194,7 +176,17 @@ static void read_rows(decoder *d, emb_error *err)
         jpeg_read_scanlines(c, rows, h - at < 8 ? h - at : 8);
     }
     if (d->e.truncated) stop(d, EMB_EFORMAT, "the file ends before the picture does");
-    finish(d, base);
+    const size_t n = (size_t)w * h;
+    emb_profile p = {d->profile, d->profile_bytes};
+    if (cmyk) {
+        if (c->saw_Adobe_marker) /* Adobe writes ink inverted */
+            for (size_t i = 0; i < n * 4; i++) base[i] = (uint8_t)(255 - base[i]);
+        emb_color_cmyk_to_srgb(base, d->im->px, n, p);
+    } else if (c->jpeg_color_space == JCS_GRAYSCALE) {
+        emb_color_grey_to_srgb(d->im->px, n, p);
+    } else {
+        emb_color_rgb_to_srgb(d->im->px, n, p);
+    }
 }
 
 emb_status emb_jpeg_decode(const uint8_t *b, size_t n, const emb_limits *l, uint32_t min_side, emb_image **out,
@@ -208,22 +200,11 @@ emb_status emb_jpeg_decode(const uint8_t *b, size_t n, const emb_limits *l, uint
         bool cmyk = d.c.jpeg_color_space == JCS_CMYK || d.c.jpeg_color_space == JCS_YCCK;
         d.c.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
         d.c.scale_num = 1;
-        uint32_t eighths = emb_eighths(d.c.image_width, d.c.image_height, min_side);
-        emb_scan_result r = emb_scan_decode(&d.c, l, eighths, &d.im);
-        if (r == EMB_SCAN_NOMEM) stop(&d, EMB_ENOMEM, "no memory for the picture");
-        if (r == EMB_SCAN_LATE) stop(&d, EMB_EDEADLINE, "the deadline passed while the picture was decoded");
-        if (r == EMB_SCAN_DONE) {
-            finish(&d, d.im->px);
-        } else {
-            d.c.scale_denom = eighths > 4 ? 1 : eighths > 2 ? 2 : eighths > 1 ? 4 : 8; /* the sizes that it has vector code for */
-            jpeg_start_decompress(&d.c);
-            read_rows(&d, err);
-        }
-        const uint32_t denom = d.c.scale_denom;
-        if (r == EMB_SCAN_DONE ? eighths < 8 : denom > 1) {
-            const float scale = r == EMB_SCAN_DONE ? (float)eighths / 8 : 1 / (float)denom;
-            d.im->part = (emb_part){0, 0, (float)d.c.image_width * scale, (float)d.c.image_height * scale};
-        }
+        d.c.scale_denom = emb_reduction(d.c.image_width, d.c.image_height, min_side);
+        jpeg_start_decompress(&d.c);
+        read_rows(&d, err);
+        const float denom = (float)d.c.scale_denom;
+        if (denom > 1) d.im->part = (emb_part){0, 0, (float)d.c.image_width / denom, (float)d.c.image_height / denom};
         jpeg_abort_decompress(&d.c); /* what follows the last row does not matter */
     }
     emb_status st = decoder_fini(&d, err);

@@ -115,10 +115,10 @@ emb_status emb_webp_decode(const uint8_t *b, size_t n, const emb_limits *l, uint
     if (f.has_animation) {
         st = decode_frame(dm, &f, &im, err);
     } else {
-        uint32_t e = emb_eighths((uint32_t)f.width, (uint32_t)f.height, min_side);
-        uint32_t w = ((uint32_t)f.width * e + 7) / 8, h = ((uint32_t)f.height * e + 7) / 8;
+        uint32_t r = emb_reduction((uint32_t)f.width, (uint32_t)f.height, min_side);
+        uint32_t w = ((uint32_t)f.width + r - 1) / r, h = ((uint32_t)f.height + r - 1) / r;
         st = emb_image_new(w, h, &im, err);
-        if (st == EMB_OK) st = decode_still(b, n, im, 0, 0, w, h, e < 8, f.has_alpha != 0, err);
+        if (st == EMB_OK) st = decode_still(b, n, im, 0, 0, w, h, r > 1, f.has_alpha != 0, err);
     }
     if (st == EMB_OK) {
         emb_color_rgb_to_srgb(im->px, (size_t)im->width * im->height, chunk(dm, "ICCP"));

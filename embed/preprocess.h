@@ -6,7 +6,7 @@
 #include "resample.h"
 
 /* Part of every fingerprint: raise it when the arithmetic below changes, so that old embeddings are not mixed with new. */
-#define EMB_PREPROC_VERSION "likeness-preprocess-3"
+#define EMB_PREPROC_VERSION "likeness-preprocess-4"
 
 typedef enum {
     EMB_FIT_CROP,   /* short side to `resize`, then the centre w x h */

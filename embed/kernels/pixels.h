@@ -1,35 +1,10 @@
-/* pixels.h: what is done to every pixel: inverse DCT at any size, YCbCr to RGB, the two passes of a resize. pixels_ref.c is the
- * definition, and every variant gives its bytes. */
+/* pixels.h: what is done to every pixel: the two passes of a resize, and normalising. pixels_ref.c is the definition, and every
+ * variant gives its bytes. */
 #ifndef LK_PIXELS_H
 #define LK_PIXELS_H
 
 #include <stddef.h>
 #include <stdint.h>
-
-/* ---- inverse DCT -------------------------------------------------------------------------------- */
-
-/* A block of 8 x 8 coefficients becomes w x h samples, 1 to 16 each: the lowest min(8, w) x min(8, h) frequencies, read at w x h
- * points. Columns first, then rows: int32 sums of products with bases of 14 bits; between the passes 6 bits of fraction in int16,
- * saturated; then rounded, 128 added, clipped to 8 bits. */
-enum { EMB_DCT_BITS = 14, EMB_DCT_KEEP = 6 };
-
-typedef struct {
-    uint32_t w, h;
-    uint32_t pairs_x, pairs_y;  /* frequencies used, in pairs */
-    int16_t col[16][4][2];      /* [y][pair]: the basis of row y at frequencies 2 pair and 2 pair + 1 */
-    int16_t row[4][16][2];      /* [pair][x] */
-} emb_dct;
-
-/* coef: dequantised, natural order; rows: those of its 8 rows that may hold a value (at least 1). h rows at out, each with room for
- * 16 bytes, of which those from w on may be overwritten. */
-typedef void emb_dct_fn(const emb_dct *t, const int16_t coef[64], uint32_t rows, uint8_t *out, size_t stride);
-
-/* ---- colour ------------------------------------------------------------------------------------- */
-
-/* JFIF's YCbCr, n pixels. With a = (cb - 128) * 32, b = (cr - 128) * 32 and m(x, k) = (x * k + (1 << 14)) >> 15:
- * r = y + b / 32 + m(b, 0.402), g = y - m(a, 0.344) - b / 32 + m(b, 0.286), b = y + 2 a / 32 - m(a, 0.228), summed in 32nds,
- * rounded, clipped. */
-typedef void emb_ycc_fn(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *rgb);
 
 /* ---- resize ------------------------------------------------------------------------------------- */
 
@@ -62,8 +37,6 @@ typedef void emb_normalise_fn(const uint8_t *rgb, size_t pixels, const float mea
 
 typedef struct {
     const char *name;
-    emb_dct_fn *dct;
-    emb_ycc_fn *ycc;
     emb_resample_col_fn *resample_col;
     emb_spread_fn *spread;
     emb_resample_row_fn *resample_row;

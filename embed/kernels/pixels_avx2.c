@@ -4,173 +4,14 @@
 #include <immintrin.h>
 #include <string.h>
 
-/* ---- inverse DCT -------------------------------------------------------------------------------- */
-
-static inline __m128i row_of(const int16_t *coef, uint32_t y) { return _mm_loadu_si128((const __m128i *)(const void *)(coef + 8 * y)); }
-
-static inline __m256i pair_of(const int16_t p[2])
-{
-    int32_t both;
-    memcpy(&both, p, 4);
-    return _mm256_set1_epi32(both);
-}
-
-static inline __m256i twice(const int16_t p[4][2]) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+/* ---- resize ------------------------------------------------------------------------------------- */
 
 static inline __m256i shift_round(__m256i sum, const int bits)
 {
     return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(1 << (bits - 1))), bits);
 }
 
-static inline __m256i to_bytes(__m256i a, __m256i b)
-{
-    const int bits = EMB_DCT_BITS + EMB_DCT_KEEP;
-    __m256i words = _mm256_packs_epi32(shift_round(a, bits), shift_round(b, bits));
-    words = _mm256_adds_epi16(words, _mm256_set1_epi16(128));
-    return _mm256_packus_epi16(words, words);
-}
-
-static inline void store4(uint8_t *out, __m128i v, const int at)
-{
-    int32_t four = _mm_extract_epi32(v, 0);
-    if (at == 1) four = _mm_extract_epi32(v, 1);
-    memcpy(out, &four, 4);
-}
-
-/* At most four columns: two rows in the halves of a vector, four rows a turn. */
-static inline __attribute__((always_inline)) void dct_of_4(const emb_dct *t, const int16_t *coef, const uint32_t pairs_x, const uint32_t pairs_y,
-                                                           uint8_t *out, size_t stride)
-{
-    __m256i px[4];
-    for (uint32_t p = 0; p < pairs_y; p++) px[p] = _mm256_broadcastsi128_si256(_mm_unpacklo_epi16(row_of(coef, 2 * p), row_of(coef, 2 * p + 1)));
-    for (uint32_t y = 0; y < t->h; y += 4, out += 4 * stride) {
-        __m256i mid[2], sum[2];
-        for (uint32_t i = 0; i < 2; i++) {
-            mid[i] = _mm256_setzero_si256();
-            for (uint32_t p = 0; p < pairs_y; p++) {
-                __m256i k = _mm256_blend_epi32(pair_of(t->col[y + 2 * i][p]), pair_of(t->col[y + 2 * i + 1][p]), 0xf0);
-                mid[i] = _mm256_add_epi32(mid[i], _mm256_madd_epi16(px[p], k));
-            }
-            mid[i] = shift_round(mid[i], EMB_DCT_BITS - EMB_DCT_KEEP);
-        }
-        __m256i both = _mm256_packs_epi32(mid[0], mid[1]); /* rows y, y + 2 | y + 1, y + 3 */
-        sum[0] = _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0x00), twice(t->row[0]));
-        sum[1] = _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0xaa), twice(t->row[0]));
-        if (pairs_x > 1) {
-            sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0x55), twice(t->row[1])));
-            sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(_mm256_shuffle_epi32(both, 0xff), twice(t->row[1])));
-        }
-        __m256i bytes = to_bytes(sum[0], sum[1]);
-        store4(out, _mm256_castsi256_si128(bytes), 0);
-        store4(out + stride, _mm256_extracti128_si256(bytes, 1), 0);
-        store4(out + 2 * stride, _mm256_castsi256_si128(bytes), 1);
-        store4(out + 3 * stride, _mm256_extracti128_si256(bytes, 1), 1);
-    }
-}
-
-/* More columns, in groups of four: all of a row's frequencies in one vector, then two rows in its halves. */
-static inline __attribute__((always_inline)) void dct_of_8(const emb_dct *t, const int16_t *coef, const uint32_t groups, const uint32_t pairs_y,
-                                                           uint8_t *out, size_t stride)
-{
-    __m256i px[4];
-    for (uint32_t p = 0; p < pairs_y; p++) {
-        __m128i a = row_of(coef, 2 * p), b = row_of(coef, 2 * p + 1);
-        px[p] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(a, b)), _mm_unpackhi_epi16(a, b), 1);
-    }
-    for (uint32_t y = 0; y < t->h; y += 2, out += 2 * stride) {
-        __m256i mid[2], sum[4];
-        for (uint32_t i = 0; i < 2; i++) {
-            mid[i] = _mm256_setzero_si256();
-            for (uint32_t p = 0; p < pairs_y; p++) mid[i] = _mm256_add_epi32(mid[i], _mm256_madd_epi16(px[p], pair_of(t->col[y + i][p])));
-            mid[i] = shift_round(mid[i], EMB_DCT_BITS - EMB_DCT_KEEP);
-        }
-        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(mid[0], mid[1]), 0xd8); /* row y | row y + 1 */
-        const __m256i f[4] = {_mm256_shuffle_epi32(both, 0x00), _mm256_shuffle_epi32(both, 0x55), _mm256_shuffle_epi32(both, 0xaa),
-                              _mm256_shuffle_epi32(both, 0xff)};
-        for (uint32_t g = 0; g < groups; g++) {
-            sum[g] = _mm256_setzero_si256();
-            for (uint32_t p = 0; p < 4; p++) sum[g] = _mm256_add_epi32(sum[g], _mm256_madd_epi16(f[p], twice(t->row[p] + 4 * g)));
-        }
-        __m256i bytes = to_bytes(sum[0], sum[1]); /* eight of row y | eight of row y + 1 */
-        if (groups == 4) bytes = _mm256_unpacklo_epi64(bytes, to_bytes(sum[2], sum[3]));
-        if (groups == 4) {
-            _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(bytes));
-            _mm_storeu_si128((__m128i *)(void *)(out + stride), _mm256_extracti128_si256(bytes, 1));
-        } else {
-            _mm_storel_epi64((__m128i *)(void *)out, _mm256_castsi256_si128(bytes));
-            _mm_storel_epi64((__m128i *)(void *)(out + stride), _mm256_extracti128_si256(bytes, 1));
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) void dct_of_width(const emb_dct *t, const int16_t *coef, const uint32_t pairs_y, uint8_t *out, size_t stride)
-{
-    if (t->w <= 2) dct_of_4(t, coef, 1, pairs_y, out, stride);
-    else if (t->w <= 4) dct_of_4(t, coef, 2, pairs_y, out, stride);
-    else if (t->w <= 8) dct_of_8(t, coef, 2, pairs_y, out, stride);
-    else dct_of_8(t, coef, 4, pairs_y, out, stride);
-}
-
-static void dct_avx2(const emb_dct *t, const int16_t coef[64], uint32_t rows, uint8_t *out, size_t stride)
-{
-    const uint32_t have = (rows + 1) / 2, pairs_y = have < t->pairs_y ? have : t->pairs_y;
-    if (pairs_y == 1) dct_of_width(t, coef, 1, out, stride);
-    else if (pairs_y == 2) dct_of_width(t, coef, 2, out, stride);
-    else dct_of_width(t, coef, 4, out, stride); /* what lies behind is zero in coef or in the basis */
-}
-
-/* ---- colour ------------------------------------------------------------------------------------- */
-
-/* 16 samples each of red, green, blue to 48 bytes. */
-static inline void store_rgb(uint8_t *out, __m128i r, __m128i g, __m128i b)
-{
-    const __m128i r0 = _mm_setr_epi8(0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1, 5);
-    const __m128i g0 = _mm_setr_epi8(-1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1, -1);
-    const __m128i b0 = _mm_setr_epi8(-1, -1, 0, -1, -1, 1, -1, -1, 2, -1, -1, 3, -1, -1, 4, -1);
-    const __m128i r1 = _mm_setr_epi8(-1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10, -1);
-    const __m128i g1 = _mm_setr_epi8(5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1, 10);
-    const __m128i b1 = _mm_setr_epi8(-1, 5, -1, -1, 6, -1, -1, 7, -1, -1, 8, -1, -1, 9, -1, -1);
-    const __m128i r2 = _mm_setr_epi8(-1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1, -1);
-    const __m128i g2 = _mm_setr_epi8(-1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15, -1);
-    const __m128i b2 = _mm_setr_epi8(10, -1, -1, 11, -1, -1, 12, -1, -1, 13, -1, -1, 14, -1, -1, 15);
-    __m128i *to = (__m128i *)(void *)out;
-    _mm_storeu_si128(to, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r0), _mm_shuffle_epi8(g, g0)), _mm_shuffle_epi8(b, b0)));
-    _mm_storeu_si128(to + 1, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r1), _mm_shuffle_epi8(g, g1)), _mm_shuffle_epi8(b, b1)));
-    _mm_storeu_si128(to + 2, _mm_or_si128(_mm_or_si128(_mm_shuffle_epi8(r, r2), _mm_shuffle_epi8(g, g2)), _mm_shuffle_epi8(b, b2)));
-}
-
 static inline __m256i words(const uint8_t *p) { return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
-static inline __m256i part(__m256i v, int16_t k) { return _mm256_mulhrs_epi16(v, _mm256_set1_epi16(k)); }
-
-static inline __m128i bytes_of(__m256i v)
-{
-    v = _mm256_srai_epi16(v, 5);
-    v = _mm256_packus_epi16(v, v);
-    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(v, 0x08));
-}
-
-static void ycc_of_16(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb)
-{
-    const __m256i middle = _mm256_set1_epi16(128);
-    __m256i l = _mm256_add_epi16(_mm256_slli_epi16(words(y), 5), _mm256_set1_epi16(16));
-    __m256i a = _mm256_slli_epi16(_mm256_sub_epi16(words(cb), middle), 5), b = _mm256_slli_epi16(_mm256_sub_epi16(words(cr), middle), 5);
-    __m256i red = _mm256_add_epi16(_mm256_add_epi16(l, b), part(b, 13173));
-    __m256i green = _mm256_add_epi16(_mm256_sub_epi16(_mm256_sub_epi16(l, part(a, 11277)), b), part(b, 9367));
-    __m256i blue = _mm256_sub_epi16(_mm256_add_epi16(l, _mm256_slli_epi16(a, 1)), part(a, 7471));
-    store_rgb(rgb, bytes_of(red), bytes_of(green), bytes_of(blue));
-}
-
-static void ycc_avx2(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *rgb)
-{
-    if (n < 16) {
-        emb_pixels_ref.ycc(y, cb, cr, n, rgb);
-        return;
-    }
-    for (size_t i = 0; i + 16 <= n; i += 16) ycc_of_16(y + i, cb + i, cr + i, rgb + 3 * i);
-    if (n % 16 != 0) ycc_of_16(y + n - 16, cb + n - 16, cr + n - 16, rgb + 3 * (n - 16)); /* some once more */
-}
-
-/* ---- resize ------------------------------------------------------------------------------------- */
 
 static inline __m128i load16(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
@@ -286,4 +127,4 @@ static void normalise_avx2(const uint8_t *rgb, size_t pixels, const float mean[3
     emb_pixels_ref.normalise(rgb + 3 * i, pixels - i, mean, scale, out + 3 * i);
 }
 
-const emb_pixels emb_pixels_avx2 = {"avx2", dct_avx2, ycc_avx2, resample_col_avx2, spread_avx2, resample_row_avx2, normalise_avx2};
+const emb_pixels emb_pixels_avx2 = {"avx2", resample_col_avx2, spread_avx2, resample_row_avx2, normalise_avx2};

@@ -3,76 +3,6 @@
 
 #include <arm_neon.h>
 
-/* ---- inverse DCT -------------------------------------------------------------------------------- */
-
-/* All frequencies of one row, between the passes. */
-static inline int16x8_t dct_row(const emb_dct *t, const int16x8_t *coef, uint32_t y, uint32_t pairs)
-{
-    int32x4_t lo = vdupq_n_s32(0), hi = lo;
-    for (uint32_t f = 0; f < 2 * pairs; f++) {
-        const int16_t k = t->col[y][f / 2][f % 2];
-        lo = vmlal_n_s16(lo, vget_low_s16(coef[f]), k);
-        hi = vmlal_n_s16(hi, vget_high_s16(coef[f]), k);
-    }
-    return vcombine_s16(vqrshrn_n_s32(lo, EMB_DCT_BITS - EMB_DCT_KEEP), vqrshrn_n_s32(hi, EMB_DCT_BITS - EMB_DCT_KEEP));
-}
-
-/* Eight samples of a row from column x on. */
-static inline uint8x8_t dct_samples(const emb_dct *t, const int16_t mid[8], uint32_t x)
-{
-    int32x4_t lo = vdupq_n_s32(0), hi = lo;
-    for (uint32_t p = 0; p < t->pairs_x; p++) {
-        const int16x8x2_t k = vld2q_s16(t->row[p][x]);
-        for (int i = 0; i < 2; i++) {
-            lo = vmlal_n_s16(lo, vget_low_s16(k.val[i]), mid[2 * p + (uint32_t)i]);
-            hi = vmlal_n_s16(hi, vget_high_s16(k.val[i]), mid[2 * p + (uint32_t)i]);
-        }
-    }
-    const int bits = EMB_DCT_BITS + EMB_DCT_KEEP;
-    int16x8_t v = vcombine_s16(vqmovn_s32(vrshrq_n_s32(lo, bits)), vqmovn_s32(vrshrq_n_s32(hi, bits)));
-    return vqmovun_s16(vqaddq_s16(v, vdupq_n_s16(128)));
-}
-
-static void dct_neon(const emb_dct *t, const int16_t coef[64], uint32_t rows, uint8_t *out, size_t stride)
-{
-    int16x8_t c[8];
-    const uint32_t have = (rows + 1) / 2, pairs = have < t->pairs_y ? have : t->pairs_y;
-    for (uint32_t f = 0; f < 2 * pairs; f++) c[f] = vld1q_s16(coef + 8 * f);
-    for (uint32_t y = 0; y < t->h; y++, out += stride) {
-        int16_t mid[8];
-        vst1q_s16(mid, dct_row(t, c, y, pairs));
-        vst1_u8(out, dct_samples(t, mid, 0));
-        if (t->w > 8) vst1_u8(out + 8, dct_samples(t, mid, 8));
-    }
-}
-
-/* ---- colour ------------------------------------------------------------------------------------- */
-
-static inline int16x8_t words(const uint8_t *p) { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p))); }
-static inline int16x8_t part(int16x8_t v, int16_t k) { return vqrdmulhq_n_s16(v, k); }
-static inline uint8x8_t bytes_of(int16x8_t v) { return vqmovun_s16(vshrq_n_s16(v, 5)); }
-
-static void ycc_of_8(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, uint8_t *rgb)
-{
-    const int16x8_t middle = vdupq_n_s16(128);
-    int16x8_t l = vaddq_s16(vshlq_n_s16(words(y), 5), vdupq_n_s16(16));
-    int16x8_t a = vshlq_n_s16(vsubq_s16(words(cb), middle), 5), b = vshlq_n_s16(vsubq_s16(words(cr), middle), 5);
-    int16x8_t red = vaddq_s16(vaddq_s16(l, b), part(b, 13173));
-    int16x8_t green = vaddq_s16(vsubq_s16(vsubq_s16(l, part(a, 11277)), b), part(b, 9367));
-    int16x8_t blue = vsubq_s16(vaddq_s16(l, vshlq_n_s16(a, 1)), part(a, 7471));
-    vst3_u8(rgb, (uint8x8x3_t){{bytes_of(red), bytes_of(green), bytes_of(blue)}});
-}
-
-static void ycc_neon(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *rgb)
-{
-    if (n < 8) {
-        emb_pixels_ref.ycc(y, cb, cr, n, rgb);
-        return;
-    }
-    for (size_t i = 0; i + 8 <= n; i += 8) ycc_of_8(y + i, cb + i, cr + i, rgb + 3 * i);
-    if (n % 8 != 0) ycc_of_8(y + n - 8, cb + n - 8, cr + n - 8, rgb + 3 * (n - 8)); /* some once more */
-}
-
 /* ---- resize ------------------------------------------------------------------------------------- */
 
 static inline uint8x8_t round_pack(int32x4_t lo, int32x4_t hi)
@@ -152,4 +82,4 @@ static void normalise_neon(const uint8_t *rgb, size_t pixels, const float mean[3
     emb_pixels_ref.normalise(rgb + 3 * i, pixels - i, mean, scale, out + 3 * i);
 }
 
-const emb_pixels emb_pixels_neon = {"neon", dct_neon, ycc_neon, resample_col_neon, spread_neon, resample_row_neon, normalise_neon};
+const emb_pixels emb_pixels_neon = {"neon", resample_col_neon, spread_neon, resample_row_neon, normalise_neon};

@@ -4,39 +4,6 @@
 
 static uint8_t clip(int32_t v) { return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v); }
 
-static void dct_ref(const emb_dct *t, const int16_t coef[64], uint32_t rows, uint8_t *out, size_t stride)
-{
-    int32_t mid[16][8];
-    const uint32_t pairs_y = (rows + 1) / 2 < t->pairs_y ? (rows + 1) / 2 : t->pairs_y;
-    for (uint32_t y = 0; y < t->h; y++)
-        for (uint32_t x = 0; x < 2 * t->pairs_x; x++) {
-            int32_t sum = 1 << (EMB_DCT_BITS - EMB_DCT_KEEP - 1);
-            for (uint32_t p = 0; p < pairs_y; p++)
-                sum += t->col[y][p][0] * coef[16 * p + x] + t->col[y][p][1] * coef[16 * p + 8 + x];
-            sum >>= EMB_DCT_BITS - EMB_DCT_KEEP;
-            mid[y][x] = sum < INT16_MIN ? INT16_MIN : sum > INT16_MAX ? INT16_MAX : sum;
-        }
-    for (uint32_t y = 0; y < t->h; y++)
-        for (uint32_t x = 0; x < t->w; x++) {
-            int32_t sum = 1 << (EMB_DCT_BITS + EMB_DCT_KEEP - 1);
-            for (uint32_t p = 0; p < t->pairs_x; p++)
-                sum += t->row[p][x][0] * mid[y][2 * p] + t->row[p][x][1] * mid[y][2 * p + 1];
-            out[y * stride + x] = clip((sum >> (EMB_DCT_BITS + EMB_DCT_KEEP)) + 128);
-        }
-}
-
-static int32_t part(int32_t v, int32_t k) { return (v * k + (1 << 14)) >> 15; }
-
-static void ycc_ref(const uint8_t *y, const uint8_t *cb, const uint8_t *cr, size_t n, uint8_t *rgb)
-{
-    for (size_t i = 0; i < n; i++) {
-        int32_t l = y[i] * 32 + 16, a = (cb[i] - 128) * 32, b = (cr[i] - 128) * 32;
-        rgb[3 * i] = clip((l + b + part(b, 13173)) >> 5);
-        rgb[3 * i + 1] = clip((l - part(a, 11277) - b + part(b, 9367)) >> 5);
-        rgb[3 * i + 2] = clip((l + 2 * a - part(a, 7471)) >> 5);
-    }
-}
-
 static void resample_col_ref(const uint8_t *const *rows, const int16_t *weight, uint32_t taps, size_t n, uint8_t *out)
 {
     for (size_t i = 0; i < n; i++) {
@@ -69,7 +36,7 @@ static void normalise_ref(const uint8_t *rgb, size_t pixels, const float mean[3]
         for (size_t c = 0; c < 3; c++) out[3 * i + c] = ((float)rgb[3 * i + c] - mean[c]) * scale[c];
 }
 
-const emb_pixels emb_pixels_ref = {"ref", dct_ref, ycc_ref, resample_col_ref, spread_ref, resample_row_ref, normalise_ref};
+const emb_pixels emb_pixels_ref = {"ref", resample_col_ref, spread_ref, resample_row_ref, normalise_ref};
 
 const emb_pixels *emb_pixels_get(void)
 {

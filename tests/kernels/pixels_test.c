@@ -14,92 +14,6 @@ static void noise(uint8_t *to, size_t n)
     for (size_t i = 0; i < n; i++) to[i] = (uint8_t)test_rand(&seed);
 }
 
-/* ---- inverse DCT -------------------------------------------------------------------------------- */
-
-static double basis(uint32_t f, uint32_t at, uint32_t n)
-{
-    return f >= n || f > 7 ? 0 : f == 0 ? sqrt(0.125) : 0.5 * cos(acos(-1) * (2 * at + 1) * f / (2.0 * n));
-}
-
-static emb_dct dct_of(uint32_t w, uint32_t h)
-{
-    emb_dct t = {.w = w, .h = h, .pairs_x = w < 8 ? (w + 1) / 2 : 4, .pairs_y = h < 8 ? (h + 1) / 2 : 4};
-    for (uint32_t at = 0; at < 16; at++)
-        for (uint32_t f = 0; f < 8; f++) {
-            if (at < h) t.col[at][f / 2][f % 2] = (int16_t)lrint(basis(f, at, h) * (1 << EMB_DCT_BITS));
-            if (at < w) t.row[f / 2][at][f % 2] = (int16_t)lrint(basis(f, at, w) * (1 << EMB_DCT_BITS));
-        }
-    return t;
-}
-
-/* Rows of 8 coefficients: usual ones, or whatever a hostile file may make of them. */
-static void coefficients(int16_t coef[64], uint32_t rows, bool wild)
-{
-    memset(coef, 0, 64 * sizeof *coef);
-    for (uint32_t i = 0; i < rows * 8; i++) {
-        uint64_t r = test_rand(&seed);
-        coef[i] = (int16_t)(wild ? (r % 3 == 0 ? -32768 : r % 3 == 1 ? 32767 : (int)(r >> 8)) : r % 4 == 0 ? (int)(r >> 8 & 63) - 32 : 0);
-    }
-}
-
-static void test_dct(void)
-{
-    enum { STRIDE = 40 };
-    for (uint32_t w = 1; w <= 16; w++)
-        for (uint32_t h = 1; h <= 16; h++)
-            for (uint32_t round = 0; round < 12; round++) {
-                emb_dct t = dct_of(w, h);
-                int16_t coef[64];
-                uint32_t rows = 1 + round % 8;
-                uint8_t want[24 * STRIDE], got[24 * STRIDE];
-                coefficients(coef, rows, round >= 8);
-                memset(want, 99, sizeof want);
-                memset(got, 99, sizeof got);
-                emb_pixels_ref.dct(&t, coef, rows, want, STRIDE);
-                px->dct(&t, coef, rows, got, STRIDE);
-                for (uint32_t y = 0; y < h; y++) CHECK(memcmp(want + y * STRIDE, got + y * STRIDE, w) == 0);
-                for (uint32_t y = 0; y < 24; y++) /* up to 16 bytes a row, up to 4 rows more */
-                    for (uint32_t x = 0; x < STRIDE; x++)
-                        if (x >= 16 || y >= (h + 3) / 4 * 4) CHECK_INT(got[y * STRIDE + x], 99);
-                for (uint32_t y = 0; y < h && round < 8; y++)
-                    for (uint32_t x = 0; x < w; x++) {
-                        double v = 128;
-                        for (uint32_t f = 0; f < 64; f++) v += coef[f] * basis(f / 8, y, h) * basis(f % 8, x, w);
-                        CHECK_NEAR(want[y * STRIDE + x], v < 0 ? 0 : v > 255 ? 255 : v, 0.6);
-                    }
-            }
-}
-
-/* ---- colour ------------------------------------------------------------------------------------- */
-
-static void test_ycc(void)
-{
-    enum { N = 16 * 256 };
-    static uint8_t y[N], cb[N], cr[N], want[N * 3], got[N * 3 + 1];
-    double worst = 0;
-    for (uint32_t all = 0; all < 4096; all++) { /* a sixteenth of all colours, and all tails */
-        for (uint32_t i = 0; i < 256; i++) y[i] = (uint8_t)i, cb[i] = (uint8_t)(4 * (all & 63)), cr[i] = (uint8_t)(4 * (all >> 6) + 1);
-        size_t n = 256 - all % 64;
-        got[3 * n] = 77;
-        emb_pixels_ref.ycc(y, cb, cr, n, want);
-        px->ycc(y, cb, cr, n, got);
-        CHECK(memcmp(want, got, 3 * n) == 0 && got[3 * n] == 77);
-        for (size_t i = 0; i < n; i += 5) {
-            double b = cb[i] - 128.0, r = cr[i] - 128.0;
-            double rgb[3] = {y[i] + 1.402 * r, y[i] - 0.344136 * b - 0.714136 * r, y[i] + 1.772 * b};
-            for (size_t c = 0; c < 3; c++) worst = fmax(worst, fabs(want[3 * i + c] - fmin(fmax(rgb[c], 0), 255)));
-        }
-    }
-    for (size_t n = 0; n < 40; n++) {
-        noise(y, n), noise(cb, n), noise(cr, n);
-        got[3 * n] = 77;
-        emb_pixels_ref.ycc(y, cb, cr, n, want);
-        px->ycc(y, cb, cr, n, got);
-        CHECK(memcmp(want, got, 3 * n) == 0 && got[3 * n] == 77);
-    }
-    CHECK_NEAR(worst, 0.5, 0.06);
-}
-
 /* ---- resize ------------------------------------------------------------------------------------- */
 
 static void weights(int16_t *k, uint32_t taps, uint32_t padded, bool lobes)
@@ -179,8 +93,6 @@ int main(void)
         printf("skipped: this processor or build has no %s for pixels\n", wanted);
         return 77;
     }
-    test_dct();
-    test_ycc();
     test_resize();
     test_normalise();
     return test_end();

@@ -135,7 +135,7 @@ static void test_scaled(void)
         uint32_t w, h, min_side, want_w, want_h;
     } cases[] = {
         {700, 500, 100, 350, 250}, /* a half: the long side stays >= 320 */
-        {700, 500, 300, 438, 313}, /* five eighths: the short one >= 300 */
+        {700, 500, 251, 700, 500}, /* the short one stays >= 251 */
         {701, 501, 100, 351, 251}, {700, 500, 0, 700, 500}, {300, 200, 1, 300, 200}, {2561, 9, 1, 321, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
