@@ -8,6 +8,7 @@
 #define MR 8
 #define NV 2u
 #define DP 7u
+#define DP2 6u
 #define KERNEL_TABLE emb_kernels_f16_neon
 #define KERNEL_REF   emb_kernels_f16_ref
 #define KERNEL_NAME  "neonfp16"
