@@ -104,6 +104,13 @@ EMB_CHECK emb_status emb_image_rendition(emb_view src, uint32_t max_side, int qu
 typedef struct emb_model emb_model;
 typedef struct emb_workspace emb_workspace;
 
+/* What activations and weights are while they are computed with. Embeddings are float32 in any case, and those of one model are
+ * comparable whatever computed them, so it is no part of the fingerprint. AUTO: the fastest of this processor whose cosine to F32 is
+ * at least 0.999 on a few pictures, tried at open. INT8 is for
+ * models with 8-bit activations, and what AUTO is for them; the others compute with what the graph makes of those in floats. */
+typedef enum { EMB_PRECISION_AUTO, EMB_PRECISION_F32, EMB_PRECISION_F16, EMB_PRECISION_BF16, EMB_PRECISION_INT8 } emb_precision;
+const char *emb_precision_name(emb_precision p); /* "auto", "fp32", "fp16", "bf16", "int8" */
+
 typedef struct { /* borrowed while the model lives */
     const char *name;        /* likeness.name of the metadata, or the file's base name */
     const char *source;      /* "built-in" or the path */
@@ -112,13 +119,12 @@ typedef struct { /* borrowed while the model lives */
     uint32_t input_w, input_h;
     uint32_t decode_side;    /* min_side to hand to emb_image_decode: one path for index and query */
     uint64_t parameters, macs;
+    emb_precision precision; /* what it is computed with: never AUTO */
+    float precision_cosine;  /* where AUTO chose: the lowest cosine to F32 that it saw; else 1 */
 } emb_model_info;
 
-typedef enum { EMB_PRECISION_AUTO, EMB_PRECISION_F32, EMB_PRECISION_F16, EMB_PRECISION_BF16 } emb_precision;
 typedef struct { /* all 0 = the defaults */
-    /* What activations and weights are while they are computed with; embeddings are float32 in any case, and those of one model are
-     * comparable whatever computed them. F16 and BF16 are F32 where the processor has no arithmetic for them. */
-    emb_precision precision;
+    emb_precision precision; /* EMB_EUNSUPPORTED where the processor or the model cannot */
     /* The embedding: a value of the graph by its name, or a node's first output; feature maps are averaged over height and width. "-": the
      * file's first output as it is. NULL: what the metadata say (likeness.output), or else the first output, or the input of the
      * classifier where the file ends in one. Part of the fingerprint. */

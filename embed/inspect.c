@@ -65,7 +65,9 @@ void emb_model_inspect(const emb_model *m, FILE *to, bool layers)
             (double)m->pp.std[1], (double)m->pp.std[2]);
     fprintf(to, "size         %.3f M parameters, %.2f M multiply-adds, arena %.2f MB\n", (double)i->parameters / 1e6, (double)i->macs / 1e6,
             (double)m->plan->arena_bytes / 1e6);
-    fprintf(to, "kernels      %s, OpenBLAS %s\n", m->plan->k->name, emb_blas_core());
+    fprintf(to, "precision    %s", emb_precision_name(i->precision));
+    if (i->precision_cosine < 1) fprintf(to, ", cosine to fp32 at least %.6f", (double)i->precision_cosine);
+    fprintf(to, "\nkernels      %s, OpenBLAS %s\n", m->plan->k->name, emb_blas_core());
     print_operators(to, g);
     if (layers) print_steps(to, m->plan);
 }

@@ -1,5 +1,6 @@
 /* model.c: an ONNX file (or the built-in one) opened as an image encoder: metadata, fingerprint, plan, workspaces. */
 #include "model.h"
+#include "precision.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,12 +98,6 @@ static void fingerprint(emb_model *m, const void *bytes, size_t n)
 
 /* ---- open ----------------------------------------------------------------------------------------- */
 
-static const emb_kernels *kernels_for(const emb_model_options *o)
-{
-    const emb_kernels *half = o == NULL ? NULL : o->precision == EMB_PRECISION_F16 ? emb_kernels_f16_get() : o->precision == EMB_PRECISION_BF16 ? emb_kernels_bf16_get() : NULL;
-    return half != NULL ? half : emb_kernels_get();
-}
-
 static emb_status open_bytes(const void *bytes, size_t n, const char *source, const emb_model_options *o, emb_model **out, emb_error *err)
 {
     emb_model *m = calloc(1, sizeof *m);
@@ -112,10 +107,13 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
     }
     emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
     if (st == EMB_OK) st = emb_graph_choose(m->graph, o != NULL ? o->output : NULL, err);
-    if (st == EMB_OK) st = emb_plan_new(m->graph, kernels_for(o), &m->plan, err);
+    const emb_precision asked = o != NULL ? o->precision : EMB_PRECISION_AUTO;
+    if (st == EMB_OK) st = emb_precision_plan(m, asked, err);
     if (st == EMB_OK && m->plan->arena_bytes > EMB_RUN_BYTES)
         st = emb_fail(err, EMB_ELIMIT, "%s: a run needs %zu MB, the limit is %zu MB", m->source, m->plan->arena_bytes >> 20, EMB_RUN_BYTES >> 20);
     if (st == EMB_OK) st = emb_preproc_read(m->graph, m->plan->in_w, m->plan->in_h, &m->pp, err);
+    if (st == EMB_OK) m->info.dim = m->plan->dim;
+    if (st == EMB_OK) st = emb_precision_settle(m, asked, err);
     if (st != EMB_OK) {
         emb_model_close(m);
         return st;
@@ -125,7 +123,6 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
     const char *name = emb_graph_metadata(m->graph, "likeness.name"), *slash = strrchr(m->source, '/');
     m->info.name = name != NULL && name[0] != 0 ? name : slash != NULL ? slash + 1 : m->source;
     m->info.source = m->source;
-    m->info.dim = m->plan->dim;
     m->info.input_w = m->plan->in_w;
     m->info.input_h = m->plan->in_h;
     m->info.decode_side = emb_preproc_decode_side(&m->pp);

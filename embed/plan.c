@@ -577,7 +577,7 @@ static emb_status build(emb_planner *pl)
     return p->zeros == NULL ? no_memory(pl) : emb_plan_layout(pl);
 }
 
-static bool quantised_graph(const emb_graph *g)
+bool emb_graph_quantised(const emb_graph *g)
 {
     for (size_t i = 0; i < g->n_nodes; i++)
         if (!g->nodes[i].folded && strcmp(g->nodes[i].op->name, "QuantizeLinear") == 0) return true;
@@ -620,10 +620,10 @@ static emb_status plan_with(const emb_graph *g, const emb_kernels *k, bool quant
     return EMB_OK;
 }
 
-emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err)
+emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, bool quantised, emb_plan **out, emb_error *err)
 {
     bool retreat = false;
-    emb_status st = plan_with(g, k, k->type == EMB_F32 && quantised_graph(g), &retreat, out, err);
+    emb_status st = plan_with(g, k, quantised, &retreat, out, err);
     return st != EMB_OK && retreat ? plan_with(g, k, false, &retreat, out, err) : st;
 }
 

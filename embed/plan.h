@@ -119,7 +119,10 @@ typedef struct {
 } emb_plan;
 
 /* The graph must outlive the plan. k: the table to plan for. */
-EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan **out, emb_error *err);
+/* Whether activations are in 8 bits somewhere. */
+bool emb_graph_quantised(const emb_graph *g);
+/* quantised: such activations stay so, beside the float32 table; false: what the operators do to floats. */
+EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, bool quantised, emb_plan **out, emb_error *err);
 void emb_plan_free(emb_plan *p);
 bool emb_plan_needs(const void *data, const void *plan); /* a step reads this constant of the graph in every run */
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds

@@ -51,7 +51,7 @@ emb_status emb_model_quantize(const void *bytes, size_t n, const char *name, con
     if (bytes == NULL) emb_builtin_bytes(&bytes, &n);
     if (n_photos == 0) return emb_fail(err, EMB_EINVAL, "quantising needs photos");
     emb_model *m;
-    emb_status st = emb_model_open_memory(bytes, n, name, NULL, &m, err); /* an image encoder: one input of a known size */
+    emb_status st = emb_model_open_memory(bytes, n, name, &(emb_model_options){.precision = EMB_PRECISION_F32}, &m, err); /* an image encoder: one input of a known size */
     if (st != EMB_OK) return st;
     emb_model_close(m);
     emb_quantizer q = {.opts = opts, .photos = photos, .n_photos = n_photos, .err = err};

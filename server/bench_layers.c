@@ -116,26 +116,12 @@ static bool print_json(const emb_model_info *info, const emb_timings *p)
 
 /* ---- command ------------------------------------------------------------------------------------------------- */
 
-static bool read_precision(const char *text, emb_precision *to)
-{
-    static const char *const name[] = {"auto", "fp32", "fp16", "bf16"};
-    for (size_t i = 0; i < sizeof name / sizeof *name; i++)
-        if (strcmp(text, name[i]) == 0) return *to = (emb_precision)i, true;
-    return false;
-}
-
-bool srv_bench_model(const char *path, const srv_layers_opts *o, char err[400])
+bool srv_bench_model(const srv_model_opts *how, const srv_layers_opts *o, char err[400])
 {
     emb_error e = {0};
     emb_model *m = NULL;
     emb_timings *p = NULL;
-    emb_model_options how = {.output = o->output};
-    if (o->precision != NULL && !read_precision(o->precision, &how.precision)) {
-        snprintf(err, 400, "--precision is \"%.60s\", not auto, fp32, fp16 or bf16 (a quantised model runs in int8)",
-                 o->precision);
-        return false;
-    }
-    emb_status st = emb_model_open_with(path, &how, &m, &e);
+    emb_status st = srv_model_open(how, &m, &e);
     if (st == EMB_OK) st = emb_model_time(m, (double)o->seconds, &p, &e);
     bool ok = st == EMB_OK;
     if (!ok) snprintf(err, 400, "%s", e.text);

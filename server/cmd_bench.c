@@ -17,7 +17,8 @@
 
 enum { MAX_CLIENTS = 256, MAX_SAMPLES = 1 << 20 };
 
-static const char *url, *key_file, *catalogue, *model_path, *output;
+static const char *url, *key_file, *catalogue;
+static srv_model_opts how;
 static uint64_t connections = 4, seconds, threads;
 static bool as_json;
 static srv_recall recall = {.queries = 200, .among = 10000, .limit = 10};
@@ -27,15 +28,13 @@ static const srv_opt opts[] = {
     {"connections", "N", SRV_OPT_COUNT, &connections, 1, MAX_CLIENTS, "search: connections, each with one request at a time (4)"},
     {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_CLIENTS, "embed: threads (one for each processor)"},
     {"seconds", "N", SRV_OPT_COUNT, &seconds, 1, 86400, "how long (10; model: 2)"},
-    {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embed: the model (the built-in one)"},
-    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "embed, model: the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
+    SRV_MODEL_FILE(how, "embed: "), SRV_MODEL_OUTPUT(how, "embed, model: "), SRV_MODEL_PRECISION(how, "embed, model: "),
     {"queries", "N", SRV_OPT_COUNT, &recall.queries, 1, 100000, "recall: items to search with (200)"},
     {"among", "N", SRV_OPT_COUNT, &recall.among, 1, 100000000, "recall: chosen among so many items, the first by id (10000)"},
     {"limit", "K", SRV_OPT_COUNT, &recall.limit, 1, 100, "recall: results that are compared (10)"},
     {"filter", "TEXT", SRV_OPT_TEXT, &recall.filter, 0, 0, "recall: of every search"},
     {"layers", NULL, SRV_OPT_FLAG, &steps.layers, 0, 0, "model: every step: time, what the cost model says, share of the peak"},
     {"worst", NULL, SRV_OPT_FLAG, &steps.worst, 0, 0, "model: steps above 2 % of the time that reach less than 35 % of what they could, and why"},
-    {"precision", "P", SRV_OPT_TEXT, &steps.precision, 0, 0, "model: auto, fp32, fp16 or bf16 (auto)"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "one JSON line"},
     SRV_OPT_URL(url),
     SRV_OPT_KEY_FILE(key_file),
@@ -158,8 +157,7 @@ static int run(const char *what)
         free(path);
         return rc;
     }
-    emb_model_options how = {.output = output};
-    emb_status st = emb_model_open_with(model_path, &how, &model, &e);
+    emb_status st = srv_model_open(&how, &model, &e);
     if (st != EMB_OK) fprintf(stderr, "likeness: bench: %s\n", e.text);
     int rc = st == EMB_OK ? measure("embed", "threads", embed_loop, threads) : 1;
     emb_model_close(model);
@@ -170,9 +168,9 @@ static int run_model(const char *file)
 {
     char err[400] = "";
     steps.seconds = seconds > 0 ? seconds : 2;
-    steps.output = output;
     steps.json = as_json;
-    if (srv_bench_model(file, &steps, err)) return 0;
+    if (file != NULL) how.path = file;
+    if (srv_bench_model(&how, &steps, err)) return 0;
     fprintf(stderr, "likeness: bench: %s\n", err);
     return 1;
 }

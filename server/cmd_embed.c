@@ -4,7 +4,7 @@
 #include "cpus.h"
 #include "embed.h"
 #include "files.h"
-#include "options.h"
+#include "model_opts.h"
 #include "progress.h"
 
 #include <errno.h>
@@ -16,15 +16,15 @@
 
 enum { MAX_THREADS = 1024, MAX_PHOTO = 256 << 20 };
 
-static const char *model_path, *output, *out_path, *list_path;
+static srv_model_opts how;
+static const char *out_path, *list_path;
 static uint64_t threads;
 static bool skip_bad, quiet;
 
 static const srv_opt opts[] = {
     {"out", "FILE.f32", SRV_OPT_TEXT, &out_path, 0, 0, "where the rows go; - is stdout"},
     {"list", "FILE", SRV_OPT_TEXT, &list_path, 0, 0, "one path a line, in addition to the arguments; - is stdin"},
-    {"model", "FILE.onnx", SRV_OPT_TEXT, &model_path, 0, 0, "embedding model (the built-in one)"},
-    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
+    SRV_MODEL_FILE(how, ""), SRV_MODEL_OUTPUT(how, ""), SRV_MODEL_PRECISION(how, ""),
     {"threads", "N", SRV_OPT_COUNT, &threads, 1, MAX_THREADS, "threads (one for each processor)"},
     {"skip-bad", NULL, SRV_OPT_FLAG, &skip_bad, 0, 0, "go on after a bad image: its row is zeros"},
     {"quiet", NULL, SRV_OPT_FLAG, &quiet, 0, 0, "no progress"},
@@ -170,8 +170,7 @@ static void run_threads(work *w)
 static bool open_all(work *w, char err[400])
 {
     emb_error e = {0};
-    emb_model_options how = {.output = output};
-    emb_status st = emb_model_open_with(model_path, &how, &w->model, &e);
+    emb_status st = srv_model_open(&how, &w->model, &e);
     if (st != EMB_OK) {
         snprintf(err, 400, "%s", e.text);
         return false;

@@ -2,7 +2,7 @@
 #include "commands.h"
 #include "cpus.h"
 #include "npy.h"
-#include "options.h"
+#include "model_opts.h"
 #include "quantize.h"
 
 #include <errno.h>
@@ -12,12 +12,13 @@
 
 static bool layers;
 static srv_opt_list inputs;
-static const char *output_dir, *output;
+static srv_model_opts how;
+static const char *output_dir;
 static srv_quantize_opts q = {.photos = 256, .evaluate = 2000};
 
 static const srv_opt opts[] = {
     {"layers", NULL, SRV_OPT_FLAG, &layers, 0, 0, "inspect: one line for each planned step"},
-    {"output", "NODE", SRV_OPT_TEXT, &output, 0, 0, "inspect: the embedding: a value or node of the model, - its output as it is"},
+    SRV_MODEL_OUTPUT(how, "inspect: "), SRV_MODEL_PRECISION(how, "inspect: "),
     {"input", "NAME=FILE.npy", SRV_OPT_LIST, &inputs, 0, 0, "run: an input; may repeat"},
     {"output-dir", "DIR", SRV_OPT_TEXT, &output_dir, 0, 0, "run: where each output goes, as NAME.npy"},
     {"calibrate", "DIR|LIST", SRV_OPT_TEXT, &q.calibrate, 0, 0, "quantize: photos like those to come: a folder, .csv or .ndjson, as for import"},
@@ -40,8 +41,8 @@ static int inspect(const char *path)
 {
     emb_model *m = NULL;
     emb_error e = {0};
-    emb_model_options how = {.output = output};
-    emb_status st = emb_model_open_with(path, &how, &m, &e);
+    how.path = path;
+    emb_status st = srv_model_open(&how, &m, &e);
     if (st == EMB_OK) emb_model_inspect(m, stdout, layers);
     emb_model_close(m);
     return st == EMB_OK ? 0 : fail(e.text);

@@ -49,8 +49,7 @@ static srv_settings set = {
 static const srv_opt opts[] = {
     {"listen", "HOST:PORT", SRV_OPT_TEXT, &set.listen, 0, 0, "address to listen on; port 0 = any free one (127.0.0.1:8080)"},
     {"data", "DIR", SRV_OPT_TEXT, &set.data, 0, 0, "data folder, made when missing (./likeness-data)"},
-    {"model", "FILE.onnx", SRV_OPT_TEXT, &set.model, 0, 0, "embedding model (the built-in one)"},
-    {"output", "NODE", SRV_OPT_TEXT, &set.output, 0, 0, "the embedding: a value or node of the model, - its output as it is (chosen: see model inspect)"},
+    SRV_MODEL_FILE(set.model, ""), SRV_MODEL_OUTPUT(set.model, ""), SRV_MODEL_PRECISION(set.model, ""),
     {"no-keys", NULL, SRV_OPT_FLAG, &set.no_keys, 0, 0, "answer everybody; only where nobody else can connect"},
     {"admin-key-file", "FILE", SRV_OPT_TEXT, &set.admin_key_file, 0, 0, "its first line is the admin key (a key made at the first start)"},
     {"cors-origin", "ORIGIN", SRV_OPT_LIST, &set.cors_origin, 0, 0, "browser origin that may call the API, or *; may repeat (none)"},
@@ -135,6 +134,7 @@ static void log_ready(const srv_service *s)
     srv_log_text(&l, "version", LK_VERSION);
     srv_log_text(&l, "model", m->name);
     srv_log_text(&l, "fingerprint", m->fingerprint);
+    srv_log_text(&l, "precision", emb_precision_name(m->precision));
     srv_log_text(&l, "kernels", emb_cpu_kernels());
     srv_log_text(&l, "blas_core", emb_blas_core());
     srv_log_int(&l, "threads", (int64_t) set.threads);

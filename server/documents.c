@@ -38,8 +38,9 @@ static void readyz(srv_service *s, uint32_t connections, api_reply *rp, const ch
         return;
     }
     const emb_model_info *m = emb_model_get_info(s->model);
-    json_t *o = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:i}, s:s, s:s, s:i, s:f, s:f}", "status", "ready", "version", LK_VERSION,
+    json_t *o = json_pack("{s:s, s:s, s:{s:s, s:s, s:s, s:i, s:s}, s:s, s:s, s:i, s:f, s:f}", "status", "ready", "version", LK_VERSION,
                           "model", "name", m->name, "source", m->source, "fingerprint", m->fingerprint, "dim", (int) m->dim,
+                          "precision", emb_precision_name(m->precision),
                           "kernels", emb_cpu_kernels(), "blas_core", emb_blas_core(), "compute_threads", (int) s->set->threads,
                           "start_s", (double) (s->ready_ns - s->start_ns) / 1e9,
                           "uptime_s", (double) (srv_now_ns() - s->start_ns) / 1e9);
@@ -59,6 +60,7 @@ static void metrics(srv_service *s, uint32_t connections, api_reply *rp, const c
         .pool = open ? s->pool : NULL,
         .cx = open ? s->cx : NULL,
         .model = open ? s->model_name : "",
+        .precision = open ? emb_precision_name(emb_model_get_info(s->model)->precision) : "",
         .kernels = emb_cpu_kernels(),
         .blas_core = emb_blas_core(),
         .connections = connections,

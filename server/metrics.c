@@ -267,8 +267,8 @@ char *srv_metrics_text(const srv_metrics_now *now, size_t *n)
     FILE *f = open_memstream(&text, n);
     if (f == NULL) return NULL;
     head(f, "info", "gauge", "Version, model and kernels in use.");
-    fprintf(f, "likeness_info{version=\"%s\",model=\"%s\",kernels=\"%s\",blas_core=\"%s\"} 1\n", LK_VERSION, now->model, now->kernels,
-            now->blas_core);
+    fprintf(f, "likeness_info{version=\"%s\",model=\"%s\",precision=\"%s\",kernels=\"%s\",blas_core=\"%s\"} 1\n", LK_VERSION, now->model,
+            now->precision, now->kernels, now->blas_core);
     number(f, "ready", "gauge", "1 while /readyz answers 200.", now->ready);
     number(f, "start_seconds", "gauge", "From the start to ready.", (double) now->start_to_ready_ns / 1e9);
     number(f, "http_connections", "gauge", "Open connections.", now->connections);

@@ -23,7 +23,7 @@ typedef struct { /* what is looked up when somebody asks */
     idx *ix;         /* NULL before the index is open */
     srv_pool *pool;  /* likewise */
     api_ctx *cx;     /* likewise */
-    const char *model, *kernels, *blas_core;
+    const char *model, *precision, *kernels, *blas_core;
     uint32_t connections;
     bool ready;
     uint64_t start_to_ready_ns;

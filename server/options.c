@@ -84,6 +84,17 @@ static bool list_add(srv_opt_list *l, const char *item)
     return true;
 }
 
+static bool set_choice(const srv_opt *o, const char *where, const char *text)
+{
+    const char *word = o->arg;
+    for (uint32_t i = 0; *word != '\0'; i++) {
+        const size_t n = strcspn(word, "|");
+        if (strlen(text) == n && strncmp(text, word, n) == 0) return *(uint32_t *) o->value = i, true;
+        word += n + (word[n] != '\0');
+    }
+    return wrong(where, "\"%s\" is none of %s", text, o->arg);
+}
+
 /* text must outlive the program's use of the settings. */
 static bool set(const srv_opt *o, const char *where, const char *text, bool split)
 {
@@ -100,6 +111,7 @@ static bool set(const srv_opt *o, const char *where, const char *text, bool spli
         *(double *) o->value = v;
         return true;
     }
+    if (o->type == SRV_OPT_CHOICE) return set_choice(o, where, text);
     if (o->type != SRV_OPT_LIST) return set_number(o, where, text);
     if (!split) return list_add(o->value, text) || wrong(where, "no memory%s%s", "", "");
     char *copy = strdup(text), *rest = NULL;

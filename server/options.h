@@ -13,6 +13,7 @@
 typedef enum {
     SRV_OPT_FLAG,   /* bool *: --name, --name=false, LIKENESS_NAME=true */
     SRV_OPT_TEXT,   /* const char **: borrowed from argv or the environment, or kept for the program's life */
+    SRV_OPT_CHOICE, /* uint32_t *: which of the words of `arg`, which are separated by | */
     SRV_OPT_LIST,   /* srv_opt_list *: the flag may repeat; elsewhere the values are separated by commas */
     SRV_OPT_COUNT,  /* uint64_t *: a whole number within min..max */
     SRV_OPT_BYTES,  /* uint64_t *: a whole number with an optional K, M or G (1,024 each) */

@@ -212,6 +212,8 @@ static bool compare(job *j, char err[400])
 
 /* ---- the whole ----------------------------------------------------------------------------------------- */
 
+static const emb_model_options exact = {.precision = EMB_PRECISION_F32};
+
 static bool go(job *j, const char *in, const char *out, char err[400])
 {
     emb_error e = {0};
@@ -220,7 +222,7 @@ static bool go(job *j, const char *in, const char *out, char err[400])
     size_t n = 0, n_onnx = 0;
     bool builtin = strcmp(in, "-") == 0;
     if (!builtin && !srv_file_read(in, MAX_MODEL, &bytes, &n, err)) return false;
-    emb_status st = builtin ? emb_model_open_builtin(&j->models[0], &e) : emb_model_open_memory(bytes, n, in, NULL, &j->models[0], &e);
+    emb_status st = builtin ? emb_model_open_with(NULL, &exact, &j->models[0], &e) : emb_model_open_memory(bytes, n, in, &exact, &j->models[0], &e);
     bool ok = st == EMB_OK;
     if (ok) j->decode_side = emb_model_get_info(j->models[0])->decode_side;
     if (ok) ok = make(j, bytes, n, in, &onnx, &n_onnx, err) && write_file(out, onnx, n_onnx, err);

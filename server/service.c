@@ -16,8 +16,7 @@ static void log_index(void *ctx, int level, const char *text)
 static bool open_model(srv_service *s, char err[320])
 {
     emb_error e = {0};
-    emb_model_options how = {.output = s->set->output};
-    emb_status st = emb_model_open_with(s->set->model, &how, &s->model, &e);
+    emb_status st = srv_model_open(&s->set->model, &s->model, &e);
     if (st != EMB_OK) {
         snprintf(err, 320, "%s", e.text);
         return false;

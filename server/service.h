@@ -5,13 +5,14 @@
 
 #include "api.h"
 #include "keys.h"
-#include "options.h"
+#include "model_opts.h"
 #include "queue.h"
 
 #include <stdatomic.h>
 
 typedef struct {
-    const char *listen, *data, *model, *output, *admin_key_file, *log_level;
+    srv_model_opts model;
+    const char *listen, *data, *admin_key_file, *log_level;
     bool no_keys;
     srv_opt_list cors_origin;
     uint64_t threads, http_threads, max_queue, max_connections;

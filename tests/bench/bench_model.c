@@ -4,7 +4,7 @@
  *   bench_model FILE.onnx|- --first                      one run: seconds since the start of main, and memory
  *   bench_model FILE.onnx|- --check IN.f32 OUT.f32       one run of the plan: IN holds 1 x 3 x H x W floats
  *   bench_model FILE.onnx|- --embed LIST OUT.f32         embeddings of the photos that LIST names, a path a line
- * "-" is the built-in model. BENCH_PRECISION=fp16 asks for float16, bf16 for bfloat16. All but --embed run the whole graph. */
+ * "-" is the built-in model. BENCH_PRECISION is fp32, fp16, bf16 or int8 (auto). All but --embed run the whole graph. */
 #include "../../embed/model.h"
 
 #include <pthread.h>
@@ -190,9 +190,9 @@ static void settle(char **argv)
 
 static emb_precision precision_of(const char *name)
 {
-    if (name != NULL && strcmp(name, "fp16") == 0) return EMB_PRECISION_F16;
-    if (name != NULL && strcmp(name, "bf16") == 0) return EMB_PRECISION_BF16;
-    return EMB_PRECISION_F32;
+    for (emb_precision p = EMB_PRECISION_AUTO; name != NULL && p <= EMB_PRECISION_INT8; p++)
+        if (strcmp(name, emb_precision_name(p)) == 0) return p;
+    return EMB_PRECISION_AUTO;
 }
 
 int main(int argc, char **argv)

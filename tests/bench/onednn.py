@@ -14,8 +14,8 @@ def there(build):
     return os.path.exists(f"{build}/tests/bench/bench_onednn")
 
 
-def ours(build, path, seconds):
-    out = subprocess.run([f"{build}/server/likeness", "bench", "model", path, "--precision", "fp32", "--seconds", str(seconds), "--json"],
+def ours(build, path, precision, seconds):
+    out = subprocess.run([f"{build}/server/likeness", "bench", "model", path, "--precision", precision, "--seconds", str(seconds), "--json"],
                          check=True, capture_output=True, text=True).stdout
     return [layer for layer in json.loads(out)["layers"] if layer["kernel"] in ("conv", "winograd", "depthwise") and "window" in layer]
 
@@ -36,7 +36,7 @@ def compare(build, path, precision, rounds, seconds):
     ways = [Way(isa, fused) for isa in WAYS[precision] for fused in (False, True)]
     mine, others = [], {way: [] for way in ways}
     for _ in range(rounds):
-        mine.append(ours(build, path, seconds))
+        mine.append(ours(build, path, precision, seconds))
         for way in ways:
             others[way].append(theirs(build, mine[0], precision, seconds, way))
     ms = [statistics.median(r[i]["ms"] for r in mine) for i in range(len(mine[0]))]

@@ -175,7 +175,7 @@ static void use(const uint8_t *b, size_t n, const char *name, unsigned long roun
 {
     emb_model *m = NULL;
     emb_error err = {0};
-    emb_model_options o = {.output = below(4) == 0 ? "-" : NULL};
+    emb_model_options o = {.precision = EMB_PRECISION_F32, .output = below(4) == 0 ? "-" : NULL};
     if (emb_model_open_memory(b, n, "damaged", &o, &m, &err) != EMB_OK) {
         test_checks++;
         if (err.text[0] == 0 || m != NULL) TEST_FAIL("%s, round %lu: no message", name, round);

@@ -136,7 +136,7 @@ class Metrics(TestCase):
                 families = self.scrape(s)
                 (_, labels), = families["likeness_info"].samples
                 self.assertEqual(s.get("/readyz").json()["model"]["source"].split("/")[-1], 'a"b\\c{d}.onnx')
-                self.assertEqual(set(dict(labels)), {"version", "model", "kernels", "blas_core"})
+                self.assertEqual(set(dict(labels)), {"version", "model", "precision", "kernels", "blas_core"})
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -30,7 +30,7 @@ class Log(Folder):
                        "bytes_out": int, "ms": float}
     STAGES = ("queue", "decode", "embed", "search", "commit", "encode")
     SOMETIMES = {"code": str, "ended": str} | {f"{stage}_ms": float for stage in STAGES}
-    START = EVERY | {"version": str, "model": str, "fingerprint": str, "kernels": str, "blas_core": str, "threads": int,
+    START = EVERY | {"version": str, "model": str, "fingerprint": str, "precision": str, "kernels": str, "blas_core": str, "threads": int,
                      "start_ms": float}
 
     def is_well_formed(self, line):
