@@ -239,7 +239,7 @@ static void add_tiles(const emb_cost *c, const emb_step *s, uint32_t pixels, uin
     double wanted = (double)times * pixels * s->oc * n.taps * n.run, made = calls * full * s->t.mr * s->t.nr * rows;
     parts[EMB_COST_CALLS] = calls * cuts * c->tiler[i].call;
     parts[EMB_COST_SUMS] = sums * wanted / made;
-    parts[EMB_COST_PADDING] = sums - parts[EMB_COST_SUMS];
+    parts[EMB_COST_PADDING] = fmax(sums - parts[EMB_COST_SUMS], 0); /* which may round below */
 }
 
 double emb_cost_step(const emb_cost *c, const emb_step *s, double parts[EMB_COST_PARTS])

@@ -76,7 +76,8 @@ int main(void)
     check(m, false);
     test_cost(m);
     emb_model_close(m);
-    check_file("squeeze_hardswish", &(emb_model_options){.precision = EMB_PRECISION_F16}, false);
+    check_file("squeeze_hardswish", &(emb_model_options){.precision = EMB_PRECISION_F32}, false);
+    check_file("squeeze_hardswish", &(emb_model_options){.precision = EMB_PRECISION_AUTO}, false);
     check_file("attention", NULL, false); /* operators without kernels */
     check_file("dense", NULL, false);
     check_file("int8_pairs", NULL, true);
