@@ -78,7 +78,7 @@ static void defaults(idx_opts *o)
 {
     if (o->max_queue == 0) o->max_queue = 4096;
     if (o->segment_images == 0) o->segment_images = 10000;
-    if (o->hnsw_m == 0) o->hnsw_m = 32;
+    if (o->hnsw_m == 0) o->hnsw_m = 16;
     if (o->ef_construction == 0) o->ef_construction = 100;
     if (o->ef_search == 0) o->ef_search = 64;
     if (o->recall_target == 0) o->recall_target = 0.98;
@@ -404,7 +404,10 @@ void idx_get_stats(idx *ix, idx_stats *out)
         for (uint32_t k = 0; k < c->n_segments; k++) {
             out->rss_vectors_bytes += idx_rows_bytes(c->segments[k]->v);
             out->rss_graph_bytes += idx_ann_bytes(c->segments[k]->ann);
+            out->rss_lists_bytes += idx_parts_bytes(c->segments[k]->parts);
         }
+        out->rss_items_bytes += idx_cat_bytes(c);
+        out->rss_attributes_bytes += idx_attrs_bytes(c->attrs);
         pthread_rwlock_unlock(&c->lock);
     }
     pthread_mutex_unlock(&ix->table);

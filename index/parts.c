@@ -55,6 +55,13 @@ void idx_parts_free(idx_parts *p)
     free(p);
 }
 
+uint64_t idx_parts_bytes(const idx_parts *p)
+{
+    if (p == NULL) return 0;
+    uint64_t centroids = ((uint64_t)p->n_groups + p->n_lists) * p->dim * sizeof(float);
+    return centroids + (uint64_t)p->rows * (sizeof *p->row + sizeof *p->item) + ((uint64_t)p->n_lists + p->n_groups) * sizeof(uint32_t);
+}
+
 /* ---- building ------------------------------------------------------------------------------------------------- */
 
 typedef struct {

@@ -26,6 +26,7 @@ IDX_CHECK idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _At
 /* The same lists with the rows that came since: around the old centroids, which costs only the new rows. */
 IDX_CHECK idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err);
 void idx_parts_free(idx_parts *p);
+uint64_t idx_parts_bytes(const idx_parts *p); /* NULL has none */
 /* tag: of what the segment holds: a file with another one is refused. */
 IDX_CHECK idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err);
 /* Lists of at most `rows` rows. */
