@@ -1,26 +1,9 @@
 /* attrs.c: see attrs.h. */
-#include "attrs.h"
+#include "attrs_priv.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* The names an item has. Most items of a catalogue have the same: a shape is kept once, an item knows its number. */
-typedef struct {
-    uint32_t n, refs, hash; /* hash of a free one: the next free one */
-    uint32_t *fields;       /* in ascending order; NULL = this number is free */
-} shape;
-
-struct idx_attrs {
-    idx_field **fields;
-    uint32_t n_fields, *field_slots, field_mask;
-    shape *shapes;
-    uint32_t n_shapes, cap_shapes, live_shapes, spare_shape, *shape_slots, shape_mask;
-    idx_column shape_of; /* item -> shape + 1 */
-    uint32_t *pool, n_pool, cap_pool, spare_list[IDX_MAX_LIST + 1]; /* lists: their length, then values; spare ones are chained */
-    idx_bits all;
-    uint32_t n_items;
-};
 
 idx_attrs *idx_attrs_new(void) { return calloc(1, sizeof(idx_attrs)); }
 
@@ -102,7 +85,7 @@ const idx_field *idx_attrs_field(const idx_attrs *a, const char *name)
     return f != UINT32_MAX ? a->fields[f] : NULL;
 }
 
-static uint32_t make_field(idx_attrs *a, const char *name)
+uint32_t idx_attrs_make_field(idx_attrs *a, const char *name)
 {
     uint32_t at = find_field(a, name);
     bool moved;
@@ -125,7 +108,7 @@ static uint32_t make_field(idx_attrs *a, const char *name)
 
 /* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
-static uint32_t make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
+uint32_t idx_attrs_make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
 {
     uint32_t h = hash_bytes(fields, n * sizeof *fields);
     bool moved;
@@ -134,12 +117,12 @@ static uint32_t make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
         for (uint32_t i = 0; i < a->n_shapes; i++)
             if (a->shapes[i].fields != NULL) slot_put(a->shape_slots, a->shape_mask, a->shapes[i].hash, i);
     for (uint32_t i = h & a->shape_mask; a->shape_slots[i] != 0; i = (i + 1) & a->shape_mask) {
-        const shape *s = &a->shapes[a->shape_slots[i] - 1];
+        const idx_shape *s = &a->shapes[a->shape_slots[i] - 1];
         if (s->hash == h && s->n == n && memcmp(s->fields, fields, n * sizeof *fields) == 0) return a->shape_slots[i] - 1;
     }
     if (a->spare_shape == 0 && a->n_shapes == a->cap_shapes) {
         uint32_t cap = a->cap_shapes * 2 + 8;
-        shape *s = realloc(a->shapes, cap * sizeof *s);
+        idx_shape *s = realloc(a->shapes, cap * sizeof *s);
         if (s == NULL) return UINT32_MAX;
         a->shapes = s;
         a->cap_shapes = cap;
@@ -149,7 +132,7 @@ static uint32_t make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
     memcpy(copy, fields, n * sizeof *copy);
     uint32_t at = a->spare_shape != 0 ? a->spare_shape - 1 : a->n_shapes++;
     if (a->spare_shape != 0) a->spare_shape = a->shapes[at].hash;
-    a->shapes[at] = (shape){.n = n, .hash = h, .fields = copy};
+    a->shapes[at] = (idx_shape){.n = n, .hash = h, .fields = copy};
     slot_put(a->shape_slots, a->shape_mask, h, at);
     a->live_shapes++;
     return at;
@@ -157,7 +140,7 @@ static uint32_t make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n)
 
 static void drop_shape(idx_attrs *a, uint32_t at)
 {
-    shape *s = &a->shapes[at];
+    idx_shape *s = &a->shapes[at];
     if (--s->refs > 0) return;
     uint32_t hole = s->hash & a->shape_mask;
     while (a->shape_slots[hole] != at + 1) hole = (hole + 1) & a->shape_mask;
@@ -170,7 +153,7 @@ static void drop_shape(idx_attrs *a, uint32_t at)
     }
     a->shape_slots[hole] = 0;
     free(s->fields);
-    *s = (shape){.hash = a->spare_shape};
+    *s = (idx_shape){.hash = a->spare_shape};
     a->spare_shape = at + 1;
     a->live_shapes--;
 }
@@ -183,7 +166,7 @@ const uint32_t *idx_attrs_list(const idx_attrs *a, uint64_t at, uint32_t *n)
     return a->pool + at;
 }
 
-static uint32_t list_new(idx_attrs *a, const uint32_t *values, uint32_t n) /* place + 1, 0 = no memory */
+uint32_t idx_attrs_list_new(idx_attrs *a, const uint32_t *values, uint32_t n)
 {
     uint32_t at = a->spare_list[n];
     if (at != 0) {
@@ -241,7 +224,7 @@ void idx_attrs_remove(idx_attrs *a, uint32_t item)
 {
     uint64_t s = idx_column_get(&a->shape_of, item);
     if (s == 0) return;
-    const shape *sh = &a->shapes[s - 1];
+    const idx_shape *sh = &a->shapes[s - 1];
     for (uint32_t i = 0; i < sh->n; i++) take_out(a, a->fields[sh->fields[i]], item);
     drop_shape(a, (uint32_t)s - 1);
     if (!idx_column_set(&a->shape_of, item, 0)) return;
@@ -265,7 +248,7 @@ static bool put_list(idx_attrs *a, idx_field *f, uint32_t item, const json_t *li
         if (v == UINT32_MAX || (!twice && !idx_values_add(&f->values, v, item, true))) return false;
         if (!twice) values[n++] = v;
     }
-    uint32_t at = n > 0 ? list_new(a, values, n) : 0;
+    uint32_t at = n > 0 ? idx_attrs_list_new(a, values, n) : 0;
     return n == 0 || (at != 0 && idx_column_set(&f->list, item, at));
 }
 
@@ -289,7 +272,7 @@ static bool put_in(idx_attrs *a, idx_field *f, uint32_t item, const json_t *v)
     return put_list(a, f, item, v);
 }
 
-static bool all_reach(idx_attrs *a, uint32_t item)
+bool idx_attrs_reach(idx_attrs *a, uint32_t item)
 {
     if (item / 64 < a->all.n_words) return true;
     uint32_t n = item / 64 + item / 128 + 16;
@@ -312,7 +295,7 @@ static bool fields_of(idx_attrs *a, json_t *o, uint32_t *fields, uint32_t *n)
     const char *key;
     json_t *v;
     *n = 0;
-    json_object_foreach(o, key, v) if ((fields[(*n)++] = make_field(a, key)) == UINT32_MAX) return false;
+    json_object_foreach(o, key, v) if ((fields[(*n)++] = idx_attrs_make_field(a, key)) == UINT32_MAX) return false;
     qsort(fields, *n, sizeof *fields, by_number);
     return true;
 }
@@ -327,7 +310,7 @@ idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_erro
     }
     const char *key;
     uint32_t n, *fields = malloc((json_object_size(o) + 1) * sizeof *fields), sh = UINT32_MAX;
-    bool ok = fields != NULL && fields_of(a, o, fields, &n) && all_reach(a, item) && (sh = make_shape(a, fields, n)) != UINT32_MAX &&
+    bool ok = fields != NULL && fields_of(a, o, fields, &n) && idx_attrs_reach(a, item) && (sh = idx_attrs_make_shape(a, fields, n)) != UINT32_MAX &&
               idx_column_set(&a->shape_of, item, sh + 1ull);
     if (ok) {
         a->shapes[sh].refs++;

@@ -61,6 +61,19 @@ bool idx_posting_add(idx_posting *p, uint32_t item)
     return true;
 }
 
+bool idx_posting_fill(idx_posting *p, const uint32_t *items, uint32_t n)
+{
+    if (n <= FEW) {
+        for (uint32_t i = 0; i < n; i++)
+            if (!idx_posting_add(p, items[i])) return false;
+        return true;
+    }
+    roaring_bitmap_t *r = roaring_bitmap_of_ptr(n, items);
+    if (r == NULL) return false;
+    p->is = (uintptr_t)r;
+    return true;
+}
+
 void idx_posting_remove(idx_posting *p, uint32_t item)
 {
     if (p->is == 0) return;

@@ -10,6 +10,7 @@ typedef struct {
 } idx_posting;
 
 IDX_CHECK bool idx_posting_add(idx_posting *p, uint32_t item); /* false = no memory */
+IDX_CHECK bool idx_posting_fill(idx_posting *p, const uint32_t *items, uint32_t n); /* an empty one, from items in ascending order */
 void idx_posting_remove(idx_posting *p, uint32_t item);
 void idx_posting_free(idx_posting *p);
 bool idx_posting_has(const idx_posting *p, uint32_t item);

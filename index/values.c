@@ -20,6 +20,7 @@ void idx_values_free(idx_values *d)
         if (d->listed != NULL) idx_posting_free(&d->listed[i]);
         if (d->v[i].text != NULL && !is_kept(d, d->v[i].text)) free((char *)(uintptr_t)d->v[i].text);
     }
+    free((char *)(uintptr_t)d->kept);
     free(d->v);
     free(d->slots);
     free(d->listed);
@@ -125,6 +126,35 @@ void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed)
     d->spare = value + 1;
     d->live--;
 }
+
+bool idx_values_reserve(idx_values *d, uint32_t n)
+{
+    uint32_t mask = 7;
+    while (mask / 4 * 3 < n) mask = mask * 2 + 1;
+    d->v = calloc(n + 1u, sizeof *d->v);
+    d->slots = calloc(mask + 1u, sizeof *d->slots);
+    d->n = d->cap = n;
+    d->mask = mask;
+    return d->v != NULL && d->slots != NULL;
+}
+
+bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash)
+{
+    if (value >= d->n || d->v[value].text != NULL) return false;
+    d->v[value] = (idx_value){.text = text, .hash = hash};
+    slot_put(d->slots, d->mask, hash, value);
+    d->live++;
+    return true;
+}
+
+void idx_values_placed(idx_values *d)
+{
+    d->spare = 0;
+    for (uint32_t i = 0; i < d->n; i++)
+        if (d->v[i].text == NULL) d->v[i] = (idx_value){.hash = d->spare}, d->spare = i + 1;
+}
+
+uint32_t idx_values_hash(const char *text) { return hash_of(text); }
 
 uint64_t idx_values_bytes(const idx_values *d)
 {

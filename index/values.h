@@ -17,13 +17,19 @@ typedef struct {
     uint32_t n, cap, live;
     uint32_t *slots, mask; /* text -> number + 1 */
     uint32_t spare;        /* a free number + 1 */
-    const char *kept, *kept_end; /* texts in here belong to a mapped file, others are malloc'd */
+    const char *kept, *kept_end; /* texts in here are of one piece of memory (malloc'd), others of their own */
 } idx_values; /* zero-initialised = empty */
 
 void idx_values_free(idx_values *d);
 uint32_t idx_values_find(const idx_values *d, const char *text); /* UINT32_MAX = none */
 /* The number of a text, a new one if need be; UINT32_MAX = no memory. keep: `text` itself stays, within the kept range. */
 uint32_t idx_values_make(idx_values *d, const char *text, bool keep);
+/* At a start, in this order and nothing else between: room for numbers below n in an empty `d` (false = no memory); texts of the kept
+ * range, whose hash is idx_values_hash(text), get a number each (false = it is taken); the numbers in between become free ones. */
+IDX_CHECK bool idx_values_reserve(idx_values *d, uint32_t n);
+IDX_CHECK bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash);
+void idx_values_placed(idx_values *d);
+uint32_t idx_values_hash(const char *text);
 IDX_CHECK bool idx_values_add(idx_values *d, uint32_t value, uint32_t item, bool listed); /* the item has it */
 /* Takes the item out of a value's posting, and forgets the value with its last item. */
 void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed);

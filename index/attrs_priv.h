@@ -1,0 +1,29 @@
+/* attrs_priv.h: what attrs.c keeps, for attrs_file.c. */
+#ifndef LK_ATTRS_PRIV_H
+#define LK_ATTRS_PRIV_H
+
+#include "attrs.h"
+
+/* The names an item has. Most items of a catalogue have the same: a shape is kept once, an item knows its number. */
+typedef struct {
+    uint32_t n, refs, hash; /* hash of a free one: the next free one */
+    uint32_t *fields;       /* in ascending order; NULL = this number is free */
+} idx_shape;
+
+struct idx_attrs {
+    idx_field **fields;
+    uint32_t n_fields, *field_slots, field_mask;
+    idx_shape *shapes;
+    uint32_t n_shapes, cap_shapes, live_shapes, spare_shape, *shape_slots, shape_mask;
+    idx_column shape_of; /* item -> shape + 1 */
+    uint32_t *pool, n_pool, cap_pool, spare_list[IDX_MAX_LIST + 1]; /* lists: their length, then values; spare ones are chained */
+    idx_bits all;
+    uint32_t n_items;
+};
+
+uint32_t idx_attrs_make_field(idx_attrs *a, const char *name);                              /* its number; UINT32_MAX = no memory */
+uint32_t idx_attrs_make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n);            /* the same; without a reference */
+uint32_t idx_attrs_list_new(idx_attrs *a, const uint32_t *values, uint32_t n);              /* place + 1, 0 = no memory */
+IDX_CHECK bool idx_attrs_reach(idx_attrs *a, uint32_t item);                                /* `all` has room for it */
+
+#endif
