@@ -18,7 +18,7 @@ idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **
     if (c == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     c->row = *row;
     c->generation = row->info.generation;
-    c->log_from = UINT64_MAX;
+    c->log_from = c->attrs_generation = UINT64_MAX;
     idx_audit_init(c->audit, effort);
     c->free_item = IDX_NONE;
     c->next_number = 1;
@@ -126,7 +126,7 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
     uint32_t item = ok && c->free_item != IDX_NONE ? c->free_item : c->n_items;
     idx_id_at at = 0;
     if (!ok || !idx_ids_add(&c->ids, id, item, &at)) return idx_fail(err, IDX_ENOMEM, "no memory for an item");
-    idx_status st = idx_attrs_set(c->attrs, item, attributes, err);
+    idx_status st = attributes != NULL ? idx_attrs_set(c->attrs, item, attributes, err) : IDX_OK;
     if (st != IDX_OK) {
         idx_ids_remove(&c->ids, at, id_moved, c);
         return st;

@@ -34,6 +34,7 @@ typedef struct idx_cat {
     idx_catalogue_row row;
     uint64_t generation; /* counted ahead of row.info.generation by the writer, in the transaction; no lock */
     int64_t stamp;       /* of row.info.generation in the log of changes */
+    _Atomic uint64_t attrs_generation; /* of the attributes' file (attrs_keep.h); UINT64_MAX = there is none */
     _Atomic uint64_t log_from; /* the oldest generation whose line of the log a derived file needs; UINT64_MAX = none does */
     int refs;     /* under the index's table lock */
     bool removed; /* deleted; memory goes with the last reference */
@@ -61,7 +62,7 @@ void idx_cat_free(idx_cat *c);
 static inline idx_storage idx_cat_storage(const idx_cat *c) { return c->row.info.kept != IDX_STORAGE_AUTO ? c->row.info.kept : IDX_FLOAT32; }
 
 /* Under the exclusive lock. An item without images, then its images in order: with vectors, or (start only) waiting for a segment or
- * the store to give them. */
+ * the store to give them. attributes NULL: they come later (start only). */
 IDX_CHECK idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *item, idx_error *err);
 IDX_CHECK idx_status idx_cat_images_add(idx_cat *c, uint32_t item, int64_t first_image, const float *const *vectors, uint32_t n, idx_error *err);
 IDX_CHECK idx_status idx_cat_images_expect(idx_cat *c, uint32_t item, int64_t first_image, uint32_t n, idx_error *err);

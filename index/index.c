@@ -1,4 +1,5 @@
 /* index.c: opening and closing, the table of catalogues, reads, and the thread that keeps segments in shape. */
+#include "attrs_keep.h"
 #include "filter.h"
 #include "index_priv.h"
 #include "segment_file.h"
@@ -32,7 +33,10 @@ void idx_give_cat(idx *ix, idx_cat *c)
     bool last = --c->refs == 0;
     pthread_mutex_unlock(&ix->table);
     if (!last) return;
-    if (c->removed) idx_segments_purge(ix->segment_dir, c->row.id); /* only now can nobody write one any more */
+    if (c->removed) { /* only now can nobody write one any more */
+        idx_segments_purge(ix->segment_dir, c->row.id);
+        idx_attrs_purge(ix->segment_dir, c->row.id);
+    }
     idx_cat_free(c);
 }
 

@@ -2,7 +2,7 @@
  * vectors are kept, and saves what it made. One piece of work at a time; the catalogue's lock is held exclusively for less than a
  * millisecond at a time. */
 #include "lists.h"
-#include "index_priv.h"
+#include "attrs_keep.h"
 #include "segment_file.h"
 #include "storage.h"
 
@@ -69,7 +69,7 @@ bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
 {
     for (uint32_t i = 0; i < c->n_segments; i++)
         if (wants_links(ix, c->segments[i], false) || is_dying(ix, c, c->segments[i])) return true;
-    return false;
+    return idx_attrs_wanted(c);
 }
 
 static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
@@ -324,6 +324,7 @@ static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx
     if (st == IDX_OK && !*worked) st = save(ix, c, idle, worked, err);
     if (st == IDX_OK && !*worked) st = rebuild_one(ix, c, is_dying, worked, err);
     if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, ix, idle, worked, err);
+    if (st == IDX_OK && !*worked) st = idx_attrs_maintain(c, ix, idle ? IDX_ATTRS_IDLE : IDX_ATTRS_BUSY, worked, err);
     return st;
 }
 
@@ -411,6 +412,6 @@ void idx_keeper_save_all(idx *ix)
         idx_error err = {0};
         bool worked = true;
         while (worked && save(ix, ix->cats[i], true, &worked, &err) == IDX_OK) {}
-        if (err.status != IDX_OK) idx_say(ix, 1, "%s", err.text);
+        if (idx_attrs_maintain(ix->cats[i], ix, IDX_ATTRS_CLOSING, &worked, &err) != IDX_OK || err.status != IDX_OK) idx_say(ix, 1, "%s", err.text);
     }
 }

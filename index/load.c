@@ -1,5 +1,5 @@
 /* load.c: start: the catalogues as the store has them, with the vectors and graphs that files of segments have. */
-#include "index_priv.h"
+#include "attrs_keep.h"
 #include "lists.h"
 #include "segment_file.h"
 
@@ -38,7 +38,7 @@ static idx_status load_item(void *ctx, const idx_item_row *r)
 {
     loader *l = ctx;
     uint32_t item;
-    idx_status st = idx_cat_item_add(l->c, r->id, r->rowid, r->attributes, &item, l->err);
+    idx_status st = idx_cat_item_add(l->c, r->id, r->rowid, NULL, &item, l->err); /* idx_attrs_load has their attributes, all at once */
     if (st != IDX_OK || r->n_images == 0) return st;
     if (l->n_runs == l->cap_runs) {
         uint32_t cap = l->cap_runs + l->cap_runs / 2 + 1024;
@@ -188,6 +188,7 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     if (st == IDX_OK) st = load_rest(&l, &rest);
     if (st == IDX_OK && rest >= ix->opts.segment_images)
         idx_say(ix, 0, "catalogue %s: %" PRIu64 " images are in no index file and are read from the store; a graph is made of them", c->row.info.name, rest);
+    if (st == IDX_OK) st = idx_attrs_load(c, ix, err);
     if (st == IDX_OK) idx_lists_load(c, ix);
     if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     if (st != IDX_OK) idx_cat_free(c);
@@ -202,6 +203,7 @@ idx_status idx_load_all(idx *ix, idx_error *err)
     idx_status st = idx_store_catalogues(ix->store, &rows, &n, err);
     if (st != IDX_OK) return st;
     idx_segments_clean(ix->segment_dir, rows, n);
+    idx_attrs_clean(ix->segment_dir, rows, n);
     for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
     free(rows);
     idx_lists_sweep(ix->segment_dir);

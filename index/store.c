@@ -32,7 +32,7 @@ static const char *const write_sql[W_COUNT] = {
     " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096",
 };
 
-enum { R_CATALOGUES, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_ITEM_AT, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_COUNT };
+enum { R_CATALOGUES, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_ITEM_AT, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
     "SELECT id, name, model, fingerprint, dim, generation, created_ms, storage, kept FROM catalogues ORDER BY name",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
@@ -44,6 +44,7 @@ static const char *const read_sql[R_COUNT] = {
     "SELECT vector FROM items JOIN embeddings ON image BETWEEN first_image AND first_image + length(images) / 40 - 1"
     " WHERE catalogue = ?1 AND id = ?2 ORDER BY image",
     "SELECT generation, item, stamp FROM changes WHERE catalogue = ?1 AND generation >= ?2 ORDER BY generation",
+    "SELECT attributes FROM items WHERE rowid = ?1",
 };
 
 typedef struct reader {
@@ -421,6 +422,21 @@ idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uin
     reader_give(s, r);
     *out = ids;
     *n = count;
+    return st;
+}
+
+idx_status idx_store_attributes(idx_store *s, int64_t item, idx_attributes_fn *fn, void *ctx, idx_error *err)
+{
+    reader *r;
+    idx_status st = reader_take(s, &r, err);
+    if (st != IDX_OK) return st;
+    sqlite3_stmt *q = r->q[R_ATTRIBUTES];
+    sqlite3_bind_int64(q, 1, item);
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW) st = fn(ctx, item, (const char *)sqlite3_column_text(q, 0));
+    else if (rc != SQLITE_DONE) st = idx_store_fail(r->db, "read attributes", err);
+    sqlite3_reset(q);
+    reader_give(s, r);
     return st;
 }
 

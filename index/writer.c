@@ -10,7 +10,7 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
-enum { BATCH_OPS = 512, APPLY_OPS = 32 /* under one lock: some hundred microseconds */ };
+enum { BATCH_OPS = 512, APPLY_OPS = 32 /* under one lock: some hundred microseconds */, LOG_LINES = 4096 };
 
 int64_t idx_now_ms(void)
 {
@@ -176,14 +176,15 @@ static int64_t random_stamp(void)
     return r;
 }
 
-/* Lines of the log that no derived file needs go, in the transaction of the batch that last wrote to the catalogue. */
+/* Lines of the log that no derived file needs go, in the transaction of the batch that last wrote to the catalogue. The newest
+ * stay: a file may be about to be written whose generation is not known here yet. */
 static idx_status trim_log(idx *ix, const applied *a, size_t n, idx_error *err)
 {
     while (n > 0 && (a[n - 1].op->status != IDX_OK || a[n - 1].cat == NULL || (int)a[n - 1].op->kind >= IDX_OP_CATALOGUE_PUT)) n--;
     if (n == 0) return IDX_OK;
     idx_cat *c = a[n - 1].cat;
-    uint64_t keep = atomic_load(&c->log_from);
-    return idx_store_changes_trim(ix->store, c->row.id, keep < c->generation ? keep : c->generation, err);
+    uint64_t keep = atomic_load(&c->log_from), newest = c->generation > LOG_LINES ? c->generation - LOG_LINES : 0;
+    return idx_store_changes_trim(ix->store, c->row.id, keep < newest ? keep : newest, err);
 }
 
 static idx_status store_one(idx *ix, applied *a, idx_error *err)
