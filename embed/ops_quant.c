@@ -65,7 +65,8 @@ emb_status emb_op_dequantize_run(emb_call *c)
 emb_status emb_op_quantize_infer(emb_call *c)
 {
     grid g;
-    emb_dtype from = c->in[0].type.dtype, to = emb_has(c, 2) ? c->in[2].type.dtype : EMB_U8;
+    emb_dtype from = c->in[0].type.dtype, to = emb_has(c, 2) ? c->in[2].type.dtype : (emb_dtype)emb_attr_i(c->node->proto, "output_dtype", EMB_U8);
+    if (to == 0) to = EMB_U8; /* what the attribute says when it is written out and means nothing */
     if (from != EMB_F32 && from != EMB_I32) return emb_call_fail(c, EMB_EUNSUPPORTED, "of %s", emb_dtype_name(from));
     if (to != EMB_U8 && to != EMB_I8) return emb_call_fail(c, EMB_EUNSUPPORTED, "to %s", emb_dtype_name(to));
     c->out[0].type = c->in[0].type;

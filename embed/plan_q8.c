@@ -59,9 +59,10 @@ bool emb_q8_grid(const emb_planner *pl, const emb_node *n, emb_grid *out)
 {
     const emb_value *s = &pl->g->values[n->in[1]], *z = n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
     if (s->data == NULL || s->type.dtype != EMB_F32 || emb_elements(&s->type) != 1) return false;
-    if (z != NULL && (z->data == NULL || emb_elements(&z->type) != 1 || (z->type.dtype != EMB_U8 && z->type.dtype != EMB_I8))) return false;
+    emb_dtype eight = pl->g->values[strcmp(n->op->name, "QuantizeLinear") == 0 ? n->out[0] : n->in[0]].type.dtype;
+    if ((eight != EMB_U8 && eight != EMB_I8) || (z != NULL && (z->data == NULL || emb_elements(&z->type) != 1 || z->type.dtype != eight))) return false;
     out->scale = *(const float *)s->data;
-    out->zero = z == NULL ? 0 : z->type.dtype == EMB_U8 ? *(const uint8_t *)z->data : *(const int8_t *)z->data + 128;
+    out->zero = (eight == EMB_I8 ? 128 : 0) + (z == NULL ? 0 : eight == EMB_U8 ? *(const uint8_t *)z->data : *(const int8_t *)z->data);
     return isnormal(out->scale) && out->scale > 0;
 }
 
@@ -380,6 +381,7 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
         emb_q8_view *v = &pl->views[n->in[i]];
         pl->p->steps[last].in[i] = -1; /* not a reader while the maker is asked for */
         emb_step *maker = maker_of(pl, n->in[i]);
+        if (maker != NULL && (!same_grid(maker->q8->y, v->grid) || v->grid.scale > 2 * y.scale)) maker = NULL; /* its rounding is to be seen */
         pl->p->steps[last].args[i].type = pl->g->values[n->in[i]].type;
         if (maker != NULL) {
             if (!same_grid(maker->q8->y, y)) emb_q8_regrid(maker, y);

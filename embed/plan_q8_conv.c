@@ -42,11 +42,11 @@ static bool read_weights(const emb_planner *pl, int32_t v, int64_t axis, draft *
     if (d->by_channel && (own < 0 ? own + w->type.rank : own) != axis) return false;
     for (int64_t i = 0; i < scales; i++)
         if (!isfinite(((const float *)s->data)[i])) return false;
+    d->w = w->data;
+    d->w_scale = s->data;
     if (z == NULL) return !d->unsigned_weights;
     for (int64_t i = 0; i < emb_elements(&z->type); i++)
         if (((const uint8_t *)z->data)[i] != (d->unsigned_weights ? 128 : 0)) return false;
-    d->w = w->data;
-    d->w_scale = s->data;
     return true;
 }
 
@@ -84,11 +84,14 @@ static bool take_residual(emb_planner *pl, const emb_node *n, draft *d, int32_t 
     return true;
 }
 
-/* A pair of nodes between a convolution and an addition only rounds: it is left out, unless its range cuts one side off. */
+/* A pair of nodes between a convolution and an addition only rounds: it is left out, unless its range cuts one side off, or the two are
+ * of different grids. */
 static bool take_pair(emb_planner *pl, const emb_node *q, emb_grid g, draft *d)
 {
     const emb_node *dq = emb_plan_only_consumer(pl, q->out[0]);
-    if (d->residual >= 0 || g.zero < 16 || g.zero > 239 || dq == NULL || strcmp(dq->op->name, "DequantizeLinear") != 0) return false;
+    emb_grid back;
+    if (d->residual >= 0 || g.zero < 48 || g.zero > 207 || dq == NULL || strcmp(dq->op->name, "DequantizeLinear") != 0) return false;
+    if (!emb_q8_grid(pl, dq, &back) || back.scale != g.scale || back.zero != g.zero) return false;
     const emb_node *add = emb_plan_only_consumer(pl, dq->out[0]);
     if (add == NULL || strcmp(add->op->name, "Add") != 0 || !take_residual(pl, add, d, dq->out[0])) return false;
     pl->done[q - pl->g->nodes] = pl->done[dq - pl->g->nodes] = true;

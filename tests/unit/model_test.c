@@ -1,8 +1,7 @@
 /* Networks of every common shape: the general executor and the plan, both against ONNX Runtime's outputs; what of them is
  * the embedding, and files that are no models (tests/fuzz damages some at random). */
 #include "../../embed/half.h"
-#include "../../embed/model.h"
-#include "test.h"
+#include "../executors.h"
 
 #include <dirent.h>
 
@@ -20,18 +19,6 @@ static void *slurp(const char *name, size_t *n)
 /* In 8 bits a number on the edge of two steps falls to either side. */
 static double bound_of(const char *name) { return strncmp(name, "int8", 4) == 0 ? 1e-2 : strcmp(name, "half") == 0 ? 2e-3 : 1e-4; }
 
-/* Largest difference relative to the norm of what is wanted. */
-static double distance(const float *got, const float *want, size_t n)
-{
-    double worst = 0, norm = 0;
-    for (size_t i = 0; i < n; i++) {
-        worst = fmax(worst, fabs((double)got[i] - (double)want[i]));
-        norm += (double)want[i] * (double)want[i];
-        if (isnan(got[i])) return INFINITY;
-    }
-    return worst / fmax(sqrt(norm), 1e-12);
-}
-
 static void check_general(const char *name, const char *path, const emb_tensor *in, const float *want, size_t n)
 {
     emb_tensor *out = NULL;
@@ -44,7 +31,7 @@ static void check_general(const char *name, const char *path, const emb_tensor *
     float *got = calloc(n, sizeof *got);
     REQUIRE(got != NULL && out[0].bytes == n * emb_dtype_size(out[0].dtype));
     for (size_t i = 0; i < n; i++) got[i] = out[0].dtype == EMB_F16 ? emb_half_to_float(((uint16_t *)out[0].data)[i]) : ((float *)out[0].data)[i];
-    double d = distance(got, want, n);
+    double d = executors_distance(got, want, n);
     free(got);
     test_checks++;
     if (!(d < bound_of(name))) TEST_FAIL("%s: the general executor is off by %.3g", name, d);
@@ -69,7 +56,7 @@ static void check_plan(const char *name, const char *path, emb_precision p, cons
             for (size_t c = 0; c < 3; c++) in[i * 3 + c] = t->dims[1] == 3 ? x[c * h * w + i] : x[i * 3 + c];
         const float *got = NULL;
         REQUIRE(emb_workspace_run(m, ws, NULL, &got, &err) == EMB_OK);
-        double d = distance(got, want, n);
+        double d = executors_distance(got, want, n);
         test_checks++;
         if (!(d < bound_of(name))) TEST_FAIL("%s: the plan (%s) is off by %.3g, round %d", name, emb_cpu_kernels(), d, round);
     }
