@@ -246,6 +246,8 @@ static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v,
     v->data = malloc(emb_type_bytes(&v->type) + 64);
     if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, t->name);
     emb_tensor_copy(t, v->data);
+    free(t->raw_data.data);
+    t->raw_data = (ProtobufCBinaryData){0, NULL};
     return EMB_OK;
 }
 
@@ -425,39 +427,15 @@ int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb
 }
 
 /* Empty messages take two bytes in a file and a hundred in memory: what a file may make of itself is bounded. */
-static void *bounded_malloc(void *room, size_t n)
+emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inputs, size_t n_inputs, emb_graph **out, emb_error *err)
 {
-    size_t *left = room, cost = n + 32;
-    if (cost > *left) {
-        *left = 0;
-        return NULL;
-    }
-    *left -= cost;
-    return malloc(n);
-}
-
-static void bounded_free(void *room, void *p)
-{
-    (void)room;
-    free(p);
-}
-
-/* protobuf-c recurses only as deep as the messages nest in our schema, so depth is bounded by construction. */
-emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs, size_t n_inputs,
-                          emb_graph **out, emb_error *err)
-{
-    if (n > EMB_MAX_MODEL_BYTES)
-        return emb_fail(err, EMB_ELIMIT, "%s: %zu bytes, the limit is %zu", file, n, EMB_MAX_MODEL_BYTES);
     emb_graph *g = calloc(1, sizeof *g);
-    if (g == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", file);
-    g->file = file;
-    g->file_bytes = n;
-    size_t room = EMB_FOLDED_BYTES(n);
-    g->proto = onnx__model__unpack(&(ProtobufCAllocator){bounded_malloc, bounded_free, &room}, n, bytes);
-    emb_status st = EMB_OK;
-    if (g->proto == NULL && room == 0) st = emb_fail(err, EMB_ELIMIT, "%s: needs more than %zu MB to be read", file, EMB_FOLDED_BYTES(n) >> 20);
-    else if (g->proto == NULL) st = emb_fail(err, EMB_EFORMAT, "%s is not an ONNX file, or it is damaged", file);
-    else st = build(g, inputs, n_inputs, err);
+    if (g == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", from->name);
+    g->file = from->name;
+    sha256_init(&g->hash);
+    emb_status st = emb_onnx_read(from, &g->hash, &g->proto, err);
+    g->file_bytes = from->n;
+    if (st == EMB_OK) st = build(g, inputs, n_inputs, err);
     if (st != EMB_OK) {
         emb_graph_free(g);
         return st;

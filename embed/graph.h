@@ -10,6 +10,7 @@
 #include "embed.h"
 #include "error.h"
 #include "onnx.pb-c.h"
+#include "onnx_read.h"
 
 #define EMB_MAX_MODEL_BYTES ((size_t)1 << 30)
 #define EMB_MAX_NODES       20000
@@ -62,16 +63,16 @@ typedef struct {
     size_t n_inputs, n_outputs;
     int64_t opset;
     size_t file_bytes, folded_bytes;
+    struct sha256_ctx hash; /* of the file */
     double folded_work, run_work;
     char chosen[300]; /* by emb_graph_choose: what the embedding is, when it is not the file's first output; for people, and part of
                        * the fingerprint */
     char hint[300];   /* for people: what else it might be */
 } emb_graph;
 
-/* Parses `bytes`. Types given in `inputs` (may be NULL) replace those of the file, so that free dimensions become known;
- * otherwise they are those of one picture (likeness.size of the metadata, 224 x 224). `file` is for messages, borrowed. */
-EMB_CHECK emb_status emb_graph_load(const void *bytes, size_t n, const char *file, const emb_tensor *inputs,
-                                    size_t n_inputs, emb_graph **out, emb_error *err);
+/* Reads and parses. Types given in `inputs` (may be NULL) replace those of the file, so that free dimensions become known; otherwise
+ * they are those of one picture (likeness.size of the metadata, 224 x 224). from->name is borrowed by the graph. */
+EMB_CHECK emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inputs, size_t n_inputs, emb_graph **out, emb_error *err);
 void emb_graph_free(emb_graph *g);
 /* Frees the constants that nobody needs any more; the graph is good for its names and types then. */
 void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx);

@@ -2,47 +2,12 @@
 #include "model.h"
 #include "precision.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 extern const unsigned char emb_builtin_onnx[], emb_builtin_onnx_end[]; /* builtin.c */
-
-emb_status emb_file_read(const char *path, size_t limit, void **bytes, size_t *n, emb_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        int e = errno;
-        if (fd >= 0) close(fd);
-        return emb_fail(err, EMB_EIO, "cannot open %s: %s", path, strerror(e));
-    }
-    emb_status status = EMB_OK;
-    char *b = NULL;
-    size_t have = 0, size = (size_t)st.st_size;
-    if (!S_ISREG(st.st_mode)) status = emb_fail(err, EMB_EIO, "%s is not a regular file", path);
-    else if (size > limit) status = emb_fail(err, EMB_ELIMIT, "%s has %zu bytes, the limit is %zu", path, size, limit);
-    else if ((b = malloc(size + 1)) == NULL) status = emb_fail(err, EMB_ENOMEM, "no memory to read %s", path);
-    while (status == EMB_OK && have < size) {
-        ssize_t k = read(fd, b + have, size - have);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) status = emb_fail(err, EMB_EIO, "cannot read %s: %s", path, k < 0 ? strerror(errno) : "it became shorter");
-        else have += (size_t)k;
-    }
-    close(fd);
-    if (status != EMB_OK) {
-        free(b);
-        return status;
-    }
-    *bytes = b;
-    *n = size;
-    return EMB_OK;
-}
 
 /* ---- metadata ------------------------------------------------------------------------------------- */
 
@@ -83,12 +48,10 @@ emb_status emb_preproc_read(const emb_graph *g, uint32_t in_w, uint32_t in_h, em
     return emb_preproc_filter(pp, emb_graph_metadata(g, "likeness.filter"), g->file, err);
 }
 
-static void fingerprint(emb_model *m, const void *bytes, size_t n)
+static void fingerprint(emb_model *m)
 {
-    struct sha256_ctx h;
+    struct sha256_ctx h = m->graph->hash;
     uint8_t digest[SHA256_DIGEST_SIZE];
-    sha256_init(&h);
-    sha256_update(&h, n, bytes);
     sha256_update(&h, sizeof EMB_PREPROC_VERSION, (const uint8_t *)EMB_PREPROC_VERSION);
     const char *output = m->graph->values[m->graph->outputs[0]].name;
     if (m->graph->chosen[0] != 0) sha256_update(&h, strlen(output) + 1, (const uint8_t *)output);
@@ -98,14 +61,15 @@ static void fingerprint(emb_model *m, const void *bytes, size_t n)
 
 /* ---- open ----------------------------------------------------------------------------------------- */
 
-static emb_status open_bytes(const void *bytes, size_t n, const char *source, const emb_model_options *o, emb_model **out, emb_error *err)
+static emb_status open_source(emb_onnx_source *from, const emb_model_options *o, emb_model **out, emb_error *err)
 {
     emb_model *m = calloc(1, sizeof *m);
-    if (m == NULL || (m->source = strdup(source)) == NULL) {
+    if (m == NULL || (m->source = strdup(from->name)) == NULL) {
         free(m);
         return emb_fail(err, EMB_ENOMEM, "no memory for a model");
     }
-    emb_status st = emb_graph_load(bytes, n, m->source, NULL, 0, &m->graph, err);
+    emb_status st = emb_graph_load(from, NULL, 0, &m->graph, err);
+    if (st == EMB_OK) m->graph->file = m->source;
     if (st == EMB_OK) st = emb_graph_choose(m->graph, o != NULL ? o->output : NULL, err);
     const emb_precision asked = o != NULL ? o->precision : EMB_PRECISION_AUTO;
     if (st == EMB_OK) st = emb_precision_plan(m, asked, err);
@@ -119,7 +83,7 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
         return st;
     }
     emb_graph_drop(m->graph, emb_plan_needs, m->plan); /* packed by now */
-    fingerprint(m, bytes, n);
+    fingerprint(m);
     const char *name = emb_graph_metadata(m->graph, "likeness.name"), *slash = strrchr(m->source, '/');
     m->info.name = name != NULL && name[0] != 0 ? name : slash != NULL ? slash + 1 : m->source;
     m->info.source = m->source;
@@ -139,18 +103,12 @@ static emb_status open_bytes(const void *bytes, size_t n, const char *source, co
 
 emb_status emb_model_open_with(const char *path, const emb_model_options *o, emb_model **out, emb_error *err)
 {
-    void *bytes;
-    size_t n;
+    emb_onnx_source from = {.name = path};
     if (path == NULL) {
-        const void *builtin;
-        emb_builtin_bytes(&builtin, &n);
-        return open_bytes(builtin, n, "built-in", o, out, err);
+        from.name = "built-in";
+        emb_builtin_bytes(&from.memory, &from.n);
     }
-    emb_status st = emb_file_read(path, EMB_MAX_MODEL_BYTES, &bytes, &n, err);
-    if (st != EMB_OK) return st;
-    st = open_bytes(bytes, n, path, o, out, err);
-    free(bytes);
-    return st;
+    return open_source(&from, o, out, err);
 }
 
 void emb_builtin_bytes(const void **bytes, size_t *n)
@@ -165,7 +123,7 @@ emb_status emb_model_open_builtin(emb_model **out, emb_error *err) { return emb_
 
 emb_status emb_model_open_memory(const void *bytes, size_t n, const char *name, const emb_model_options *o, emb_model **out, emb_error *err)
 {
-    return open_bytes(bytes, n, name, o, out, err);
+    return open_source(&(emb_onnx_source){name, bytes, n}, o, out, err);
 }
 
 void emb_model_close(emb_model *m)

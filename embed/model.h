@@ -13,7 +13,6 @@ struct emb_model {
     emb_model_info info;
 };
 
-EMB_CHECK emb_status emb_file_read(const char *path, size_t limit, void **bytes, size_t *n, emb_error *err);
 typedef struct { /* called after each node, for each value that it made */
     void (*made)(void *ctx, int32_t value, void *data);
     void *ctx;

@@ -161,13 +161,8 @@ static emb_status run_graph(const emb_graph *g, const emb_tensor *inputs, size_t
 emb_status emb_model_run(const char *path, const emb_tensor *inputs, size_t n_inputs, emb_tensor **outputs,
                          size_t *n_outputs, emb_error *err)
 {
-    void *bytes;
-    size_t n;
     emb_graph *g;
-    emb_status st = emb_file_read(path, EMB_MAX_MODEL_BYTES, &bytes, &n, err);
-    if (st != EMB_OK) return st;
-    st = emb_graph_load(bytes, n, path, inputs, n_inputs, &g, err);
-    free(bytes);
+    emb_status st = emb_graph_load(&(emb_onnx_source){.name = path}, inputs, n_inputs, &g, err);
     if (st != EMB_OK) return st;
     st = run_graph(g, inputs, n_inputs, outputs, n_outputs, err);
     emb_graph_free(g);

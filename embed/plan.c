@@ -584,18 +584,18 @@ bool emb_graph_quantised(const emb_graph *g)
     return false;
 }
 
-static emb_status plan_with(const emb_graph *g, const emb_kernels *k, bool quantised, bool *retreat, emb_plan **out, emb_error *err)
+static emb_status plan_with(const emb_graph *g, const emb_kernels *k, emb_plan_options o, bool *retreat, emb_plan **out, emb_error *err)
 {
     emb_plan *p = calloc(1, sizeof *p);
-    emb_planner pl = {.g = g, .p = p, .err = err};
+    emb_planner pl = {.g = g, .p = p, .err = err, .last = o.last && !o.quantised};
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
     pl.rows = k->type == EMB_F32 ? pl.dense : malloc((g->n_values + 1) * sizeof *pl.rows);
-    pl.views = quantised ? malloc((g->n_values + 1) * sizeof *pl.views) : NULL;
+    pl.views = o.quantised ? malloc((g->n_values + 1) * sizeof *pl.views) : NULL;
     pl.consumer = malloc((g->n_values + 1) * sizeof *pl.consumer);
     pl.done = calloc(g->n_nodes + 1, sizeof *pl.done);
     emb_status st;
-    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.rows == NULL || (quantised && pl.views == NULL) || pl.consumer == NULL || pl.done == NULL) {
+    if (p == NULL || pl.nhwc == NULL || pl.dense == NULL || pl.rows == NULL || (o.quantised && pl.views == NULL) || pl.consumer == NULL || pl.done == NULL) {
         st = emb_fail(err, EMB_ENOMEM, "%s: no memory to plan", g->file);
     } else {
         p->k = k;
@@ -620,11 +620,11 @@ static emb_status plan_with(const emb_graph *g, const emb_kernels *k, bool quant
     return EMB_OK;
 }
 
-emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, bool quantised, emb_plan **out, emb_error *err)
+emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err)
 {
     bool retreat = false;
-    emb_status st = plan_with(g, k, quantised, &retreat, out, err);
-    return st != EMB_OK && retreat ? plan_with(g, k, false, &retreat, out, err) : st;
+    emb_status st = plan_with(g, k, o, &retreat, out, err);
+    return st != EMB_OK && retreat ? plan_with(g, k, (emb_plan_options){false, o.last}, &retreat, out, err) : st;
 }
 
 bool emb_plan_needs(const void *data, const void *plan)

@@ -121,8 +121,11 @@ typedef struct {
 /* The graph must outlive the plan. k: the table to plan for. */
 /* Whether activations are in 8 bits somewhere. */
 bool emb_graph_quantised(const emb_graph *g);
-/* quantised: such activations stay so, beside the float32 table; false: what the operators do to floats. */
-EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, bool quantised, emb_plan **out, emb_error *err);
+typedef struct {
+    bool quantised; /* activations in 8 bits stay so, beside the float32 table; false: what the operators do to floats */
+    bool last;      /* nobody plans this graph again: weights leave it as they are packed */
+} emb_plan_options;
+EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err);
 void emb_plan_free(emb_plan *p);
 bool emb_plan_needs(const void *data, const void *plan); /* a step reads this constant of the graph in every run */
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
@@ -143,6 +146,7 @@ typedef struct {
     emb_error *err;
     int32_t *nhwc, *rows, *dense; /* value -> buffer, -1; float32 tables: rows is dense */
     emb_q8_view *views;    /* value -> its 8 bits; NULL: this plan has none */
+    bool last;             /* weights leave the graph as they are packed */
     bool retreat;          /* somebody needs a number of 8 bits as such: plan again without views */
     int32_t *consumer;     /* value -> last node that takes it, -1 */
     bool *done;            /* node is part of an earlier step */

@@ -132,35 +132,48 @@ void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, vo
     }
 }
 
-/* [group][panel][tap][rows of a panel] and biases to match; a merged convolution has kh taps of kw * ic. */
+/* Weights of n channels, [channel][ic][tap], to rows of nr: row x of tap t begins at to + t * tap + x * nr. A few channels of the input at
+ * a time, so that neither the lines that are read nor those that are written leave the first cache half used. */
+static void turn(const float *w, size_t per_channel, uint32_t n, uint32_t ic, uint32_t taps, float *to, size_t tap, uint32_t nr)
+{
+    const uint32_t few = taps == 1 ? 16 : 4;
+    if (n < nr)
+        for (uint32_t t = 0; t < taps; t++) memset(to + t * tap, 0, (size_t)ic * nr * sizeof *to);
+    for (uint32_t x0 = 0; x0 < ic; x0 += few) {
+        const uint32_t xs = ic - x0 < few ? ic - x0 : few;
+        for (uint32_t j = 0; j < n; j++)
+            for (uint32_t t = 0; t < taps; t++) {
+                const float *from = w + j * per_channel + (size_t)x0 * taps + t;
+                float *at = to + t * tap + (size_t)x0 * nr + j;
+                for (uint32_t x = 0; x < xs; x++) at[(size_t)x * nr] = from[(size_t)x * taps];
+            }
+    }
+}
+
+/* [group][panel][tap][rows of a panel] and biases to match; a merged convolution has kh taps of kw * ic, which are the rows of kw taps
+ * behind each other. */
 static bool pack(draft *d, const emb_kernels *k)
 {
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = k->nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
-    size_t part = emb_panel_bytes(&s->t, 1, run), biases = (size_t)nr * panels * groups;
+    size_t part = emb_panel_bytes(&s->t, 1, run), biases = (size_t)nr * panels * groups, rows = (size_t)run * nr;
     bool plain = k->type == EMB_F32 && k->group == 1;
     char *to = s->weights = emb_plan_memory(part * taps * panels * groups);
-    float *rows = plain ? NULL : malloc((size_t)run * nr * sizeof *rows);
+    float *turned = plain ? NULL : malloc(rows * taps * sizeof *turned);
     s->bias = emb_plan_memory(biases * sizeof(float));
-    if (to == NULL || s->bias == NULL || (!plain && rows == NULL)) {
-        free(rows);
+    if (to == NULL || s->bias == NULL || (!plain && turned == NULL)) {
+        free(turned);
         return false;
     }
     for (uint32_t g = 0; g < groups; g++)
-        for (uint32_t p = 0; p < panels; p++) {
+        for (uint32_t p = 0; p < panels; p++, to += part * taps) {
             uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr;
             for (uint32_t j = 0; j < nr; j++) s->bias[(size_t)(g * panels + p) * nr + j] = j < n ? d->b[first + j] : 0;
-            for (uint32_t t = 0; t < taps; t++, to += part) {
-                float *at = plain ? (float *)(void *)to : rows;
-                for (uint32_t i = 0; i < merged; i++)
-                    for (uint32_t x = 0; x < ic; x++, at += nr) /* tap-major, channels inside: also the order of merged rows */
-                        for (uint32_t j = 0; j < nr; j++)
-                            at[j] = j < n ? d->w[(size_t)(first + j) * d->per_channel + (size_t)x * all + t * merged + i] : 0;
-                if (!plain) emb_plan_pack_panel(k, rows, run, to);
-            }
+            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, plain ? (float *)(void *)to : turned, rows / merged, nr);
+            for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, to + t * part);
         }
-    free(rows);
+    free(turned);
     return true;
 }
 
@@ -297,6 +310,12 @@ static float *draft_weights(emb_planner *pl, size_t n)
     return pl->draft;
 }
 
+static void forget(emb_planner *pl, int32_t value)
+{
+    free(pl->g->values[value].data);
+    pl->g->values[value].data = NULL;
+}
+
 static emb_step blank(const emb_kernels *k)
 {
     return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->greedy}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
@@ -321,15 +340,17 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     if (pl->p->k->type == EMB_F32 && emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
-    d.w = draft_weights(pl, (size_t)s->oc * d.per_channel);
+    const bool leaves = pl->last && w->uses == 1;
+    d.w = leaves ? w->data : draft_weights(pl, (size_t)s->oc * d.per_channel);
     d.b = calloc(s->oc, sizeof(float));
     if (d.w == NULL || d.b == NULL) {
         st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
     } else {
-        memcpy(d.w, w->data, (size_t)s->oc * d.per_channel * sizeof(float));
+        if (!leaves) memcpy(d.w, w->data, (size_t)s->oc * d.per_channel * sizeof(float));
         if (bias != NULL) memcpy(d.b, bias, s->oc * sizeof(float));
         st = finish(pl, n, &d, n->in[0], true);
     }
+    if (leaves) forget(pl, n->in[1]);
     free(d.b);
     return st;
 }
@@ -368,6 +389,7 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
         for (size_t o = 0; o < oc; o++)
             for (size_t i = 0; i < k; i++) d.w[o * k + i] = tb ? from[o * k + i] : from[i * oc + o];
         if (b != NULL) memcpy(d.b, b->data, oc * sizeof(float));
+        if (pl->last && w->uses == 1) forget(pl, n->in[1]);
         st = finish(pl, n, &d, n->in[0], false);
     }
     free(d.b);

@@ -115,7 +115,7 @@ static emb_status replan(emb_model *m, const emb_kernels *k, emb_error *err)
 {
     emb_plan_free(m->plan);
     m->plan = NULL;
-    return emb_plan_new(m->graph, k, false, &m->plan, err);
+    return emb_plan_new(m->graph, k, (emb_plan_options){0}, &m->plan, err);
 }
 
 /* Leaves the plan of the first candidate that is close enough and no slower, or float32's. A model that float32 makes nothing usable
@@ -145,7 +145,6 @@ static emb_status try_all(emb_model *m, trial *t, emb_error *err)
 
 static emb_status choose(emb_model *m, emb_error *err)
 {
-    if (emb_kernels_bf16_get() == NULL && emb_kernels_f16_get() == NULL) return EMB_OK;
     const size_t px = (size_t)SIDE * SIDE * 3, floats = (size_t)PICTURES * m->info.dim;
     trial t = {malloc(PICTURES * px + px * sizeof(float)), malloc(floats * sizeof(float)), malloc(floats * sizeof(float)), 0, 0};
     emb_status st = t.pictures == NULL || t.want == NULL || t.got == NULL ? emb_fail(err, EMB_ENOMEM, "no memory to try a model's arithmetic")
@@ -154,6 +153,11 @@ static emb_status choose(emb_model *m, emb_error *err)
     free(t.want);
     free(t.got);
     return st;
+}
+
+static bool has_candidates(const emb_model *m, emb_precision asked)
+{
+    return asked == EMB_PRECISION_AUTO && m->info.precision == EMB_PRECISION_F32 && (emb_kernels_bf16_get() != NULL || emb_kernels_f16_get() != NULL);
 }
 
 emb_status emb_precision_plan(emb_model *m, emb_precision p, emb_error *err)
@@ -167,10 +171,11 @@ emb_status emb_precision_plan(emb_model *m, emb_precision p, emb_error *err)
                         p == EMB_PRECISION_BF16 ? "AMX" : "AVX512-FP16 or, on arm64, FEAT_FP16");
     m->info.precision = p != EMB_PRECISION_AUTO ? p : quantised ? EMB_PRECISION_INT8 : EMB_PRECISION_F32;
     m->info.precision_cosine = 1;
-    return emb_plan_new(m->graph, k, m->info.precision == EMB_PRECISION_INT8, &m->plan, err);
+    const emb_plan_options o = {.quantised = m->info.precision == EMB_PRECISION_INT8, .last = !has_candidates(m, p)};
+    return emb_plan_new(m->graph, k, o, &m->plan, err);
 }
 
 emb_status emb_precision_settle(emb_model *m, emb_precision asked, emb_error *err)
 {
-    return asked == EMB_PRECISION_AUTO && m->info.precision == EMB_PRECISION_F32 ? choose(m, err) : EMB_OK;
+    return has_candidates(m, asked) ? choose(m, err) : EMB_OK;
 }

@@ -55,7 +55,7 @@ emb_status emb_model_quantize(const void *bytes, size_t n, const char *name, con
     if (st != EMB_OK) return st;
     emb_model_close(m);
     emb_quantizer q = {.opts = opts, .photos = photos, .n_photos = n_photos, .err = err};
-    st = emb_graph_load(bytes, n, name, NULL, 0, &q.g, err);
+    st = emb_graph_load(&(emb_onnx_source){name, bytes, n}, NULL, 0, &q.g, err);
     if (st == EMB_OK) st = make(&q, onnx, n_onnx);
     if (q.g != NULL) release(&q);
     return st;

@@ -33,25 +33,33 @@ size_t emb_winograd_plane(uint32_t tiles, uint32_t channels)
     return (lines | 1) * 16;
 }
 
+enum { LANES = 16 }; /* weights of so many channels together: whole lines of the 36 places, which lie at distances of a power of two */
+
 /* One dimension of U = G g G^T: three values, `from` apart, to six, `to` apart. */
-static void transform_three(const double *g, int from, double *u, int to)
+static void transform_three(double (*g)[LANES], int from, double (*u)[LANES], int to)
 {
-    double even = (g[0] + g[2 * from]) / 6, odd = g[from] / 6, wide = g[0] / 24 + g[2 * from] / 6, half = g[from] / 12;
-    u[0] = g[0] / 4;
-    u[to] = -even - odd;
-    u[2 * to] = odd - even;
-    u[3 * to] = wide + half;
-    u[4 * to] = wide - half;
-    u[5 * to] = g[2 * from];
+    for (int l = 0; l < LANES; l++) {
+        double even = (g[0][l] + g[2 * from][l]) * (1.0 / 6), odd = g[from][l] * (1.0 / 6);
+        double wide = g[0][l] * (1.0 / 24) + g[2 * from][l] * (1.0 / 6), half = g[from][l] * (1.0 / 12);
+        u[0][l] = g[0][l] / 4;
+        u[to][l] = -even - odd;
+        u[2 * to][l] = odd - even;
+        u[3 * to][l] = wide + half;
+        u[4 * to][l] = wide - half;
+        u[5 * to][l] = g[2 * from][l];
+    }
 }
 
-static void transform_weights(const float *g, float u[PLACES])
+/* g: 3 x 3 weights, those of the next of n channels `next` behind; place e of them goes to u + e * place, zeros up to `row`. */
+static void transform_weights(const float *g, size_t next, uint32_t n, float *u, size_t place, uint32_t row)
 {
-    double d[9], t[18], v[PLACES];
-    for (int i = 0; i < 9; i++) d[i] = (double)g[i];
+    double d[9][LANES] = {{0}}, t[18][LANES], v[PLACES][LANES];
+    for (uint32_t l = 0; l < n; l++)
+        for (int i = 0; i < 9; i++) d[i][l] = (double)g[l * next + (size_t)i];
     for (int i = 0; i < 3; i++) transform_three(d + i, 3, t + i, 3);
     for (int i = 0; i < 6; i++) transform_three(t + 3 * i, 1, v + 6 * i, 1);
-    for (int i = 0; i < PLACES; i++) u[i] = (float)v[i];
+    for (size_t e = 0; e < PLACES; e++)
+        for (uint32_t l = 0; l < row; l++) u[e * place + l] = (float)v[e][l];
 }
 
 void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes)
@@ -62,11 +70,11 @@ void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_
     if (to == NULL) return NULL;
     for (size_t p = 0; p < panels; p++)
         for (uint32_t i = 0; i < s->ic; i++)
-            for (uint32_t j = 0; j < nr; j++) { /* 36 short rows are filled together */
-                size_t o = p * nr + j;
-                float u[PLACES] = {0};
-                if (o < s->oc) transform_weights(w + (o * s->ic + i) * 9, u);
-                for (size_t e = 0; e < PLACES; e++) to[e * place + p * panel + (size_t)i * nr + j] = u[e];
+            for (uint32_t j = 0; j < nr; j += LANES) {
+                size_t o = p * nr + j, left = o < s->oc ? s->oc - o : 0;
+                uint32_t row = nr - j < LANES ? nr - j : LANES;
+                transform_weights(left > 0 ? w + (o * s->ic + i) * 9 : w, (size_t)s->ic * 9, left < row ? (uint32_t)left : row,
+                                  to + p * panel + (size_t)i * nr + j, place, row);
             }
     uint32_t tiles = tiles_of(s->oh) * tiles_of(s->ow);
     uint32_t most = (uint32_t)(1536 * 1024 / (PLACES * sizeof(float) * (s->ic + s->oc))); /* both sets of planes stay in the second cache */

@@ -6,6 +6,7 @@
  *   bench_model FILE.onnx|- --embed LIST OUT.f32         embeddings of the photos that LIST names, a path a line
  * "-" is the built-in model. BENCH_PRECISION is fp32, fp16, bf16 or int8 (auto). All but --embed run the whole graph. */
 #include "../../embed/model.h"
+#include "../file.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -128,12 +129,11 @@ static int first(uint64_t start, long before)
 
 static emb_image *photo(const char *path)
 {
-    void *bytes = NULL;
     size_t n = 0;
     emb_image *im = NULL;
-    emb_error e = {0};
-    if (emb_file_read(path, 256u << 20, &bytes, &n, &e) != EMB_OK ||
-        emb_image_decode(bytes, n, NULL, model->info.decode_side, &im, NULL, &e) != EMB_OK)
+    emb_error e = {.text = "cannot be read"};
+    void *bytes = test_file(path, &n);
+    if (bytes == NULL || emb_image_decode(bytes, n, NULL, model->info.decode_side, &im, NULL, &e) != EMB_OK)
         fail(path, e.text);
     free(bytes);
     return im;

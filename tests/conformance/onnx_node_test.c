@@ -6,6 +6,7 @@
 #include "../../embed/graph.h"
 #include "../../embed/half.h"
 #include "../../embed/model.h"
+#include "../file.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -32,13 +33,6 @@ static struct {
 static struct {
     unsigned passed, refused, failed, other;
 } count;
-
-static void *slurp(const char *path, size_t *n)
-{
-    void *b = NULL;
-    emb_error e = {0};
-    return emb_file_read(path, 1 << 26, &b, n, &e) == EMB_OK ? b : NULL;
-}
 
 static double number(const emb_tensor *t, size_t i)
 {
@@ -73,7 +67,7 @@ static void fill(emb_tensor *to, const Onnx__Tensor *t, size_t elements, size_t 
 static bool read_tensor(const char *path, const char *name, emb_tensor *to)
 {
     size_t n;
-    void *b = slurp(path, &n);
+    void *b = test_file(path, &n);
     Onnx__Tensor *t = b != NULL ? onnx__tensor__unpack(NULL, n, b) : NULL;
     free(b);
     if (t == NULL) return false;
@@ -173,7 +167,7 @@ static void run_case(const char *folder, const char *name)
     char model[600], set[700];
     size_t n;
     snprintf(model, sizeof model, "%s/%s/model.onnx", folder, name);
-    void *b = slurp(model, &n);
+    void *b = test_file(model, &n);
     Onnx__Model *m = b != NULL ? onnx__model__unpack(NULL, n, b) : NULL;
     free(b);
     if (m != NULL && m->graph != NULL && claimed(m->graph)) {

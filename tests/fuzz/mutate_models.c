@@ -3,8 +3,9 @@
  * run by its plan, in float32, float16 or bfloat16, and must say what the general executor says; now and then it is quantised.
  *   mutate_models [FILES [SEED [OUT]]]     10000 files unless told; tests/fuzz/models runs them under sanitizers. Round r of seed s is
  *                                          `mutate_models 1 s+r OUT`, which writes the file, too. */
-#include "../executors.h"
 #include "../../embed/half.h"
+#include "../executors.h"
+#include "../file.h"
 
 #include <dirent.h>
 #include <time.h>
@@ -203,7 +204,7 @@ static void compare(const emb_model *m, const uint8_t *b, size_t n, const char *
     double rounding = rounding_of(m->plan), norm = 0, bound;
     executors_seen seen;
     REQUIRE(want != NULL && shaken != NULL);
-    REQUIRE(emb_graph_load(b, n, "damaged", NULL, 0, &g, NULL) == EMB_OK && emb_graph_choose(g, output, NULL) == EMB_OK);
+    REQUIRE(emb_graph_load(&(emb_onnx_source){"damaged", b, n}, NULL, 0, &g, NULL) == EMB_OK && emb_graph_choose(g, output, NULL) == EMB_OK);
     emb_status st = executors_general(g, picture, want, &seen, NULL);
     for (size_t i = 0; st == EMB_OK && i < dim; i++) norm += (double)want[i] * (double)want[i];
     bound = 5 * rounding * (1 + seen.most / sqrt(norm));
@@ -314,7 +315,7 @@ static void read_models(void)
         size_t n = 0, n_eight = 0;
         if (strstr(name, ".onnx") != NULL) {
             snprintf(path, sizeof path, "%s/onnx/%s", TEST_DATA, name);
-            REQUIRE(emb_file_read(path, 1 << 24, &b, &n, NULL) == EMB_OK);
+            REQUIRE((b = test_file(path, &n)) != NULL);
             keep(name, "", b, n);
             if (quantise(b, n, &eight, &n_eight)) keep(name, " in 8 bits", eight, n_eight);
             if (i % 3 == 0) keep_half(name, b, n);

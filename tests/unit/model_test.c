@@ -2,16 +2,15 @@
  * the embedding, and files that are no models (tests/fuzz damages some at random). */
 #include "../../embed/half.h"
 #include "../executors.h"
+#include "file.h"
 
 #include <dirent.h>
 
 static void *slurp(const char *name, size_t *n)
 {
     char path[512];
-    void *b = NULL;
-    emb_error err = {0};
     snprintf(path, sizeof path, "%s/onnx/%s", TEST_DATA, name);
-    if (emb_file_read(path, 1 << 24, &b, n, &err) != EMB_OK) TEST_FAIL("%s", err.text);
+    void *b = test_file(path, n);
     REQUIRE(b != NULL);
     return b;
 }

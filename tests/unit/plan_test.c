@@ -2,6 +2,7 @@
  * holds no numbers before. In 8 bits both run the file that the quantiser wrote. Distances are relative to the output's norm. */
 #include "../../embed/onnx_build.h"
 #include "../executors.h"
+#include "../file.h"
 
 #include <dirent.h>
 
@@ -92,7 +93,7 @@ static void check(const char *name, const emb_graph *g, const emb_kernels *k, co
     size_t n = (size_t)emb_elements(&g->values[g->outputs[0]].type);
     float *got = malloc(n * sizeof *got);
     REQUIRE(got != NULL);
-    emb_status st = emb_plan_new(g, k, bytes_stay && k->type == EMB_F32, &p, &err);
+    emb_status st = emb_plan_new(g, k, (emb_plan_options){.quantised = bytes_stay && k->type == EMB_F32}, &p, &err);
     if (st == EMB_OK) st = executors_plan(p, picture, got, &err);
     test_checks++;
     if (st != EMB_OK) {
@@ -116,7 +117,7 @@ static emb_graph *open_graph(const char *name, const void *b, size_t n, float **
     emb_error err = {0};
     emb_preproc pp;
     emb_scratch scratch = {0};
-    emb_status st = emb_graph_load(b, n, name, NULL, 0, &g, &err);
+    emb_status st = emb_graph_load(&(emb_onnx_source){name, b, n}, NULL, 0, &g, &err);
     if (st == EMB_OK) st = emb_graph_choose(g, "-", &err);
     if (st != EMB_OK) TEST_FAIL("%s", err.text);
     REQUIRE(st == EMB_OK);
@@ -277,7 +278,7 @@ int main(void)
         size_t n = 0;
         snprintf(path, sizeof path, "%s/onnx/%s", TEST_DATA, names[i]->d_name);
         if (strstr(names[i]->d_name, ".onnx") != NULL) {
-            REQUIRE(emb_file_read(path, 1 << 24, &b, &n, NULL) == EMB_OK);
+            REQUIRE((b = test_file(path, &n)) != NULL);
             test_network(names[i]->d_name, b, n);
             if (strcmp(names[i]->d_name, "int8_signed.onnx") == 0) test_left_out("int8_signed without zero points", b, n);
         }

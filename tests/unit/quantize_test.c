@@ -1,6 +1,7 @@
 /* Networks of every common shape in 8 bits: the file is written, opens again, and its embeddings stay close to those of the
  * float model; and what cannot be quantised is refused with a sentence. */
 #include "../../embed/model.h"
+#include "file.h"
 #include "test.h"
 
 enum { PHOTOS = 24, SIDE = 96 };
@@ -29,10 +30,8 @@ static void draw(void)
 static void *slurp(const char *name, size_t *n)
 {
     char path[512];
-    void *b = NULL;
-    emb_error err = {0};
     snprintf(path, sizeof path, "%s/onnx/%s.onnx", TEST_DATA, name);
-    if (emb_file_read(path, 1 << 24, &b, n, &err) != EMB_OK) TEST_FAIL("%s", err.text);
+    void *b = test_file(path, n);
     REQUIRE(b != NULL);
     return b;
 }
