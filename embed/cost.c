@@ -135,7 +135,7 @@ static void measure_step(trial *t, const emb_step *s)
 emb_status emb_cost_new(const emb_plan *p, emb_cost **out, emb_error *err)
 {
     emb_cost *c = calloc(1, sizeof *c);
-    trial t = {.c = c, .memory = emb_plan_memory(LARGEST)};
+    trial t = {.c = c, .memory = emb_weights_memory(LARGEST)};
     if (c == NULL || t.memory == NULL) {
         free(c);
         free(t.memory);

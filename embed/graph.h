@@ -133,6 +133,7 @@ const char *emb_dtype_name(emb_dtype t);
 int64_t emb_elements(const emb_type *t);
 size_t emb_type_bytes(const emb_type *t);
 bool emb_type_sane(const emb_type *t); /* dims >= 0 with a bounded product, so that the two above cannot overflow */
+void *emb_weights_memory(size_t bytes); /* 64-aligned, with EMB_KERNEL_SLACK behind; free() */
 /* The type that a tensor of the file has here (float16 and double become float32), when its bytes are as many as that needs. */
 EMB_CHECK emb_status emb_tensor_type(const Onnx__Tensor *t, const char *file, emb_type *type, emb_error *err);
 void emb_tensor_copy(const Onnx__Tensor *t, void *to); /* one whose type was found; emb_type_bytes */

@@ -117,7 +117,7 @@ static bool take_raw(reader *r, size_t n)
 {
     raw *w = &r->raws[r->n_raws - 1]; /* of two in one tensor, the last counts */
     free(w->data);
-    *w = (raw){n > 0 ? malloc(n) : NULL, n, true};
+    *w = (raw){n > 0 ? emb_weights_memory(n) : NULL, n, true};
     if (n > 0 && w->data == NULL) return fail(r, EMB_ENOMEM, ": no memory for its weights");
     return n == 0 || take(r, w->data, n);
 }

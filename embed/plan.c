@@ -270,8 +270,8 @@ static emb_status plan_affine(emb_planner *pl, const emb_node *n, int32_t v, con
     s->oc = s->ic = c;
     s->oh = s->ih = 1;
     s->ow = s->iw = c > 0 ? (uint32_t)(emb_elements(t) / c) : 0;
-    float *scales = s->weights = emb_plan_memory(c * sizeof(float));
-    s->bias = emb_plan_memory(c * sizeof(float));
+    float *scales = s->weights = emb_weights_memory(c * sizeof(float));
+    s->bias = emb_weights_memory(c * sizeof(float));
     if (s->weights == NULL || s->bias == NULL) return no_memory(pl);
     for (uint32_t i = 0; i < c; i++) {
         scales[i] = scale != NULL ? scale[i] : 1;

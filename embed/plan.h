@@ -180,7 +180,6 @@ size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
 #define EMB_BLOCK_TILES 16 /* that a block of pixels has at most */
 void emb_plan_chains(emb_plan *p); /* finds them; before buffers get their places */
 EMB_CHECK emb_status emb_plan_layout(emb_planner *pl); /* offsets of all buffers, arena_bytes; when all steps are there */
-void *emb_plan_memory(size_t bytes); /* 64-aligned, with EMB_KERNEL_SLACK behind; free() */
 /* Packs one panel: rows of k channels, each with nr floats, become [ceil(k / group)][nr][group] of the table's type. */
 void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to);
 EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 typedef struct { /* a convolution on its way into a step; weights as ONNX has them, scaled in place */
     emb_step step;
@@ -14,6 +13,7 @@ typedef struct { /* a convolution on its way into a step; weights as ONNX has th
     int32_t residual; /* value, -1 */
     int32_t out;      /* value */
     bool sealed;      /* a residual or an activation is in: nothing linear may follow */
+    bool ours;        /* w was the graph's: it may become the step's */
     char fused[64];
 } draft;
 
@@ -108,18 +108,6 @@ static bool take_next(emb_planner *pl, draft *d, float *tmp)
 
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
-/* Weights are read from end to end in every run: large pages spare the address translation most of its misses. */
-void *emb_plan_memory(size_t n)
-{
-    enum { LARGE = 2 << 20 };
-    size_t bytes = n + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
-    void *p = aligned_alloc(align, (bytes + align - 1) / align * align);
-#ifdef MADV_HUGEPAGE
-    if (p != NULL && align == LARGE) (void)madvise(p, (bytes + align - 1) / align * align, MADV_HUGEPAGE);
-#endif
-    return p;
-}
-
 void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to)
 {
     uint32_t group = t->group, nr = t->nr, end = (k + t->round - 1) / t->round * t->round;
@@ -159,10 +147,11 @@ static bool pack(draft *d, const emb_kernels *k)
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
     size_t part = emb_panel_bytes(&s->t, 1, run), biases = (size_t)nr * panels * groups, rows = (size_t)run * nr;
     bool plain = k->type == EMB_F32 && k->group == 1;
-    char *to = s->weights = emb_plan_memory(part * taps * panels * groups);
-    float *turned = plain ? NULL : malloc(rows * taps * sizeof *turned);
-    s->bias = emb_plan_memory(biases * sizeof(float));
-    if (to == NULL || s->bias == NULL || (!plain && turned == NULL)) {
+    const bool stays = d->ours && plain && oc % nr == 0; /* panels take as much as the channels that they hold: one at a time is turned */
+    char *to = s->weights = stays ? (void *)d->w : emb_weights_memory(part * taps * panels * groups);
+    float *turned = plain && !stays ? NULL : malloc(rows * taps * sizeof *turned);
+    s->bias = emb_weights_memory(biases * sizeof(float));
+    if (to == NULL || s->bias == NULL || ((!plain || stays) && turned == NULL)) {
         free(turned);
         return false;
     }
@@ -170,7 +159,8 @@ static bool pack(draft *d, const emb_kernels *k)
         for (uint32_t p = 0; p < panels; p++, to += part * taps) {
             uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr;
             for (uint32_t j = 0; j < nr; j++) s->bias[(size_t)(g * panels + p) * nr + j] = j < n ? d->b[first + j] : 0;
-            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, plain ? (float *)(void *)to : turned, rows / merged, nr);
+            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, turned != NULL ? turned : (float *)(void *)to, rows / merged, nr);
+            if (stays) memcpy(to, turned, part * taps);
             for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, to + t * part);
         }
     free(turned);
@@ -182,8 +172,8 @@ static bool pack_depthwise(draft *d, const emb_kernels *k)
     emb_step *s = &d->step;
     uint32_t taps = (uint32_t)(s->w.kh * s->w.kw);
     size_t n = (size_t)taps * s->oc;
-    s->weights = emb_plan_memory(n * k->bytes);
-    s->bias = emb_plan_memory(s->oc * sizeof(float));
+    s->weights = emb_weights_memory(n * k->bytes);
+    s->bias = emb_weights_memory(s->oc * sizeof(float));
     float *w = malloc(n * sizeof *w);
     bool ok = s->weights != NULL && s->bias != NULL && w != NULL;
     for (uint32_t c = 0; ok && c < s->oc; c++) {
@@ -198,7 +188,7 @@ static bool pack_depthwise(draft *d, const emb_kernels *k)
 static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 {
     d->step.weights = emb_winograd_pack(&d->step, d->w, k, scratch_bytes);
-    d->step.bias = emb_plan_memory(d->step.oc * sizeof(float));
+    d->step.bias = emb_weights_memory(d->step.oc * sizeof(float));
     if (d->step.weights == NULL || d->step.bias == NULL) return false;
     memcpy(d->step.bias, d->b, d->step.oc * sizeof(float));
     return true;
@@ -310,12 +300,6 @@ static float *draft_weights(emb_planner *pl, size_t n)
     return pl->draft;
 }
 
-static void forget(emb_planner *pl, int32_t value)
-{
-    free(pl->g->values[value].data);
-    pl->g->values[value].data = NULL;
-}
-
 static emb_step blank(const emb_kernels *k)
 {
     return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->greedy}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
@@ -327,7 +311,8 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     const float *bias = n->n_in > 2 && n->in[2] >= 0 ? pl->g->values[n->in[2]].data : NULL;
     *handled = emb_is_image(&x->type) && w->data != NULL && (n->n_in < 3 || n->in[2] < 0 || bias != NULL);
     if (!*handled) return EMB_OK;
-    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0]};
+    const bool leaves = pl->last && w->uses == 1;
+    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0], .ours = leaves};
     emb_step *s = &d.step;
     emb_arg in[3] = {{x->type, NULL}, {w->type, w->data}, {{0}, NULL}}, out[1] = {{y->type, NULL}};
     emb_call c = {pl->g, n, in, out, 2, 1, pl->err};
@@ -340,7 +325,6 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     if (pl->p->k->type == EMB_F32 && emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
-    const bool leaves = pl->last && w->uses == 1;
     d.w = leaves ? w->data : draft_weights(pl, (size_t)s->oc * d.per_channel);
     d.b = calloc(s->oc, sizeof(float));
     if (d.w == NULL || d.b == NULL) {
@@ -350,7 +334,8 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
         if (bias != NULL) memcpy(d.b, bias, s->oc * sizeof(float));
         st = finish(pl, n, &d, n->in[0], true);
     }
-    if (leaves) forget(pl, n->in[1]);
+    if (leaves) pl->g->values[n->in[1]].data = NULL;
+    if (leaves && d.step.weights != d.w) free(d.w);
     free(d.b);
     return st;
 }
@@ -389,7 +374,10 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
         for (size_t o = 0; o < oc; o++)
             for (size_t i = 0; i < k; i++) d.w[o * k + i] = tb ? from[o * k + i] : from[i * oc + o];
         if (b != NULL) memcpy(d.b, b->data, oc * sizeof(float));
-        if (pl->last && w->uses == 1) forget(pl, n->in[1]);
+        if (pl->last && w->uses == 1) {
+            free(w->data);
+            pl->g->values[n->in[1]].data = NULL;
+        }
         st = finish(pl, n, &d, n->in[0], false);
     }
     free(d.b);

@@ -114,7 +114,7 @@ static emb_status plan_lookup(emb_planner *pl, const emb_node *n, int32_t v, int
     int32_t in = either(pl, v, &image);
     emb_type t = pl->g->values[v].type;
     emb_step *s = step_of(pl, EMB_STEP_LOOKUP, n, &in, 1, &t, pl->views[v].grid, y);
-    if (s == NULL || (s->weights = emb_plan_memory(256)) == NULL) return no_memory(pl);
+    if (s == NULL || (s->weights = emb_weights_memory(256)) == NULL) return no_memory(pl);
     memcpy(s->weights, table, 256);
     bind(pl, to, s->out, image, y);
     return EMB_OK;
@@ -373,7 +373,7 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
     if (s == NULL || (s->args = calloc(n->n_in, sizeof *s->args)) == NULL) return no_memory(pl);
     size_t last = pl->p->n_steps - 1; /* a pointer to it would not survive */
     int32_t out = s->out;
-    uint8_t *tables = s->weights = emb_plan_memory((size_t)n->n_in * 256);
+    uint8_t *tables = s->weights = emb_weights_memory((size_t)n->n_in * 256);
     if (tables == NULL) return no_memory(pl);
     s->oh = (uint32_t)t->dims[2], s->ow = (uint32_t)t->dims[3];
     uint32_t offset = 0, left = 0;

@@ -161,9 +161,9 @@ static bool pack(draft *d, const float *scale, const float *bias)
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
     size_t part = emb_panel_bytes(&s->t, 1, run), columns = (size_t)nr * panels * groups;
-    int8_t *to = s->weights = emb_plan_memory(part * taps * panels * groups);
-    s->bias = emb_plan_memory(columns * sizeof(float));
-    s->q8->scale = emb_plan_memory(columns * sizeof(float));
+    int8_t *to = s->weights = emb_weights_memory(part * taps * panels * groups);
+    s->bias = emb_weights_memory(columns * sizeof(float));
+    s->q8->scale = emb_weights_memory(columns * sizeof(float));
     if (to == NULL || s->bias == NULL || s->q8->scale == NULL) return false;
     memset(to, 0, part * taps * panels * groups);
     memset(s->bias, 0, columns * sizeof(float));
@@ -186,9 +186,9 @@ static bool pack_depthwise(draft *d, const emb_kernels_q8 *k, const float *scale
     emb_step *s = &d->step;
     uint32_t kh = (uint32_t)s->w.kh, kw = (uint32_t)s->w.kw;
     int8_t *w = malloc((size_t)s->oc * d->per_channel + 1);
-    s->weights = emb_plan_memory(emb_q8_depthwise_bytes(k, s->oc, kh, kw));
-    s->bias = emb_plan_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
-    s->q8->scale = emb_plan_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
+    s->weights = emb_weights_memory(emb_q8_depthwise_bytes(k, s->oc, kh, kw));
+    s->bias = emb_weights_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
+    s->q8->scale = emb_weights_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
     bool ok = w != NULL && s->weights != NULL && s->bias != NULL && s->q8->scale != NULL;
     for (size_t o = 0; ok && o < s->oc; o++)
         for (size_t i = 0; i < d->per_channel; i++) w[o * d->per_channel + i] = (int8_t)weight(d, o, i);
@@ -205,7 +205,7 @@ static bool pack_depthwise(draft *d, const emb_kernels_q8 *k, const float *scale
 static bool padding(emb_step *s)
 {
     size_t n = (size_t)s->ic * (s->kind == EMB_STEP_DEPTHWISE ? s->iw : 1);
-    s->q8->padding = emb_plan_memory(n);
+    s->q8->padding = emb_weights_memory(n);
     if (s->q8->padding != NULL) memset(s->q8->padding, s->q8->x.zero, n + EMB_KERNEL_SLACK);
     return s->q8->padding != NULL;
 }

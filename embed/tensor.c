@@ -1,8 +1,11 @@
 /* tensor.c: element types, shapes, and the tensors of an ONNX file as dense arrays. */
 #include "graph.h"
 #include "half.h"
+#include "kernels/kernels.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static const struct {
     const char *name;
@@ -33,6 +36,20 @@ bool emb_type_sane(const emb_type *t)
         if (t->dims[i] < 0 || __builtin_mul_overflow(n, t->dims[i] > 0 ? t->dims[i] : 1, &n) || n > EMB_MAX_ELEMENTS) return false;
     }
     return true;
+}
+
+/* Weights are read from end to end in every run: large pages spare the address translation most of its misses. The end that fills none
+ * has small ones. */
+void *emb_weights_memory(size_t n)
+{
+    enum { LARGE = 2 << 20 };
+    size_t bytes = n + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
+    void *p;
+    if (posix_memalign(&p, align, bytes) != 0) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (align == LARGE) (void)madvise(p, bytes / LARGE * LARGE, MADV_HUGEPAGE);
+#endif
+    return p;
 }
 
 /* ---- tensors of the file ----------------------------------------------------------------------------- */

@@ -66,7 +66,7 @@ void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_
 {
     uint32_t nr = k->nr;
     size_t panels = (s->oc + nr - 1) / nr, panel = (size_t)s->ic * nr, place = panels * panel;
-    float *to = emb_plan_memory(PLACES * place * sizeof *to);
+    float *to = emb_weights_memory(PLACES * place * sizeof *to);
     if (to == NULL) return NULL;
     for (size_t p = 0; p < panels; p++)
         for (uint32_t i = 0; i < s->ic; i++)
