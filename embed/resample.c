@@ -24,7 +24,7 @@ static double sine(double a)
     const double pi = 3.14159265358979323846;
     if (a > pi / 2) a = pi - a;
     const double q = a * a;
-    return a * (1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72 * (1 - q / 110)))));
+    return a * (1 - q * (1 / 6.) * (1 - q * (1 / 20.) * (1 - q * (1 / 42.) * (1 - q * (1 / 72.) * (1 - q * (1 / 110.))))));
 }
 
 static double lanczos(double x)
@@ -90,7 +90,14 @@ static void axis_init(emb_axis *a, double *w, double from, double to, uint32_t i
 
 /* ---- the walk ----------------------------------------------------------------------------------- */
 
-typedef struct {
+typedef struct { /* what windows depend on */
+    double box[4];
+    uint32_t in_w, in_h, w, h;
+    emb_filter filter;
+} geometry;
+
+typedef struct { /* at the head of the scratch, its arrays behind it */
+    geometry of;
     emb_axis x, y;
     size_t column, width; /* first source column that is needed, and how many are */
     uint8_t *wide;        /* one row of the source's columns, with EMB_IMAGE_SLACK readable bytes behind it */
@@ -116,23 +123,34 @@ static void *carve(char **at, size_t bytes)
     return p;
 }
 
-/* Carves the plan out of the scratch, which grows only when a larger picture than ever comes. */
-static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t w, uint32_t h, emb_filter f, emb_scratch *s,
-                            emb_error *err)
+static bool same(const geometry *a, const geometry *b)
 {
-    p->x.taps = axis_taps((box[2] - box[0]) / w, f, EMB_RESAMPLE_PAD);
-    p->y.taps = axis_taps((box[3] - box[1]) / h, f, 1);
-    const size_t taps = p->x.taps > p->y.taps ? p->x.taps : p->y.taps, wide = (size_t)src.width * 3 + EMB_IMAGE_SLACK;
-    const size_t spread = emb_spread_bytes(src.width + p->x.taps), line = (size_t)w * 3 + EMB_IMAGE_SLACK;
-    const size_t need = taps * sizeof(double) + p->y.taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
-                        ((size_t)w * p->x.taps + (size_t)h * p->y.taps) * sizeof(int16_t) + line + wide + spread + 12 * 32;
+    return memcmp(a->box, b->box, sizeof a->box) == 0 && a->in_w == b->in_w && a->in_h == b->in_h && a->w == b->w && a->h == b->h &&
+           a->filter == b->filter;
+}
+
+/* The plan in the scratch: the one that is there where the last picture was of the same size, as most of a shop's are; else carved
+ * anew. The scratch grows only when a larger picture than ever comes. */
+static emb_status plan_get(const geometry *g, emb_scratch *s, plan **out, emb_error *err)
+{
+    const uint32_t w = g->w, h = g->h, x_taps = axis_taps((g->box[2] - g->box[0]) / w, g->filter, EMB_RESAMPLE_PAD);
+    const uint32_t y_taps = axis_taps((g->box[3] - g->box[1]) / h, g->filter, 1);
+    const size_t taps = x_taps > y_taps ? x_taps : y_taps, wide = (size_t)g->in_w * 3 + EMB_IMAGE_SLACK;
+    const size_t spread = emb_spread_bytes(g->in_w + x_taps), line = (size_t)w * 3 + EMB_IMAGE_SLACK;
+    const size_t need = sizeof(plan) + taps * sizeof(double) + y_taps * sizeof(void *) + 2 * ((size_t)w + h) * sizeof(uint32_t) +
+                        ((size_t)w * x_taps + (size_t)h * y_taps) * sizeof(int16_t) + line + wide + spread + 13 * 32;
     if (s->bytes < need) {
-        void *mem = realloc(s->mem, need);
-        if (mem == NULL) return emb_fail(err, EMB_ENOMEM, "no memory to resize a picture");
-        s->mem = mem;
+        free(s->mem);
+        *s = (emb_scratch){.mem = calloc(1, need)};
+        if (s->mem == NULL) return emb_fail(err, EMB_ENOMEM, "no memory to resize a picture");
         s->bytes = need;
     }
     char *at = (char *)(((uintptr_t)s->mem + 31) / 32 * 32);
+    plan *p = *out = carve(&at, sizeof *p);
+    if (same(&p->of, g)) return EMB_OK;
+    p->of = *g;
+    p->x.taps = x_taps;
+    p->y.taps = y_taps;
     p->weights = carve(&at, taps * sizeof(double));
     p->rows = carve(&at, p->y.taps * sizeof(void *));
     p->x.first = carve(&at, w * sizeof(uint32_t));
@@ -144,9 +162,9 @@ static emb_status plan_init(plan *p, const double box[4], emb_view src, uint32_t
     p->line = carve(&at, line);
     p->wide = carve(&at, wide);
     p->spread = carve(&at, spread);
-    axis_init(&p->x, p->weights, box[0], box[2], src.width, w, f, EMB_RESAMPLE_PAD);
-    axis_init(&p->y, p->weights, box[1], box[3], src.height, h, f, 1);
-    narrow(p, w, src.width);
+    axis_init(&p->x, p->weights, g->box[0], g->box[2], g->in_w, w, g->filter, EMB_RESAMPLE_PAD);
+    axis_init(&p->y, p->weights, g->box[1], g->box[3], g->in_h, h, g->filter, 1);
+    narrow(p, w, g->in_w);
     memset(p->wide + p->width * 3, 0, EMB_IMAGE_SLACK);
     memset(p->spread, 0, spread); /* windows may end behind the row, with weights of zero */
     return EMB_OK;
@@ -156,16 +174,17 @@ emb_status emb_resample(emb_view src, const double box[4], uint32_t w, uint32_t 
                         emb_row_sink *sink, void *ctx, emb_error *err)
 {
     const emb_pixels *px = emb_pixels_get();
-    plan p;
-    emb_status st = plan_init(&p, box, src, w, h, filter, scratch, err);
+    const geometry g = {{box[0], box[1], box[2], box[3]}, src.width, src.height, w, h, filter};
+    plan *p = NULL;
+    emb_status st = plan_get(&g, scratch, &p, err);
     if (st != EMB_OK) return st;
     for (uint32_t o = 0; o < h; o++) {
-        const uint8_t *first = src.px + src.stride_bytes * p.y.first[o] + p.column * 3;
-        for (uint32_t t = 0; t < p.y.count[o]; t++) p.rows[t] = first + src.stride_bytes * t;
-        px->resample_col(p.rows, p.y.weight + (size_t)o * p.y.taps, p.y.count[o], p.width * 3, p.wide);
-        px->spread(p.wide, p.width, p.spread);
-        px->resample_row(p.spread, &p.x, w, p.line);
-        sink(ctx, o, p.line);
+        const uint8_t *first = src.px + src.stride_bytes * p->y.first[o] + p->column * 3;
+        for (uint32_t t = 0; t < p->y.count[o]; t++) p->rows[t] = first + src.stride_bytes * t;
+        px->resample_col(p->rows, p->y.weight + (size_t)o * p->y.taps, p->y.count[o], p->width * 3, p->wide);
+        px->spread(p->wide, p->width, p->spread);
+        px->resample_row(p->spread, &p->x, w, p->line);
+        sink(ctx, o, p->line);
     }
     return EMB_OK;
 }

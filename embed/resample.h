@@ -14,7 +14,7 @@
 
 typedef enum { EMB_BILINEAR, EMB_BICUBIC, EMB_LANCZOS } emb_filter;
 
-typedef struct { /* grow-only memory of one thread; zero to begin with */
+typedef struct { /* grow-only memory of one thread, with the windows of its last resize; zero to begin with */
     void *mem;
     size_t bytes;
 } emb_scratch;

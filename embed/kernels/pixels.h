@@ -43,7 +43,7 @@ typedef struct {
     emb_normalise_fn *normalise;
 } emb_pixels;
 
-extern const emb_pixels emb_pixels_ref, emb_pixels_avx2, emb_pixels_neon;
+extern const emb_pixels emb_pixels_ref, emb_pixels_avx2, emb_pixels_avx512, emb_pixels_neon;
 /* Those in use on this processor, after the EMB_CPU mask. */
 const emb_pixels *emb_pixels_get(void);
 

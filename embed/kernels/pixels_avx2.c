@@ -63,30 +63,29 @@ static void spread_avx2(const uint8_t *rgb, size_t pixels, int16_t *out)
         _mm256_storeu_si256((__m256i *)(void *)out, _mm256_cvtepu8_epi16(_mm_shuffle_epi8(load16(rgb), planes)));
 }
 
-/* Sums of one window: r r g g | b b . . */
-static inline __attribute__((always_inline)) __m256i window(const int16_t *spread, const emb_axis *axis, uint32_t o, const uint32_t groups)
-{
-    const int16_t *p = spread + (size_t)axis->first[o] * 4, *k = axis->weight + (size_t)o * axis->taps;
-    __m256i sum = _mm256_setzero_si256();
-    for (uint32_t g = 0; g < groups; g++) {
-        int64_t four;
-        memcpy(&four, k + 4 * g, 8);
-        __m256i px = _mm256_loadu_si256((const __m256i *)(const void *)(p + 16 * g));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(px, _mm256_set1_epi64x(four)));
-    }
-    return sum;
-}
-
+/* Four outputs at a time: sums of their windows are r r g g | b b . . */
 static inline __attribute__((always_inline)) void row_of_groups(const int16_t *spread, const emb_axis *axis, uint32_t out_w, uint8_t *out,
                                                                 const uint32_t groups)
 {
     const __m128i rgb = _mm_setr_epi8(0, 1, 8, 2, 3, 10, 4, 5, 12, 6, 7, 14, -1, -1, -1, -1);
     for (uint32_t o = 0; o < out_w; o += 4) { /* behind the last output it is done again */
-        const uint32_t last = out_w - 1, o1 = o + 1 < last ? o + 1 : last, o2 = o + 2 < last ? o + 2 : last, o3 = o + 3 < last ? o + 3 : last;
-        __m256i s0 = window(spread, axis, o, groups), s1 = window(spread, axis, o1, groups);
-        __m256i s2 = window(spread, axis, o2, groups), s3 = window(spread, axis, o3, groups);
-        __m256i a = shift_round(_mm256_hadd_epi32(s0, s1), EMB_RESAMPLE_BITS); /* r g r g | b . b . */
-        __m256i b = shift_round(_mm256_hadd_epi32(s2, s3), EMB_RESAMPLE_BITS);
+        const int16_t *p[4], *k[4];
+        __m256i s[4];
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t at = o + i < out_w ? o + i : out_w - 1;
+            p[i] = spread + (size_t)axis->first[at] * 4;
+            k[i] = axis->weight + (size_t)at * axis->taps;
+            s[i] = _mm256_setzero_si256();
+        }
+        for (uint32_t g = 0; g < groups; g++)
+            for (uint32_t i = 0; i < 4; i++) {
+                int64_t four;
+                memcpy(&four, k[i] + 4 * g, 8);
+                const __m256i px = _mm256_loadu_si256((const __m256i *)(const void *)(p[i] + 16 * g));
+                s[i] = _mm256_add_epi32(s[i], _mm256_madd_epi16(px, _mm256_set1_epi64x(four)));
+            }
+        __m256i a = shift_round(_mm256_hadd_epi32(s[0], s[1]), EMB_RESAMPLE_BITS); /* r g r g | b . b . */
+        __m256i b = shift_round(_mm256_hadd_epi32(s[2], s[3]), EMB_RESAMPLE_BITS);
         __m256i bytes = _mm256_packs_epi32(a, b);
         bytes = _mm256_packus_epi16(bytes, bytes);
         __m128i four = _mm_unpacklo_epi64(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));

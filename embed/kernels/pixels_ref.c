@@ -42,6 +42,7 @@ const emb_pixels *emb_pixels_get(void)
 {
     uint32_t f = emb_cpu_features();
 #if defined(__x86_64__)
+    if ((f & EMB_CPU_AVX512) && (f & EMB_CPU_VNNI)) return &emb_pixels_avx512;
     if (f & EMB_CPU_AVX2) return &emb_pixels_avx2;
 #elif defined(__aarch64__)
     if (f & EMB_CPU_NEON) return &emb_pixels_neon;
