@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct {
     const char *part, *why; /* of the error's text */
@@ -28,11 +29,13 @@ static struct {
     {"tf_crop_and_resize", "Resize of a part", 0},
     {"it must be a constant", "a Range of float16 that comes with the picture", 0},
     {"from data type 1 to ", "bfloat16, text, 8 and 4 bits of newer kinds", 0},
+    {"to a type that is not handled", "16 and 4 bits", 0},
 };
 
 static struct {
     unsigned passed, refused, failed, other;
 } count;
+static bool *held; /* of emb_ops: a case with it passed */
 
 static double number(const emb_tensor *t, size_t i)
 {
@@ -125,6 +128,11 @@ static bool claimed(const Onnx__Graph *g)
     return g->n_node > 0;
 }
 
+static void hold(const Onnx__Graph *g)
+{
+    for (size_t i = 0; i < g->n_node; i++) held[emb_op_find(g->node[i]->domain, g->node[i]->op_type) - emb_ops] = true;
+}
+
 static void run_set(const char *name, const char *model, const char *set, const Onnx__Graph *g)
 {
     emb_tensor in[16] = {{{0}, 0, 0, {0}, NULL, 0}}, want = {{0}, 0, 0, {0}, NULL, 0}, *out = NULL;
@@ -153,6 +161,7 @@ static void run_set(const char *name, const char *model, const char *set, const 
             handled = read_tensor(path, "", &want);
             ok = handled && same(name, &out[i], &want);
         }
+        if (ok) hold(g);
         if (ok) count.passed++;
         else if (!handled) count.other++;
         else count.failed++;
@@ -160,6 +169,32 @@ static void run_set(const char *name, const char *model, const char *set, const 
     for (size_t i = 0; i < n_in; i++) free(in[i].data);
     free(want.data);
     if (out != NULL) emb_tensors_free(out, n_out);
+}
+
+/* Operators that are the same since an opset from before those that are supported: their cases run as opset 7. */
+static bool same_since(const Onnx__Graph *g)
+{
+    static const char *const ops[] = {"GlobalAveragePool", "GlobalMaxPool", "InstanceNormalization", "LpNormalization", "Not", "Selu", "Softplus", "Softsign"};
+    for (size_t i = 0; i < g->n_node; i++) {
+        size_t k = 0, n = sizeof ops / sizeof *ops;
+        while (k < n && strcmp(ops[k], g->node[i]->op_type) != 0) k++;
+        if (k == n) return false;
+    }
+    return true;
+}
+
+/* model.onnx with the number of opset 7: -> the path of a temporary file, to be unlinked; false when none could be written. */
+static bool raised(Onnx__Model *m, char path[40])
+{
+    snprintf(path, 40, "/tmp/onnx_node_test.XXXXXX");
+    int fd = mkstemp(path);
+    m->opset_import[0]->version = 7;
+    size_t n = onnx__model__get_packed_size(m);
+    uint8_t *b = malloc(n);
+    bool ok = fd >= 0 && b != NULL && onnx__model__pack(m, b) == n && write(fd, b, n) == (ssize_t)n;
+    free(b);
+    if (fd >= 0) close(fd);
+    return ok;
 }
 
 static void run_case(const char *folder, const char *name)
@@ -171,8 +206,11 @@ static void run_case(const char *folder, const char *name)
     Onnx__Model *m = b != NULL ? onnx__model__unpack(NULL, n, b) : NULL;
     free(b);
     if (m != NULL && m->graph != NULL && claimed(m->graph)) {
+        char other[40];
+        bool old = m->n_opset_import == 1 && m->opset_import[0]->version < 7 && same_since(m->graph) && raised(m, other);
         snprintf(set, sizeof set, "%s/%s/test_data_set_0", folder, name);
-        run_set(name, model, set, m->graph);
+        run_set(name, old ? other : model, set, m->graph);
+        if (old) unlink(other);
     }
     if (m != NULL) onnx__model__free_unpacked(m, NULL);
 }
@@ -186,6 +224,8 @@ int main(int argc, char **argv)
         printf("skipped: %s is not there (Debian: libonnx-testdata)\n", folder);
         return 77;
     }
+    held = calloc(emb_ops_count, sizeof *held);
+    if (held == NULL) return 1;
     for (int i = 0; i < n; i++) {
         bool wanted = argc <= 2 && names[i]->d_name[0] != '.';
         for (int k = 2; k < argc; k++) wanted = wanted || strcmp(argv[k], names[i]->d_name) == 0;
@@ -195,7 +235,14 @@ int main(int argc, char **argv)
     free(names);
     for (size_t i = 0; argc <= 2 && i < sizeof limits / sizeof *limits; i++)
         printf("%4u refused: %s (%s)\n", limits[i].seen, limits[i].part, limits[i].why);
+    size_t operators = 0;
+    for (size_t i = 0; i < emb_ops_count; i++) operators += held[i];
+    printf("%zu of %zu operators are held by a case that passed; not", operators, emb_ops_count);
+    for (size_t i = 0; i < emb_ops_count; i++)
+        if (!held[i]) printf(" %s", emb_ops[i].name);
+    puts("");
     printf("%u passed, %u refused for the reasons above, %u failed; %u of types that are not handled\n", count.passed, count.refused, count.failed,
            count.other);
+    free(held);
     return count.failed == 0 && count.passed > 0 ? 0 : 1;
 }

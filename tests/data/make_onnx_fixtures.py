@@ -277,3 +277,45 @@ quantization.quantize_dynamic(str(out / "dense.onnx"), str(out / "int8_dynamic.o
 keep("int8_dynamic", None, np.fromfile(out / "dense.in.f32", "<f4").reshape(Pictures("dense").shape))
 onnx.save(float16.convert_float_to_float16(onnx.load(str(out / "residual.onnx"))), str(out / "half.onnx"))
 keep("half", None, np.fromfile(out / "residual.in.f32", "<f4").reshape(Pictures("residual").shape).astype("f2"))
+
+# The operators over 8 bits that only ONNX Runtime's own domain has.
+r = np.random.default_rng(9)
+init, nodes = [], []
+
+
+def grid(name, scale, zero, dtype="u1"):
+    init.extend([numpy_helper.from_array(np.array(scale, "f4"), name + "_s"), numpy_helper.from_array(np.array(zero, dtype), name + "_z")])
+    return [name + "_s", name + "_z"]
+
+
+def theirs(op, inputs, output, **attributes):
+    nodes.append(helper.make_node(op, inputs, [output], domain="com.microsoft", **attributes))
+
+
+image, a, lk, sg, ml, av, cc, ad, gp, fc, sm = (grid(n, s, z) for n, s, z in [
+    ("image", .03, 120), ("a", .02, 110), ("lk", .015, 30), ("sg", 1 / 256, 0), ("ml", .012, 20), ("av", .01, 25), ("cc", .012, 25), ("ad", .02, 40),
+    ("gp", .01, 30), ("fc", .02, 128), ("sm", 1 / 256, 0)])
+w, g = grid("w", .01, 0, "i1"), grid("g", .01, 0, "i1")
+init += [numpy_helper.from_array(r.integers(-90, 90, (10, 3, 3, 3)).astype("i1"), "w"), numpy_helper.from_array(r.integers(-90, 90, (20, 6)).astype("i1"), "g"),
+         numpy_helper.from_array(r.integers(-2000, 2000, 6).astype("i4"), "gb")]
+theirs("QuantizeLinear", ["image"] + image, "q")
+nodes.append(helper.make_node("QLinearConv", ["q"] + image + ["w"] + w + a, ["a"], strides=[2, 2]))
+theirs("QLinearLeakyRelu", ["a"] + a + lk, "lk", alpha=.1)
+theirs("QLinearSigmoid", ["lk"] + lk + sg, "sg")
+theirs("QLinearMul", ["lk"] + lk + ["sg"] + sg + ml, "ml")
+theirs("QLinearAveragePool", ["ml"] + ml + av, "av", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+theirs("QLinearConcat", cc + ["av"] + av + ["lk"] + lk, "cc", axis=1)
+theirs("QLinearAdd", ["cc"] + cc + ["cc"] + cc + ad, "ad")
+theirs("QLinearGlobalAveragePool", ["ad"] + ad + gp, "gp", channels_last=0)
+nodes.append(helper.make_node("Flatten", ["gp"], ["fl"]))
+theirs("QGemm", ["fl"] + gp + ["g"] + g + ["gb"] + fc, "fc")
+theirs("QLinearSoftmax", ["fc"] + fc + sm, "sm", axis=-1, opset=13)
+theirs("DequantizeLinear", ["sm"] + sm, "y1")
+theirs("DequantizeLinear", ["fl"] + gp, "y2")
+theirs("Gelu", ["y2"], "y3")
+nodes.append(helper.make_node("Concat", ["y1", "y2", "y3"], ["out"], axis=1))
+graph = helper.make_graph(nodes, "theirs", [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 23, 19])],
+                          [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], init)
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("com.microsoft", 1)])
+model.ir_version = 8
+keep("int8_theirs", model, r.normal(0, 1, (1, 3, 23, 19)).astype("f4"))
