@@ -237,8 +237,8 @@ static idx_near descend(const idx_graph *g, const idx_probe *p, idx_near at, uin
     return at;
 }
 
-/* Fills `near` with the ef best that a best-first walk over one level finds from `start`. false: no memory. */
-static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, idx_near start, uint32_t level, uint32_t ef,
+/* Fills `near` with the ef best that a best-first walk over one level finds from the n_start rows there. false: no memory. */
+static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, const idx_near *start, uint32_t n_start, uint32_t level, uint32_t ef,
                        const idx_allow *allow, uint64_t *distances)
 {
     uint32_t rows[MAX_LINKS], most = list_max(g, level);
@@ -246,10 +246,12 @@ static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, i
     list *todo = &s->todo, *near = &s->near;
     forget(s);
     todo->n = near->n = 0;
-    if (!list_room(near, ef) || !list_room(todo, 1) || !visited_room(s, 1)) return false;
-    visit(s, start.row);
-    todo->a[todo->n++] = start;
-    if (is_allowed(allow, start.row)) keep(near, ef, start);
+    if (!list_room(near, ef) || !list_room(todo, n_start) || !visited_room(s, n_start)) return false;
+    for (uint32_t i = 0; i < n_start; i++) {
+        visit(s, start[i].row);
+        up(todo->a, todo->n++, start[i], true);
+        if (is_allowed(allow, start[i].row) && (near->n < ef || start[i].score > near->a[0].score)) keep(near, ef, start[i]);
+    }
     while (todo->n > 0) {
         idx_near at = pop_best(todo);
         if (near->n == ef && at.score < near->a[0].score) break;
@@ -275,6 +277,27 @@ static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, i
     return true;
 }
 
+/* The paper goes down to level 0 one row at a time, and a walk there never leaves the cluster that it was led into: among a million
+ * rows in 2,100 clusters (tests/bench/vectors.h, 256 dimensions, int8, M 16) recall@10 stays at 0.957 however large ef is, for one
+ * walk in 25 begins in the wrong cluster. With as many rows as this kept on the two levels above, it is 0.981 at the same ef 38
+ * for 19 % more distances; 4 of them give 0.977, and 16 the same as 8. */
+enum { WIDE = 8 };
+
+/* Where a walk of level `to` begins: the rows of the level above that are nearest, of those that walks from the entry find. Returns how
+ * many, WIDE at most. */
+static uint32_t approach(const idx_graph *g, idx_scratch *s, const idx_probe *p, idx_near at, uint32_t from, uint32_t to, idx_near start[WIDE], uint64_t *distances)
+{
+    uint32_t n = 1, level = from < to + 2 ? from : to + 2;
+    start[0] = descend(g, p, at, from, level, distances);
+    for (; level > to; level--) {
+        if (!walk_level(g, s, p, start, n, level, WIDE, NULL, distances)) return n;
+        qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
+        n = s->near.n;
+        memcpy(start, s->near.a, n * sizeof *start);
+    }
+    return n;
+}
+
 static idx_near entry_of(const idx_graph *g, const idx_probe *p, uint32_t *level)
 {
     int32_t row = __atomic_load_n(g->entry, __ATOMIC_ACQUIRE);
@@ -291,8 +314,9 @@ uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p,
     uint32_t level;
     idx_near at = entry_of(g, p, &level);
     if (at.row == UINT32_MAX) return 0;
-    at = descend(g, p, at, level, 0, distances);
-    walk_level(g, s, p, at, 0, ef, allow, distances); /* without memory: what there is until then */
+    idx_near start[WIDE];
+    uint32_t n = approach(g, s, p, at, level, 0, start, distances);
+    walk_level(g, s, p, start, n, 0, ef, allow, distances); /* without memory: what there is until then */
     qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
     *out = s->near.a;
     return s->near.n;
@@ -410,12 +434,14 @@ static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32
     uint64_t distances = 0;
     idx_near at = entry_of(g, p, &top);
     uint32_t highest = mine < top ? mine : top;
-    at = descend(g, p, at, top, highest, &distances);
+    idx_near from[WIDE];
+    uint32_t n_from = approach(g, s, p, at, top, highest, from, &distances);
     s->kept.n = 0;
     for (uint32_t level = highest;; level--) {
-        if (!walk_level(g, s, p, at, level, g->ef_construction, NULL, &distances)) return false;
+        if (!walk_level(g, s, p, from, n_from, level, g->ef_construction, NULL, &distances)) return false;
         qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
-        at = s->near.a[0];
+        n_from = s->near.n < WIDE ? s->near.n : WIDE;
+        memcpy(from, s->near.a, n_from * sizeof *from);
         start[level] = s->kept.n;
         if (!choose_level(g, s, row, level, locks, room)) return false;
         if (level == 0) break;
