@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -144,7 +145,8 @@ idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err)
     pthread_mutex_init(&s->lock, NULL);
     idx_status st = IDX_OK;
     if (sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
-        sqlite3_exec(s->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=0; PRAGMA busy_timeout=5000;"
+        sqlite3_exec(s->db, "PRAGMA auto_vacuum=INCREMENTAL;" /* first: the next line writes page 1. Of an older file it changes nothing. */
+                            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=0; PRAGMA busy_timeout=5000;"
                             "PRAGMA wal_autocheckpoint=2000; PRAGMA cache_size=-16384", NULL, NULL, NULL) != SQLITE_OK)
         st = idx_store_fail(s->db, "open its file", err);
     if (st == IDX_OK) st = idx_schema_migrate(s->db, err);
@@ -203,6 +205,31 @@ idx_status idx_store_begin(idx_store *s, idx_error *err) { return finish(s, W_BE
 idx_status idx_store_commit(idx_store *s, idx_error *err) { return finish(s, W_COMMIT, "commit", err); }
 void idx_store_rollback(idx_store *s) { sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL); }
 void idx_store_checkpoint(idx_store *s) { sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL); }
+
+static int64_t pragma(idx_store *s, const char *sql)
+{
+    sqlite3_stmt *q = NULL;
+    int64_t n = sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) == SQLITE_OK && sqlite3_step(q) == SQLITE_ROW ? sqlite3_column_int64(q, 0) : 0;
+    sqlite3_finalize(q);
+    return n;
+}
+
+idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err)
+{
+    enum { PIECE = 256, WORTH = 1024 }; /* pages of 4 KiB: moved in some milliseconds; less is soon used again */
+    int64_t spare = pragma(s, "PRAGMA freelist_count");
+    bool was = *more;
+    char sql[64];
+    *more = spare > WORTH && spare > pragma(s, "PRAGMA page_count") / 32 && pragma(s, "PRAGMA auto_vacuum") == 2;
+    snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", PIECE);
+    if (*more) return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? IDX_OK : idx_store_fail(s->db, "give back room", err);
+    if (was) {
+        idx_store_checkpoint(s); /* the file itself becomes shorter */
+        sqlite3_db_release_memory(s->db); /* and its cache holds nothing of what is gone */
+        malloc_trim(0);
+    }
+    return IDX_OK;
+}
 
 static idx_status one_id(idx_store *s, int which, int64_t id, const char *what, idx_error *err)
 {

@@ -25,6 +25,9 @@ IDX_CHECK idx_status idx_store_begin(idx_store *s, idx_error *err);
 IDX_CHECK idx_status idx_store_commit(idx_store *s, idx_error *err);
 void idx_store_rollback(idx_store *s);
 void idx_store_checkpoint(idx_store *s);
+/* Gives some pages that deletions left free back to the file system, if there are many, in a transaction of its own of some
+ * milliseconds. *more: another piece is worth it; false before the first. */
+IDX_CHECK idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err);
 
 typedef struct {
     int64_t id;

@@ -344,13 +344,47 @@ static void write_batch(idx *ix, applied *a, size_t n)
     apply(ix, a, n);
 }
 
+/* What deletions leave in the store goes back to the file system in pieces: when nothing waits, and now and then when something
+ * always does. */
+typedef struct {
+    bool wanted, begun;
+    uint32_t batches; /* since the last piece */
+} shrinking;
+
+static bool frees_pages(const idx_op *op)
+{
+    return op->status == IDX_OK && (op->kind == IDX_DELETE || (op->kind == IDX_PUT && !op->created) || (int)op->kind == IDX_OP_CATALOGUE_DELETE);
+}
+
+static void shrink(idx *ix, shrinking *s)
+{
+    idx_error err = {0};
+    s->batches = 0;
+    if (atomic_load(&ix->read_only) || atomic_load(&ix->full)) s->begun = false; /* the log of the piece would take room first */
+    else if (idx_store_shrink(ix->store, &s->begun, &err) != IDX_OK) s->begun = false, idx_say(ix, 1, "%s", err.text);
+    s->wanted = s->begun;
+}
+
+/* Under the queue's lock. Waits for operations; with something to give back, only for a moment. */
+static void wait_for_ops(idx *ix, const shrinking *s)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += (s->begun ? 5 : 500) * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    for (int late = 0; ix->head == NULL && !ix->closing && late == 0;)
+        late = s->wanted ? pthread_cond_timedwait(&ix->queue_filled, &ix->queue_lock, &until) : pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
+}
+
 static void *writer_main(void *arg)
 {
     idx *ix = arg;
     applied *a = calloc(BATCH_OPS, sizeof *a);
+    shrinking spare = {.wanted = true}; /* what an earlier process left */
     for (;;) {
         pthread_mutex_lock(&ix->queue_lock);
-        while (ix->head == NULL && !ix->closing) pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
+        wait_for_ops(ix, &spare);
         size_t n = 0;
         bool alone = false; /* a catalogue is made or removed in a transaction of its own: others may name it */
         while (ix->head != NULL && n < BATCH_OPS && !alone) {
@@ -366,13 +400,15 @@ static void *writer_main(void *arg)
         bool end = n == 0 && ix->closing;
         pthread_mutex_unlock(&ix->queue_lock);
         if (end) break;
-        write_batch(ix, a, n);
+        if (n > 0) write_batch(ix, a, n);
+        for (size_t i = 0; i < n && !spare.wanted; i++) spare.wanted = frees_pages(a[i].op);
         for (size_t i = 0; i < n; i++) {
             if (a[i].cat != NULL) idx_give_cat(ix, a[i].cat);
             free(a[i].attributes);
             if (a[i].op->done != NULL) a[i].op->done(a[i].op, a[i].op->ctx);
             idx_op_free(a[i].op);
         }
+        if (spare.wanted && (n == 0 || ++spare.batches >= 64)) shrink(ix, &spare);
     }
     free(a);
     return NULL;
