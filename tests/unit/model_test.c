@@ -5,6 +5,7 @@
 #include "file.h"
 
 #include <dirent.h>
+#include <unistd.h>
 
 static void *slurp(const char *name, size_t *n)
 {
@@ -239,6 +240,37 @@ static void test_free_size(void)
     onnx__model__free_unpacked(p, NULL);
 }
 
+/* The digest of what is read from a file, which is as long as takes a thread of its own, is the digest of the bytes. */
+static void test_fingerprint(void)
+{
+    const void *bytes;
+    size_t n;
+    char path[] = "/tmp/model_test.XXXXXX";
+    const emb_model_options how = {EMB_PRECISION_F32, "-"};
+    emb_model *m[2] = {NULL, NULL};
+    emb_builtin_bytes(&bytes, &n);
+    const int fd = mkstemp(path);
+    REQUIRE(fd >= 0 && write(fd, bytes, n) == (ssize_t)n && close(fd) == 0 && n > 2 << 20);
+    REQUIRE(emb_model_open_with(path, &how, &m[0], NULL) == EMB_OK && emb_model_open_memory(bytes, n, "memory", &how, &m[1], NULL) == EMB_OK);
+    CHECK_STR(m[0]->info.fingerprint, m[1]->info.fingerprint);
+    struct sha256_ctx h;
+    uint8_t digest[SHA256_DIGEST_SIZE];
+    char text[2 * SHA256_DIGEST_SIZE + 1];
+    sha256_init(&h);
+    sha256_update(&h, n, bytes);
+    sha256_update(&h, sizeof EMB_PREPROC_VERSION, (const uint8_t *)EMB_PREPROC_VERSION);
+    sha256_digest(&h, sizeof digest, digest);
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(text + 2 * i, 3, "%02x", digest[i]);
+    CHECK_STR(m[0]->info.fingerprint, text);
+    emb_model_close(m[0]);
+    emb_model_close(m[1]);
+    REQUIRE(truncate(path, (off_t)n / 2) == 0);
+    emb_error err = {0};
+    CHECK_INT(emb_model_open(path, &m[0], &err), EMB_EFORMAT);
+    CHECK_CONTAINS(err.text, path);
+    REQUIRE(unlink(path) == 0);
+}
+
 static void test_errors(void)
 {
     emb_model *m = NULL;
@@ -270,6 +302,7 @@ int main(void)
     }
     test_networks();
     test_builtin();
+    test_fingerprint();
     test_outputs();
     test_rewrite();
     test_free_size();
