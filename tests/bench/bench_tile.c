@@ -86,10 +86,14 @@ int main(int argc, char **argv)
     const emb_kernels_q8 *q = emb_kernels_q8_get();
     for (int i = 0; i < 2; i++) {
         if (tables[i] == NULL) continue;
+        if (tables[i]->begin != NULL) tables[i]->begin();
         tile(tables[i]->name, tables[i]->tile, tables[i]->mr, tables[i]->nr, tables[i]->bytes, k);
+        if (tables[i]->end != NULL) tables[i]->end();
         depthwise(tables[i]);
     }
+    if (q->begin != NULL) q->begin();
     tile(q->name, q->tile, q->mr, q->nr, 1, k);
+    if (q->end != NULL) q->end();
     depthwise_q8(q);
     return 0;
 }
