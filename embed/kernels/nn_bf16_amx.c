@@ -1,5 +1,6 @@
 /* nn_bf16_amx.c: bfloat16 with AMX: products of the tile in bfloat16, sums in float32, eight times as many in a cycle as float16 has.
- * Everything else computes in float32 on what it loads, because only storing rounds then. */
+ * Everything else computes in float32 on what it loads, because only storing rounds then;
+ * max pools compare the numbers as they lie. */
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -62,6 +63,19 @@ static inline void vs_gate(uint16_t *to, __m512i w, __m512i g)
 #define dmul(a, b)        vmul(a, b)
 #define dmin(a, b)        vmin(a, b)
 #define dmax(a, b)        vmax(a, b)
+
+/* Of signs and magnitudes whole numbers that have the same order, and back. */
+static inline __m512i ordered(__m512i v)
+{
+    return _mm512_xor_si512(v, _mm512_and_si512(_mm512_srai_epi16(v, 15), _mm512_set1_epi16(0x7fff)));
+}
+#define VP __m512i
+#define PW 32u
+#define pload(p)          ordered(_mm512_loadu_si512(p))
+#define pload_n(p, n)     ordered(_mm512_maskz_loadu_epi16((1u << (n)) - 1u, p))
+#define pstore(p, v)      _mm512_storeu_si512(p, ordered(v))
+#define pstore_n(p, v, n) _mm512_mask_storeu_epi16(p, (1u << (n)) - 1u, ordered(v))
+#define pmax(a, b)        _mm512_max_epi16(a, b)
 
 #define OWN_TILE
 #define TILE_PIXELS 32
