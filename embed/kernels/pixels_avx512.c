@@ -1,5 +1,5 @@
-/* pixels_avx512.c: the vertical pass with AVX-512 VNNI, the rest as with AVX2. vpdpbusd sums four products of a pixel and 8 bits of
- * weight, so a weight is 256 high + low, both signed bytes: exact, and four rows a time without widening a pixel. */
+/* pixels_avx512.c: the vertical pass with AVX-512 VNNI, the rest as with AVX2. vpdpbusd sums four products of a pixel and 8 bits
+ * of weight, so a weight is 256 high + low, both signed bytes: exact, and four rows a time without widening a pixel. */
 #include "pixels.h"
 
 #include <immintrin.h>
@@ -50,7 +50,8 @@ static void resample_col(const uint8_t *const *rows, const int16_t *weight, uint
             const __m512i cd[2] = {_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d)};
             const __m512i h = _mm512_set1_epi32(q.high[f]), l = _mm512_set1_epi32(q.low[f]);
             for (int v = 0; v < 4; v++) { /* columns 4 v to 4 v + 3 of every 16 */
-                const __m512i px = v % 2 ? _mm512_unpackhi_epi16(ab[v / 2], cd[v / 2]) : _mm512_unpacklo_epi16(ab[v / 2], cd[v / 2]);
+                const __m512i x = ab[v / 2], y = cd[v / 2],
+                              px = v % 2 ? _mm512_unpackhi_epi16(x, y) : _mm512_unpacklo_epi16(x, y);
                 high[v] = _mm512_dpbusd_epi32(high[v], px, h);
                 low[v] = _mm512_dpbusd_epi32(low[v], px, l);
             }

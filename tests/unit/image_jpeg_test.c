@@ -47,8 +47,8 @@ static void beside_whole(jpeg_kind k, const uint8_t *jpeg, size_t n, uint32_t de
     const double rms = sqrt(d.sum / d.n);
     test_checks++;
     if (rms > 4)
-        TEST_FAIL("%" PRIu32 " x %" PRIu32 ", luma %" PRIu32 " x %" PRIu32 ", %s, at 1/%" PRIu32 ": %.2f from the whole", k.w, k.h, k.hs, k.vs,
-                  k.progressive ? "progressive" : "baseline", denom, rms);
+        TEST_FAIL("%" PRIu32 " x %" PRIu32 ", luma %" PRIu32 " x %" PRIu32 ", %s, at 1/%" PRIu32 ": %.2f from the whole", k.w, k.h,
+                  k.hs, k.vs, k.progressive ? "progressive" : "baseline", denom, rms);
     emb_image_free(whole);
     emb_image_free(im);
 }
@@ -60,7 +60,8 @@ static void test_kinds(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t j = 0; j < sizeof samplings / sizeof *samplings; j++)
             for (uint32_t way = 0; way < 4; way++) {
-                jpeg_kind k = {sizes[i][0], sizes[i][1], samplings[j][0], samplings[j][1], way == 1 ? 1 : way == 3 ? 3 : 0, way >= 2, way == 1};
+                const uint32_t *s = samplings[j], restart = way == 1 ? 1 : way == 3 ? 3 : 0;
+                jpeg_kind k = {sizes[i][0], sizes[i][1], s[0], s[1], restart, way >= 2, way == 1};
                 const uint32_t longer = k.w > k.h ? k.w : k.h;
                 uint8_t *px = jpeg_picture(k.w, k.h);
                 unsigned long n = 0;
@@ -138,7 +139,8 @@ static void test_progressive_limits(void)
         emb_image_free(im);
         from = now_ns();
         e = (emb_error){0};
-        CHECK_INT(emb_image_decode(jpeg, n, &(emb_limits){.deadline_ns = from + took / 10}, min_side, &im, NULL, &e), EMB_EDEADLINE);
+        const emb_limits late = {.deadline_ns = from + took / 10};
+        CHECK_INT(emb_image_decode(jpeg, n, &late, min_side, &im, NULL, &e), EMB_EDEADLINE);
         CHECK_CONTAINS(e.text, "while the picture was decoded");
         free(jpeg);
         free(px);
