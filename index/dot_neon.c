@@ -37,36 +37,7 @@ static inline __attribute__((always_inline)) void rows(type t, int count, const 
     for (int r = 0; r < count; r++) out[r] = vaddvq_f32(vaddq_f32(a[r], b[r]));
 }
 
-static float f32_one(const float *q, const float *row, size_t n)
-{
-    float out;
-    rows(F32, 1, q, (const void *const[]){row}, n, &out);
-    return out;
-}
-
-static void f32_four(const float *q, const float *const row[4], size_t n, float out[4])
-{
-    rows(F32, 4, q, (const void *const[]){row[0], row[1], row[2], row[3]}, n, out);
-}
-
-static float f16_one(const float *q, const uint16_t *row, size_t n)
-{
-    float out;
-    rows(F16, 1, q, (const void *const[]){row}, n, &out);
-    return out;
-}
-
-static void f16_four(const float *q, const uint16_t *const row[4], size_t n, float out[4])
-{
-    rows(F16, 4, q, (const void *const[]){row[0], row[1], row[2], row[3]}, n, out);
-}
-
-static float f32_i8(const float *q, const uint8_t *row, size_t n)
-{
-    float out;
-    rows(I8, 1, q, (const void *const[]){row}, n, &out);
-    return out;
-}
+#include "dot.inc"
 
 static void i8_one(const int8_t *q, const uint8_t *row, size_t n, int32_t *dot, int32_t *square)
 {
@@ -99,12 +70,8 @@ static void f16_widen(const uint16_t *row, size_t n, float *out)
 
 void idx_kernels_neon(idx_kernels *k)
 {
-    k->f32_one = f32_one;
-    k->f32_four = f32_four;
-    k->f16_one = f16_one;
-    k->f16_four = f16_four;
+    idx_take_rows(k);
     k->i8_one = i8_one;
     k->i8_four = i8_four;
-    k->f32_i8 = f32_i8;
     k->f16_widen = f16_widen;
 }
