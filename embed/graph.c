@@ -339,6 +339,20 @@ static emb_status add_values(emb_graph *g, names *nm, const emb_tensor *given, s
     return st;
 }
 
+/* Inputs that nothing is computed with are none, unless they are given: some exporters leave the constants of a preprocessing behind. */
+static void drop_unused_inputs(emb_graph *g, const emb_tensor *given, size_t n_given)
+{
+    size_t used = 0, kept = 0;
+    for (size_t i = 0; i < g->n_inputs; i++) used += g->values[g->inputs[i]].uses > 0;
+    for (size_t i = 0; used > 0 && i < g->n_inputs; i++) {
+        const emb_value *v = &g->values[g->inputs[i]];
+        size_t k = 0;
+        while (k < n_given && strcmp(given[k].name, v->name) != 0) k++;
+        if (v->uses > 0 || k < n_given) g->inputs[kept++] = g->inputs[i];
+    }
+    if (used > 0) g->n_inputs = kept;
+}
+
 static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, emb_error *err)
 {
     Onnx__Graph *p = g->proto->graph;
@@ -385,6 +399,7 @@ static emb_status build(emb_graph *g, const emb_tensor *given, size_t n_given, e
     free(nm.slot);
     if (st != EMB_OK) return st;
     emb_graph_count_uses(g);
+    drop_unused_inputs(g, given, n_given);
     emb_rewrite(g);
     return EMB_OK;
 }

@@ -37,7 +37,9 @@ static emb_status read_axes(emb_call *c, uint32_t rank, bool set[EMB_MAX_RANK], 
 
 emb_status emb_op_identity_infer(emb_call *c)
 {
-    if (emb_has(c, 2) && (c->in[2].data == NULL || *(const uint8_t *)c->in[2].data != 0))
+    const emb_arg *ratio = emb_has(c, 1) && c->in[1].type.dtype == EMB_F32 && emb_elements(&c->in[1].type) == 1 ? &c->in[1] : NULL;
+    bool drops = ratio == NULL || ratio->data == NULL || *(const float *)ratio->data != 0; /* Swin's exports are in training and drop nothing */
+    if (emb_has(c, 2) && drops && (c->in[2].data == NULL || *(const uint8_t *)c->in[2].data != 0))
         return emb_call_fail(c, EMB_EUNSUPPORTED, "training mode"); /* Dropout's third input */
     c->out[0].type = c->in[0].type;
     for (uint32_t i = 1; i < c->n_out; i++) {

@@ -46,8 +46,8 @@ def write(name, model, path, opset, unfolded=False):
     how = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False} if unfolded else {}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         how["dynamo"] = False
-    with torch.no_grad():
-        torch.onnx.export(model, (torch.randn(1, 3, side, side),), path + ".part", opset_version=opset, input_names=["image"], output_names=["out"], **how)
+    # Not under no_grad(): attention would become one operator of torch's own that has no form in ONNX.
+    torch.onnx.export(model, (torch.randn(1, 3, side, side),), path + ".part", opset_version=opset, input_names=["image"], output_names=["out"], **how)
     os.rename(path + ".part", path)
 
 

@@ -191,7 +191,7 @@ static bool works_in_eight(const emb_plan *p)
 /* How large a rounding on the way is, relative to what is rounded. */
 static double rounding_of(const emb_plan *p)
 {
-    return works_in_eight(p) ? 1e-2 : p->k->type == EMB_F16 ? 1e-3 : p->k->type == EMB_BF16 ? 1e-2 : 5e-5;
+    return emb_graph_quantised(p->graph) ? 1e-2 : p->k->type == EMB_F16 ? 1e-3 : p->k->type == EMB_BF16 ? 1e-2 : 5e-5;
 }
 
 /* The general executor on the same file, which `m` has dropped most constants of. Where numbers are so large that they cancel, or lose
@@ -208,7 +208,7 @@ static void compare(const emb_model *m, const uint8_t *b, size_t n, const char *
     emb_status st = executors_general(g, picture, want, &seen, NULL);
     for (size_t i = 0; st == EMB_OK && i < dim; i++) norm += (double)want[i] * (double)want[i];
     bound = 5 * rounding * (1 + seen.most / sqrt(norm));
-    if (st == EMB_OK && bound < 1 && seen.most < (m->plan->k->type == EMB_F16 ? 1e4 : 1e9) && !(seen.cut && works_in_eight(m->plan))) {
+    if (st == EMB_OK && bound < 1 && seen.most < (m->plan->k->type == EMB_F16 ? 1e4 : 1e9) && !(seen.cut && emb_graph_quantised(m->graph))) {
         double distance = executors_distance(got, want, dim);
         for (size_t i = 0; i < (size_t)m->plan->in_w * m->plan->in_h * 3; i++) picture[i] *= 1 + (float)rounding * test_randf(&seed);
         if (distance > bound && executors_general(g, picture, shaken, NULL, NULL) == EMB_OK) bound += 10 * executors_distance(shaken, want, dim);

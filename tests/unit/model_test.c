@@ -271,6 +271,30 @@ static void test_fingerprint(void)
     REQUIRE(unlink(path) == 0);
 }
 
+/* An input that no node takes, as Keras leaves them behind. */
+static void test_unused_input(void)
+{
+    size_t n;
+    void *b = slurp("map.onnx", &n);
+    Onnx__Model *p = onnx__model__unpack(NULL, n, b);
+    REQUIRE(p != NULL);
+    free(b);
+    Onnx__ValueInfo behind = *p->graph->input[0], *both[2] = {p->graph->input[0], &behind}, **own = p->graph->input;
+    behind.name = (char *)"left behind";
+    p->graph->input = both;
+    p->graph->n_input = 2;
+    n = onnx__model__get_packed_size(p);
+    b = malloc(n);
+    REQUIRE(b != NULL && onnx__model__pack(p, b) == n);
+    emb_model *m = NULL;
+    CHECK_INT(emb_model_open_memory(b, n, "behind", NULL, &m, NULL), EMB_OK);
+    emb_model_close(m);
+    free(b);
+    p->graph->input = own;
+    p->graph->n_input = 1;
+    onnx__model__free_unpacked(p, NULL);
+}
+
 static void test_errors(void)
 {
     emb_model *m = NULL;
@@ -306,6 +330,7 @@ int main(void)
     test_outputs();
     test_rewrite();
     test_free_size();
+    test_unused_input();
     test_errors();
     return test_end();
 }
