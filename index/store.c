@@ -29,8 +29,8 @@ static const char *const write_sql[W_COUNT] = {
     "INSERT INTO embeddings (image, vector) VALUES (?1, ?2)",
     "INSERT INTO renditions (image, jpeg) VALUES (?1, ?2)",
     "INSERT INTO changes (catalogue, generation, item, stamp) VALUES (?1, ?2, ?3, ?4)",
-    "DELETE FROM changes WHERE catalogue = ?1 AND generation < ?2 AND generation <"
-    " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096",
+    ("DELETE FROM changes WHERE catalogue = ?1 AND generation < ?2 AND generation <"
+     " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096"),
 };
 
 enum { R_CATALOGUES, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_ITEM_AT, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
@@ -42,8 +42,8 @@ static const char *const read_sql[R_COUNT] = {
     "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE catalogue = ?1 AND id = ?2",
     "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE rowid = ?1",
     "SELECT jpeg FROM items JOIN renditions ON renditions.image = first_image + ?3 WHERE catalogue = ?1 AND id = ?2 AND ?3 < length(images) / 40",
-    "SELECT vector FROM items JOIN embeddings ON image BETWEEN first_image AND first_image + length(images) / 40 - 1"
-    " WHERE catalogue = ?1 AND id = ?2 ORDER BY image",
+    ("SELECT vector FROM items JOIN embeddings ON image BETWEEN first_image AND first_image + length(images) / 40 - 1"
+     " WHERE catalogue = ?1 AND id = ?2 ORDER BY image"),
     "SELECT generation, item, stamp FROM changes WHERE catalogue = ?1 AND generation >= ?2 ORDER BY generation",
     "SELECT attributes FROM items WHERE rowid = ?1",
 };
