@@ -13,9 +13,11 @@
  *   - FAISS 1.7 sizes its heap of candidates by k, whatever ef says.
  * tests/bench/index shows what this is worth, with FAISS's own search over the same graph beside it.
  *
- * WHAT HOLDS IT. The scalar kernels define every distance (dot.h). FAISS's own search and add, over the same rows and the same
- * kernels, are in ann_shim.cc: tests/unit/ann_test.c holds ours to them, and IDX_WALK=faiss in the environment searches with them
- * for comparison. ann_test also fails when a search does not come through here.
+ * WHAT HOLDS IT. The scalar kernels define every distance (dot.h), and are what a processor without any of the others gets:
+ * tests/unit/dot_test.c holds the others to them, and fails when the best that a processor has is not the one in use. FAISS's own
+ * search and add, over the same rows and the same kernels, are in ann_shim.cc, and FAISS as the package has it in
+ * tests/faiss_plain.cc: tests/unit/ann_test.c holds ours to both, once for each kind of kernels (IDX_CPU), and fails when a search
+ * does not come through here.
  *
  * WHEN IT CAN GO. When the FAISS of the oldest Debian that we build for chooses its kernels by processor, keeps HNSW over float16
  * and int8 without losing them, takes its visited table from the caller, and links rows while it searches. Then ann.c calls

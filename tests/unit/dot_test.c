@@ -172,8 +172,33 @@ static void test_rows(void)
     idx_rows_free(v);
 }
 
+/* Rows are compared by the last of the kernels that this processor has, or by those that IDX_CPU names. */
+static void test_in_use(void)
+{
+    const idx_kernels *want = idx_kernels_at(0);
+    const char *name = getenv("IDX_CPU");
+    idx_rows *v;
+    bool named = false;
+    CHECK_STR(want->name, "scalar");
+    for (size_t i = 0; idx_kernels_at(i) != NULL && !named; i++) {
+        want = idx_kernels_at(i);
+        named = name != NULL && strcmp(want->name, name) == 0;
+    }
+    REQUIRE(idx_rows_new(IDX_FLOAT16, 24, &v, NULL) == IDX_OK);
+    CHECK(idx_kernels_get() == want);
+    CHECK(v->k == want);
+#if defined(__x86_64__)
+    if (name == NULL && __builtin_cpu_supports("avx512f")) CHECK(want->f32_four != idx_kernels_at(0)->f32_four && strcmp(want->name, "avx2") != 0);
+    if (name == NULL && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) CHECK(want != idx_kernels_at(0));
+#elif defined(__aarch64__)
+    if (name == NULL) CHECK(want != idx_kernels_at(0));
+#endif
+    idx_rows_free(v);
+}
+
 int main(void)
 {
+    test_in_use();
     uint64_t seed = 7;
     test_halves();
     for (size_t i = 0; i < MOST; i++) q[i] = test_randf(&seed);
