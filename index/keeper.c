@@ -41,10 +41,10 @@ static bool is_dying(const idx *ix, const idx_cat *c, const idx_segment *g)
 /* ---- links --------------------------------------------------------------------------------------------------------------- */
 
 /* Puts a grown graph in the place of the old one. */
-static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, idx_error *err)
+static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, uint32_t rows, idx_error *err)
 {
     idx_ann *grown;
-    idx_status st = idx_segment_graph_room(g, ix->opts.hnsw_m, ix->opts.ef_construction, &grown, err);
+    idx_status st = idx_segment_graph_room(g, rows, ix->opts.hnsw_m, ix->opts.ef_construction, &grown, err);
     if (st != IDX_OK || grown == NULL) return st;
     pthread_rwlock_wrlock(&c->lock);
     idx_ann *old = g->ann;
@@ -75,19 +75,20 @@ bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
 static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
-    uint32_t to = 0;
+    uint32_t to = 0, rows = 0;
     pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
         if (wants_links(ix, c->segments[i], idle)) g = c->segments[i];
     if (g != NULL) {
+        rows = g->rows;
         to = idx_segment_linked(g) + LINK_ROWS;
-        if (to > g->rows) to = g->rows;
+        if (to > rows) to = rows;
     }
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
-    idx_status st = make_room(ix, c, g, err);
+    idx_status st = make_room(ix, c, g, rows, err);
     if (st == IDX_OK) st = idx_ann_link(g->ann, to, g->alive, &ix->stop, err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
@@ -174,7 +175,7 @@ static idx_status link_new(rebuild *b)
 {
     idx_status st = IDX_OK;
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
-    st = idx_segment_graph_room(b->new, b->ix->opts.hnsw_m, b->ix->opts.ef_construction, &b->new->ann, b->err);
+    st = idx_segment_graph_room(b->new, b->new->rows, b->ix->opts.hnsw_m, b->ix->opts.ef_construction, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
         uint32_t to = idx_ann_linked(b->new->ann) + LINK_ROWS;
         st = idx_ann_link(b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, &b->ix->stop, b->err);
@@ -240,8 +241,8 @@ static idx_status move_tail(rebuild *b)
 
 static idx_status replace(rebuild *b)
 {
+    uint32_t rows = b->new->rows; /* those that were copied; the writer adds behind them once it has joined */
     idx_status st = join(b);
-    uint32_t rows = b->new->rows; /* those that were copied; the writer adds behind them from now on */
     if (st != IDX_OK) return st;
     for (uint32_t r = 0; r < rows; r += MOVE_ROWS) {
         pthread_rwlock_wrlock(&b->c->lock);
@@ -258,10 +259,10 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     for (uint32_t i = 0; i < c->n_segments && b.old == NULL && !c->removed; i++)
         if (wants(ix, c, c->segments[i])) b.old = c->segments[i];
     uint64_t number = b.old != NULL ? c->next_number++ : 0;
+    uint32_t before = b.old != NULL ? b.old->rows : 0;
     pthread_rwlock_unlock(&c->lock);
     *worked = b.old != NULL;
     if (b.old == NULL) return IDX_OK;
-    uint32_t before = b.old->rows;
     idx_status st = idx_segment_new(idx_cat_storage(c), c->row.info.dim, number, &b.new, err);
     if (st == IDX_OK) st = copy_rows(&b);
     if (st == IDX_OK) st = link_new(&b);
@@ -272,8 +273,8 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     idx_error why = {0}; /* without files the old ones stay, and are as good at the next start */
     bool saved = b.new->ann == NULL || idx_segment_save(c, b.new, ix->segment_dir, &why) == IDX_OK;
     if (!saved) idx_say(ix, 1, "%s", why.text);
-    uint32_t rows = b.new->rows;
     pthread_rwlock_wrlock(&c->lock);
+    uint32_t rows = b.new->rows;
     idx_cat_segment_remove(c, b.old);
     pthread_rwlock_unlock(&c->lock);
     if (saved) idx_segment_unlink(c, b.old, ix->segment_dir);

@@ -86,11 +86,11 @@ void idx_segment_kill(idx_segment *g, uint32_t row)
     __atomic_fetch_and(&g->alive[row >> 6], ~(UINT64_C(1) << (row & 63)), __ATOMIC_RELAXED);
 }
 
-idx_status idx_segment_graph_room(const idx_segment *g, uint32_t m, uint32_t ef_construction, idx_ann **out, idx_error *err)
+idx_status idx_segment_graph_room(const idx_segment *g, uint32_t rows, uint32_t m, uint32_t ef_construction, idx_ann **out, idx_error *err)
 {
     *out = NULL;
-    if (g->ann != NULL && g->ann->g.capacity >= g->rows) return IDX_OK;
-    uint32_t room = g->rows + g->rows / 8 + 1024; /* an eighth: what is copied is paid by the rows that come */
+    if (g->ann != NULL && g->ann->g.capacity >= rows) return IDX_OK;
+    uint32_t room = rows + rows / 8 + 1024; /* an eighth: what is copied is paid by the rows that come */
     if (room > IDX_MAX_ROWS) room = IDX_MAX_ROWS;
     return g->ann != NULL ? idx_ann_grown(g->ann, room, out, err) : idx_ann_new(g->v, m, ef_construction, room, out, err);
 }
