@@ -1,5 +1,4 @@
 /* candidates.c: a plan -> rows worth a closer look, by the scores that the segments' own vectors give. */
-#include "dot.h"
 #include "search.h"
 
 #include <inttypes.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 enum { BATCH = 256, LOOK = 64, PIECE = 8192 }; /* a piece of a scan is compared in a millisecond or less */
+enum { FAR = 6 }; /* times as many are compared where matches are far from the query, which then tells their lists apart less well */
 
 /* ---- the pool ----------------------------------------------------------------------------------------------- */
 
@@ -47,17 +47,18 @@ static idx_status late(const idx_finder *f)
 
 static bool wanted(const idx_finder *f, uint32_t item) { return f->matches.w == NULL || (item / 64 < f->matches.n_words && idx_bit(f->matches.w, item)); }
 
-idx_status idx_finder_probe(idx_finder *f, const idx_segment *g, idx_probe *p)
+idx_status idx_finder_probe(idx_finder *f, const idx_rows *v, idx_probe *p)
 {
-    idx_storage s = g->v->storage;
+    idx_storage s = v->storage;
     if (f->probe[s].rows == NULL) {
-        void *room = aligned_alloc(IDX_ROW_ALIGN, (idx_probe_bytes(g->v) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN);
+        void *room = aligned_alloc(IDX_ROW_ALIGN, (idx_probe_bytes(v) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN);
         if (room == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
         f->probe_room[s] = room;
-        idx_probe_query(&f->probe[s], g->v, f->query, room);
+        idx_probe_query(&f->probe[s], v, f->query, room);
+        if (idx_probe_is_coarse(&f->probe[s])) f->coarse_slack = idx_probe_slack(&f->probe[s]);
     }
     *p = f->probe[s];
-    p->rows = g->v;
+    p->rows = v;
     return IDX_OK;
 }
 
@@ -71,16 +72,31 @@ typedef struct { /* rows of one segment on their way to their scores */
     uint32_t n, row[BATCH], item[BATCH];
 } batch;
 
+/* Rows whose coarse score is so low that the score cannot be above the pool's floor. */
+static void drop_hopeless(idx_finder *f, batch *b, const float *coarse)
+{
+    float floor = idx_pool_floor(&f->pool) - f->coarse_slack;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < b->n; i++)
+        if (coarse[i] > floor) b->row[n] = b->row[i], b->item[n++] = b->item[i];
+    f->pool.overflowed |= n < b->n;
+    b->n = n;
+}
+
 static idx_status flush(idx_finder *f, batch *b)
 {
     float score[BATCH];
     idx_probe p;
     if (b->n == 0) return IDX_OK;
-    idx_status st = idx_finder_probe(f, b->g, &p);
+    idx_status st = idx_finder_probe(f, b->g->v, &p);
     if (st != IDX_OK) return st;
+    f->distances += b->n;
+    if (idx_probe_is_coarse(&p)) {
+        idx_probe_near(&p, b->row, b->n, score);
+        drop_hopeless(f, b, score);
+    }
     idx_probe_scores(&p, b->row, b->n, score);
     for (uint32_t i = 0; i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
-    f->distances += b->n;
     b->n = 0;
     return IDX_OK;
 }
@@ -221,114 +237,265 @@ static idx_status scan_everything(idx_finder *f)
 
 /* ---- lists ------------------------------------------------------------------------------------------------------------ */
 
-/* A list, or a group of them that was not opened yet: then score is the best that a list of it can have. */
+/* A list, or a group of them that was not opened yet: then score is what the best of its lists may well have. */
 typedef struct {
     float score;
     uint32_t segment, at;
     bool group;
 } near_list;
 
-typedef struct { /* the nearest on top */
-    near_list *h;
-    uint32_t n, cap;
-} near_heap;
+typedef struct {
+    near_list *h; /* what was not read yet, the nearest on top */
+    uint32_t n, *base; /* [segments + 1] the number of the first list of each among all */
+    /* Once matches were sorted into lists; NULL = not: those of list i are rows start[i] .. start[i + 1] - 1. */
+    uint32_t *start, *row, *item;
+} lists;
 
-static bool push(near_heap *h, near_list l)
+static void lists_fini(lists *l)
 {
-    if (h->n == h->cap) {
-        uint32_t cap = h->cap * 2 + 256;
-        near_list *more = realloc(h->h, cap * sizeof *more);
-        if (more == NULL) return false;
-        h->h = more;
-        h->cap = cap;
-    }
-    uint32_t i = h->n++;
-    for (; i > 0 && h->h[(i - 1) / 2].score < l.score; i = (i - 1) / 2) h->h[i] = h->h[(i - 1) / 2];
-    h->h[i] = l;
-    return true;
+    free(l->h);
+    free(l->base);
+    free(l->start);
+    free(l->row);
+    free(l->item);
 }
 
-static near_list pop(near_heap *h)
+static void sift(near_list *h, uint32_t n, uint32_t i)
 {
-    near_list top = h->h[0], x = h->h[--h->n];
-    uint32_t i = 0;
-    for (uint32_t k; (k = 2 * i + 1) < h->n; i = k) {
-        if (k + 1 < h->n && h->h[k + 1].score > h->h[k].score) k++;
-        if (x.score >= h->h[k].score) break;
-        h->h[i] = h->h[k];
+    near_list x = h[i];
+    for (uint32_t k; (k = 2 * i + 1) < n; i = k) {
+        if (k + 1 < n && h[k + 1].score > h[k].score) k++;
+        if (x.score >= h[k].score) break;
+        h[i] = h[k];
     }
-    if (h->n > 0) h->h[i] = x;
+    h[i] = x;
+}
+
+static void make_heap(lists *l)
+{
+    for (uint32_t i = l->n / 2; i-- > 0;) sift(l->h, l->n, i);
+}
+
+static near_list pop(lists *l)
+{
+    near_list top = l->h[0];
+    l->h[0] = l->h[--l->n];
+    if (l->n > 0) sift(l->h, l->n, 0);
     return top;
 }
 
-/* The groups of every segment; one that is a single list comes first. */
-static bool start_lists(idx_finder *f, near_heap *h)
+static void push(lists *l, near_list x)
 {
-    bool ok = true;
-    for (uint32_t s = 0; ok && s < f->c->n_segments; s++) {
-        const idx_parts *p = f->c->segments[s]->parts;
-        for (uint32_t i = 0; ok && p != NULL && i < p->n_groups; i++) {
-            float cosine = idx_dot(f->query, p->group_centroid + (size_t)i * f->dim, f->dim);
-            float nearest = acosf(fmaxf(-1, fminf(1, cosine))) - p->spread[i];
-            ok = push(h, (near_list){p->n_lists == 1 ? INFINITY : nearest <= 0 ? 1 : cosf(nearest), s, i, true});
-        }
-        f->distances += p != NULL ? p->n_groups : 0;
-    }
-    return ok;
+    uint32_t i = l->n++;
+    for (; i > 0 && l->h[(i - 1) / 2].score < x.score; i = (i - 1) / 2) l->h[i] = l->h[(i - 1) / 2];
+    l->h[i] = x;
 }
 
-static bool open_group(idx_finder *f, near_heap *h, near_list g)
+/* The lists of one group with their scores; a list that is alone comes first. Once matches are sorted, without empty ones. */
+static idx_status open_group(idx_finder *f, lists *l, near_list group)
 {
-    const idx_parts *p = f->c->segments[g.segment]->parts;
-    bool ok = true;
-    for (uint32_t i = p->group_start[g.at]; ok && i < p->group_start[g.at + 1]; i++)
-        ok = push(h, (near_list){p->n_lists == 1 ? INFINITY : idx_dot(f->query, p->centroid + (size_t)i * f->dim, f->dim), g.segment, i, false});
-    f->distances += p->group_start[g.at + 1] - p->group_start[g.at];
-    return ok;
+    const idx_parts *p = f->c->segments[group.segment]->parts;
+    idx_probe probe;
+    uint32_t rows[BATCH], n = 0;
+    float score[BATCH] = {INFINITY};
+    idx_status st = p->near != NULL ? idx_finder_probe(f, p->near, &probe) : IDX_OK;
+    for (uint32_t at = p->group_start[group.at]; st == IDX_OK && at < p->group_start[group.at + 1]; at++) {
+        uint32_t i = l->base[group.segment] + at;
+        if (l->start == NULL || l->start[i + 1] > l->start[i]) rows[n++] = at;
+        if (n < BATCH && at + 1 < p->group_start[group.at + 1]) continue;
+        if (p->near != NULL) idx_probe_near(&probe, rows, n, score);
+        for (uint32_t k = 0; k < n; k++) push(l, (near_list){score[k], group.segment, rows[k], false});
+        f->distances += n;
+        n = 0;
+    }
+    return st;
+}
+
+/* Of lists around a group's centroid at a cosine of `spread`, spread evenly, the nearest to a query whose cosine to that centroid is
+ * `cosine`: a projection on one of `dim` directions has a deviation of 1 / sqrt(dim), and the best of some dozens some of them. */
+static float best_of_group(float cosine, float spread, uint32_t dim)
+{
+    float some = fminf(1, 2.5f / sqrtf((float)dim));
+    return cosine * spread + some * sqrtf(fmaxf(0, 1 - cosine * cosine) * fmaxf(0, 1 - spread * spread));
+}
+
+static idx_status lists_init(idx_finder *f, lists *l)
+{
+    const idx_cat *c = f->c;
+    if ((l->base = calloc(c->n_segments + 1u, sizeof *l->base)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    for (uint32_t s = 0; s < c->n_segments; s++) l->base[s + 1] = l->base[s] + (c->segments[s]->parts != NULL ? c->segments[s]->parts->n_lists : 0);
+    /* Lists and groups: there are at most as many of these. */
+    if ((l->h = malloc((2 * l->base[c->n_segments] + 1u) * sizeof *l->h)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    for (uint32_t s = 0; s < c->n_segments; s++) {
+        const idx_parts *p = c->segments[s]->parts;
+        for (uint32_t g = 0; p != NULL && g < p->n_groups; g++) {
+            float cosine = p->near != NULL ? idx_dot(f->query, p->group_centroid + (size_t)g * f->dim, f->dim) : 1;
+            l->h[l->n++] = (near_list){p->near != NULL ? best_of_group(cosine, p->spread[g], f->dim) : INFINITY, s, g, true};
+        }
+        f->distances += p != NULL && p->near != NULL ? p->n_groups : 0;
+    }
+    make_heap(l);
+    return IDX_OK;
+}
+
+/* Their memory is asked for before it is waited for. */
+static void prefetch_list(const idx_finder *f, near_list at)
+{
+    const idx_parts *p = f->c->segments[at.segment]->parts;
+    if (at.group) return;
+    for (uint32_t j = p->start[at.at]; j < p->start[at.at + 1]; j += 16) __builtin_prefetch(&p->item[j]);
 }
 
 /* The permitted rows of one list. */
-static idx_status read_list(idx_finder *f, const idx_segment *g, uint32_t list)
+static idx_status read_list(idx_finder *f, near_list at)
 {
+    const idx_segment *g = f->c->segments[at.segment];
     const idx_parts *p = g->parts;
     batch b = {.g = g};
     idx_status st = IDX_OK;
-    for (uint32_t j = p->start[list]; st == IDX_OK && j < p->start[list + 1]; j++) {
+    for (uint32_t j = p->start[at.at]; st == IDX_OK && j < p->start[at.at + 1]; j++) {
         if (p->item[j] == IDX_NONE || !wanted(f, p->item[j])) continue;
         if (g->item[p->row[j]] == p->item[j]) st = add(f, &b, p->row[j], p->item[j]); /* it may have died since */
     }
-    f->tests += p->start[list + 1] - p->start[list];
+    f->tests += p->start[at.at + 1] - p->start[at.at];
     return st == IDX_OK ? flush(f, &b) : st;
 }
 
-/* The nearest lists first, until enough was compared and comparing more has brought nothing better for a while. */
+/* The matches of a list and of those that follow it in the same segment, until they are enough to be fetched side by side. */
+static idx_status read_sorted(idx_finder *f, lists *l, near_list at)
+{
+    batch b = {.g = f->c->segments[at.segment]};
+    idx_status st = IDX_OK;
+    for (uint32_t rows = 0;; at = pop(l)) {
+        uint32_t i = l->base[at.segment] + at.at;
+        rows += l->start[i + 1] - l->start[i];
+        for (uint32_t j = l->start[i]; st == IDX_OK && j < l->start[i + 1]; j++) st = add(f, &b, l->row[j], l->item[j]);
+        if (st != IDX_OK || rows >= BATCH || l->n == 0 || l->h[0].group || l->h[0].segment != at.segment) break;
+    }
+    return st == IDX_OK ? flush(f, &b) : st;
+}
+
+/* ---- matches sorted into lists --------------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t list, row, item; /* list: the segment until it is known */
+} match;
+
+typedef struct {
+    match *m;
+    uint32_t n, cap;
+} matches;
+
+/* Some items' images, a jump through memory at a time for all of them. */
+static bool add_matches(idx_finder *f, const lists *l, const uint32_t *segment_of, const uint32_t *items, uint32_t n, matches *to)
+{
+    const idx_cat *c = f->c;
+    uint32_t from = to->n;
+    for (uint32_t i = 0; i < n; i++) {
+        const idx_mem_item *im = &c->items[items[i]];
+        if (!idx_item_lives(c, items[i], f->newest)) continue;
+        if (to->n + im->n_images > to->cap) {
+            uint32_t cap = to->cap + to->cap / 2 + im->n_images;
+            match *more = realloc(to->m, cap * sizeof *more);
+            if (more == NULL) return false;
+            to->m = more;
+            to->cap = cap;
+        }
+        for (uint32_t j = 0; j < im->n_images; j++) {
+            idx_place p = idx_item_place(im, j);
+            const idx_parts *parts = idx_place_segment(c, p)->parts;
+            if (parts == NULL || p.row >= parts->rows) continue;
+            if (parts->list_of != NULL) __builtin_prefetch(&parts->list_of[p.row]);
+            to->m[to->n++] = (match){segment_of[p.slot], p.row, items[i]};
+        }
+    }
+    for (uint32_t i = from; i < to->n; i++) {
+        match *m = &to->m[i];
+        const idx_parts *parts = c->segments[m->list]->parts;
+        m->list = l->base[m->list] + (parts->list_of != NULL ? parts->list_of[m->row] : 0);
+    }
+    return true;
+}
+
+/* Every image of a matching item that is in a list. false: no memory; the caller frees ->m in any case. */
+static bool find_matches(idx_finder *f, const lists *l, matches *to)
+{
+    const idx_cat *c = f->c;
+    uint32_t *segment_of = malloc((c->n_slots + 1u) * sizeof *segment_of), items[2][LOOK], n[2] = {0}, now = 0;
+    bool ok = segment_of != NULL, more = ok;
+    for (uint32_t s = 0; ok && s < c->n_segments; s++) segment_of[c->segments[s]->slot] = s;
+    idx_bits_iter it = idx_bits_begin(f->matches);
+    for (; ok && (more || n[!now] > 0); now = !now) { /* while some are looked at, the next are fetched */
+        for (n[now] = 0; n[now] < LOOK && more && (more = idx_bits_next(&it, &items[now][n[now]]));) __builtin_prefetch(&c->items[items[now][n[now]++]]);
+        ok = add_matches(f, l, segment_of, items[!now], n[!now], to);
+    }
+    free(segment_of);
+    return ok;
+}
+
+/* From here on lists hold matches alone, and those without any are out. */
+static idx_status sort_matches(idx_finder *f, lists *l)
+{
+    uint32_t all = l->base[f->c->n_segments], kept = 0;
+    matches found = {0};
+    bool ok = find_matches(f, l, &found);
+    const match *m = found.m;
+    uint32_t n = found.n, *start = calloc(all + 2u, sizeof *start), *row = malloc((n + 1u) * sizeof *row), *item = malloc((n + 1u) * sizeof *item);
+    l->start = start, l->row = row, l->item = item;
+    ok = ok && start != NULL && row != NULL && item != NULL;
+    for (uint32_t i = 0; ok && i < n; i++) start[m[i].list + 2]++;
+    for (uint32_t i = 2; ok && i < all + 2; i++) start[i] += start[i - 1];
+    for (uint32_t i = 0; ok && i < n; i++) { /* start[list + 1] runs from the list's start to its end */
+        uint32_t at = start[m[i].list + 1]++;
+        row[at] = m[i].row;
+        item[at] = m[i].item;
+    }
+    for (uint32_t i = 0; ok && i < l->n; i++) {
+        uint32_t list = l->base[l->h[i].segment] + l->h[i].at;
+        if (l->h[i].group || start[list + 1] > start[list]) l->h[kept++] = l->h[i];
+    }
+    free(found.m);
+    l->n = kept;
+    make_heap(l);
+    return ok ? IDX_OK : idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+}
+
+/* The nearest lists first, until enough was compared and comparing more has brought nothing better for a while. Where lists near the
+ * query hold few matches, those are sorted into lists once it is the cheaper way to come to where they are. */
 static idx_status read_lists(idx_finder *f)
 {
-    uint32_t enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
-    near_heap h = {0};
-    bool *seen = calloc(f->c->n_segments + 1u, sizeof *seen);
-    idx_status st = seen == NULL || !start_lists(f, &h) ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : IDX_OK;
-    uint64_t compared = 0, better = 0, read = 0;
+    const idx_cat *c = f->c;
+    uint64_t enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
+    uint64_t compared = 0, better = 0, read = 0, first_test = f->tests;
     float was = -INFINITY;
-    while (st == IDX_OK && h.n > 0) {
+    lists l = {0};
+    bool *seen = calloc(c->n_segments + 1u, sizeof *seen);
+    idx_status st = seen == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : lists_init(f, &l);
+    while (st == IDX_OK && l.n > 0) {
         if (compared >= enough && compared - better >= patience && f->pool.n == f->pool.room) break;
-        near_list l = pop(&h);
-        if (l.group) {
-            if (!open_group(f, &h, l)) st = idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        uint64_t before = f->distances, left = compared < enough ? enough - compared : patience;
+        if (l.start == NULL && f->matches.w != NULL && idx_plan_sort_matches(c, &f->plan_query, f->tests - first_test, compared, left)) {
+            if ((st = sort_matches(f, &l)) != IDX_OK || l.n == 0) break;
+            enough *= FAR;
+            patience *= FAR;
+        }
+        near_list next = pop(&l);
+        if (next.group) {
+            st = open_group(f, &l, next);
             continue;
         }
-        uint64_t before = f->distances;
-        st = read_list(f, f->c->segments[l.segment], l.at);
+        if (l.start == NULL && l.n > 0) prefetch_list(f, l.h[0]);
+        st = l.start != NULL ? read_sorted(f, &l, next) : read_list(f, next);
         compared += f->distances - before;
-        f->segments += !seen[l.segment];
-        seen[l.segment] = true;
+        f->segments += !seen[next.segment];
+        seen[next.segment] = true;
         float floor = idx_pool_floor(&f->pool);
         if (floor > was) better = compared;
         was = floor;
         if (st == IDX_OK && ++read % 64 == 0) st = late(f);
     }
-    f->all_seen = st == IDX_OK && h.n == 0;
-    free(h.h);
+    f->all_seen = st == IDX_OK && l.n == 0;
+    lists_fini(&l);
     free(seen);
     return st;
 }
@@ -374,7 +541,7 @@ static idx_status walk_graph(idx_finder *f, const idx_segment *g, uint32_t linke
     idx_allow allow = {.rows = g->dead > 0 ? g->alive : NULL, .test = f->matches.w != NULL ? permitted : NULL, .ctx = &who};
     idx_probe p;
     idx_scratch *s = idx_scratch_take(g->ann->g.capacity);
-    idx_status st = s == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : idx_finder_probe(f, g, &p);
+    idx_status st = s == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : idx_finder_probe(f, g->v, &p);
     uint32_t ef = (uint32_t)fmin(fmax(ask, f->plan_query.effort) / fmax(share, 0.02), linked);
     if (st == IDX_OK) st = idx_ann_search(g->ann, s, &p, ef, &allow, &near, &n, &f->distances, f->err);
     if (st == IDX_OK) offer(f, g, &p, near, n);

@@ -1,9 +1,9 @@
 /* parts.c: see parts.h. Centroids come from FAISS's k-means on a sample: first those of the groups, then, among the rows of each
  * group, those of its lists.
  *
- * PARTS FILE (derived.h), little endian: "LKPART\3\0", tag[32], rows u32, dim u32, groups u32, lists u32,
+ * PARTS FILE (derived.h), little endian: "LKPART\4\0", tag[32], rows u32, dim u32, groups u32, lists u32,
  * trained u32, 0 u32, then the arrays of
- * idx_parts in their order, without item */
+ * idx_parts in their order, without item, near, spread and list_of */
 #include "parts.h"
 #include "derived.h"
 #include "dot.h"
@@ -14,7 +14,7 @@
 
 enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384 };
 
-static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 3, 0};
+static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 4, 0};
 
 typedef struct {
     char magic[8];
@@ -35,9 +35,8 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32
     if (p == NULL) return NULL;
     *p = (idx_parts){groups, lists, rows, dim, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
                      malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
-                     calloc((size_t)lists * dim, sizeof(float)), calloc(groups, sizeof(float))};
-    if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL && p->spread != NULL)
-        return p;
+                     calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, NULL};
+    if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL) return p;
     idx_parts_free(p);
     return NULL;
 }
@@ -51,7 +50,9 @@ void idx_parts_free(idx_parts *p)
     free(p->item);
     free(p->group_centroid);
     free(p->centroid);
+    idx_rows_free(p->near);
     free(p->spread);
+    free(p->list_of);
     free(p);
 }
 
@@ -86,8 +87,6 @@ static idx_status cluster(builder *b, const float *rows, uint32_t n, uint32_t k,
     return st;
 }
 
-static float angle(const float *a, const float *b, uint32_t dim) { return acosf(fmaxf(-1, fminf(1, idx_dot(a, b, dim)))); }
-
 /* The lists of a group from the `n` rows of the sample that are its own; at least one. */
 static idx_status make_group(builder *b, uint32_t group, const float *rows, uint32_t n, uint32_t lists)
 {
@@ -96,7 +95,6 @@ static idx_status make_group(builder *b, uint32_t group, const float *rows, uint
     idx_status st = IDX_OK;
     if (lists > 1) st = cluster(b, rows, n, lists, centroid);
     else memcpy(centroid, own, p->dim * sizeof *own);
-    for (uint32_t i = 0; i < lists; i++) p->spread[group] = fmaxf(p->spread[group], angle(own, centroid + (size_t)i * p->dim, p->dim));
     p->group_start[group + 1] = p->group_start[group] + lists;
     return st;
 }
@@ -188,10 +186,30 @@ static void fill(idx_parts *p, const uint32_t *label)
     p->start[0] = 0;
 }
 
-static idx_status finish(idx_parts *p, uint32_t *label, idx_status st, idx_parts **out)
+/* What searches use of the lists. */
+static idx_status make_ready(idx_parts *p, idx_error *err)
+{
+    if (p->n_lists == 1) return IDX_OK;
+    idx_status st = idx_rows_new(IDX_INT8, p->dim, &p->near, err);
+    if (st == IDX_OK) st = idx_rows_room(p->near, p->n_lists - 1, err);
+    for (uint32_t i = 0; st == IDX_OK && i < p->n_lists; i++) idx_rows_encode(p->near, p->centroid + (size_t)i * p->dim, idx_rows_at(p->near, i));
+    if (st == IDX_OK && (p->spread = calloc(p->n_groups, sizeof *p->spread)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for lists");
+    for (uint32_t g = 0; st == IDX_OK && g < p->n_groups; g++)
+        for (uint32_t i = p->group_start[g]; i < p->group_start[g + 1]; i++)
+            p->spread[g] += idx_dot(p->group_centroid + (size_t)g * p->dim, p->centroid + (size_t)i * p->dim, p->dim) / (float)(p->group_start[g + 1] - p->group_start[g]);
+    if (st == IDX_OK && (p->list_of = malloc(p->rows * sizeof *p->list_of)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for lists");
+    for (uint32_t i = 0; st == IDX_OK && i < p->n_lists; i++)
+        for (uint32_t j = p->start[i]; j < p->start[i + 1]; j++) p->list_of[p->row[j]] = (uint16_t)i;
+    return st;
+}
+
+static idx_status finish(idx_parts *p, uint32_t *label, idx_status st, idx_parts **out, idx_error *err)
 {
     if (st == IDX_OK) {
         fill(p, label);
+        st = make_ready(p, err);
+    }
+    if (st == IDX_OK) {
         *out = p;
     } else {
         idx_parts_free(p);
@@ -211,7 +229,7 @@ idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _Atomic bool 
     if (st == IDX_OK && lists == 1) p->group_start[1] = 1;
     if (st == IDX_OK && lists > 1) st = train(&b);
     if (st == IDX_OK) st = assign(&b, 0, label);
-    return finish(p, label, st, out);
+    return finish(p, label, st, out, err);
 }
 
 idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err)
@@ -225,12 +243,11 @@ idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t ro
         memcpy(p->group_start, old->group_start, (p->n_groups + 1u) * sizeof *p->group_start);
         memcpy(p->group_centroid, old->group_centroid, (size_t)p->n_groups * p->dim * sizeof(float));
         memcpy(p->centroid, old->centroid, (size_t)p->n_lists * p->dim * sizeof(float));
-        memcpy(p->spread, old->spread, p->n_groups * sizeof(float));
         for (uint32_t i = 0; i < old->n_lists; i++)
             for (uint32_t j = old->start[i]; j < old->start[i + 1]; j++) label[old->row[j]] = i;
         st = assign(&b, old->rows, label);
     }
-    return finish(p, label, st, out);
+    return finish(p, label, st, out, err);
 }
 
 /* ---- the file ------------------------------------------------------------------------------------------------------ */
@@ -240,7 +257,7 @@ typedef struct {
     size_t bytes;
 } array;
 
-enum { ARRAYS = 6 };
+enum { ARRAYS = 5 };
 static void arrays_of(const idx_parts *p, array out[ARRAYS])
 {
     out[0] = (array){p->group_start, (p->n_groups + 1u) * sizeof *p->group_start};
@@ -248,7 +265,6 @@ static void arrays_of(const idx_parts *p, array out[ARRAYS])
     out[2] = (array){p->row, p->rows * sizeof *p->row};
     out[3] = (array){p->group_centroid, (size_t)p->n_groups * p->dim * sizeof(float)};
     out[4] = (array){p->centroid, (size_t)p->n_lists * p->dim * sizeof(float)};
-    out[5] = (array){p->spread, p->n_groups * sizeof(float)};
 }
 
 idx_status idx_parts_write(const idx_parts *p, const char *path, const uint8_t tag[32], idx_error *err)
@@ -300,7 +316,7 @@ idx_status idx_parts_read(const char *path, uint32_t rows, uint32_t dim, const u
         ok = ok && sound(p);
     }
     idx_derived_unmap(&in);
-    if (ok && p != NULL) {
+    if (ok && p != NULL && (st = make_ready(p, err)) == IDX_OK) {
         *out = p;
         return IDX_OK;
     }

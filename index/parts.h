@@ -8,7 +8,7 @@
 
 #include "ann.h"
 
-/* Two levels: lists lie in groups, so that a query need not look at every list to find the nearest ones. */
+/* Two levels, lists in groups, so that neither building nor a query need look at every list. */
 typedef struct {
     uint32_t n_groups, n_lists, rows, dim;
     uint32_t trained;      /* rows that the centroids were found among */
@@ -18,7 +18,9 @@ typedef struct {
     uint32_t *item;        /* [rows] the item of row[j] when it was filled in; the caller's */
     float *group_centroid; /* [n_groups][dim], length 1, as is */
     float *centroid;       /* [n_lists][dim] */
-    float *spread;         /* [n_groups] the largest angle between a group's centroid and those of its lists, radians */
+    idx_rows *near;        /* [n_lists] the centroids as int8, which is what queries compare; NULL = one list */
+    float *spread;         /* [n_groups] the mean cosine of a group's centroid and those of its lists; NULL = one list */
+    uint16_t *list_of;     /* [rows] the list of a row; NULL = one list */
 } idx_parts;
 
 /* Of the first `rows` rows. Seconds for a million; `stop` ends it with IDX_EBUSY. item is left clear. */

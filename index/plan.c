@@ -4,11 +4,17 @@
  * floats in a million rows; what a vector's bytes cost grows with them. Only their ratios matter. */
 #include "plan.h"
 
-static const double ROW_NS = 25, BYTE_NS = 0.05; /* an image of a matching item, anywhere in memory */
-static const double TEST_NS = 1.6;               /* a row of a list is asked whether it matches */
-static const double CENTROID_NS = 6, CENTROID_BYTE_NS = 0.025;
+#include <math.h>
 
-enum { LIST_ROWS = 12, LIST_PATIENCE = 4 }; /* times the effort */
+static const double ROW_NS = 25, BYTE_NS = 0.05; /* an image of a matching item, anywhere in memory */
+static const double TEST_NS = 3;                 /* a row of a list is asked whether it matches */
+static const double SORT_NS = 40;                /* a matching image is put into its list */
+static const double CENTROID_NS = 8, CENTROID_BYTE_NS = 0.04;
+
+/* So large a share of the items leaves graphs connected wherever the query is, and a walk steps over few. */
+static const double WIDE = 0.7;
+
+enum { LIST_ROWS = 24, LIST_PATIENCE = 8 }; /* times the effort */
 
 const char *idx_plan_name(idx_plan plan, bool filtered)
 {
@@ -28,18 +34,25 @@ uint32_t idx_plan_list_rows(const idx_plan_query *q)
 
 uint32_t idx_plan_list_patience(const idx_plan_query *q) { return q->effort * LIST_PATIENCE; }
 
+static double images_of(const idx_cat *c, const idx_plan_query *q) { return c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0; }
+
+bool idx_plan_sort_matches(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t left)
+{
+    double cost = images_of(c, q) * SORT_NS, spent = (double)tests * TEST_NS; /* of which a quarter was worth trying it without */
+    return spent >= cost / 4 && (double)left * spent / ((double)compared + 1) > cost;
+}
+
 static double scan_cost(const idx_cat *c, const idx_plan_query *q)
 {
-    double images = c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0;
-    return images * (ROW_NS + BYTE_NS * (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim));
+    return images_of(c, q) * (ROW_NS + BYTE_NS * (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim));
 }
 
 static double lists_cost(const idx_cat *c, const idx_plan_query *q)
 {
     double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q);
-    double bytes = (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim), centroid = sizeof(float) * c->row.info.dim;
+    double bytes = (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim), centroid = (double)idx_rows_stride(IDX_INT8, c->row.info.dim);
     for (uint32_t i = 0; i < c->n_segments; i++) lists += c->segments[i]->parts != NULL ? c->segments[i]->parts->n_lists : 0;
-    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + rows / share * TEST_NS;
+    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + fmin(rows / share * TEST_NS, images_of(c, q) * SORT_NS);
 }
 
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)
@@ -48,5 +61,5 @@ idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)
     for (uint32_t i = 0; i < c->n_segments; i++) graph |= c->segments[i]->ann != NULL;
     if (!q->filtered) return q->exact || !graph ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
     if (q->exact || !graph || q->matches <= q->want || scan_cost(c, q) <= lists_cost(c, q)) return IDX_PLAN_SCAN;
-    return IDX_PLAN_LISTS;
+    return (double)q->matches >= WIDE * c->live_items ? IDX_PLAN_GRAPH : IDX_PLAN_LISTS;
 }

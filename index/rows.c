@@ -184,6 +184,16 @@ void idx_probe_near(const idx_probe *p, const uint32_t *rows, uint32_t n, float 
     memcpy(scores + i, last, (n - i) * sizeof *scores);
 }
 
+float idx_probe_slack(const idx_probe *p)
+{
+    double square = 0;
+    for (uint32_t i = 0; p->b != NULL && i < p->rows->padded; i++) {
+        double lost = (double)p->f[i] - (double)p->b[i] * (double)p->b_unit;
+        square += lost * lost;
+    }
+    return (float)sqrt(square) + 1e-5f; /* and rounding */
+}
+
 void idx_probe_scores(const idx_probe *p, const uint32_t *rows, uint32_t n, float *scores)
 {
     if (p->rows->storage != IDX_INT8) {

@@ -62,6 +62,8 @@ float idx_probe_score(const idx_probe *p, const uint8_t *row);
 void idx_probe_scores(const idx_probe *p, const uint32_t *rows, uint32_t n, float *scores);
 /* What a walk goes by: the score itself, or among int8 rows one of a query in bytes, too. */
 void idx_probe_near(const idx_probe *p, const uint32_t *rows, uint32_t n, float *scores);
+/* By how much the two differ at most: the length of what the query lost in bytes, as a row has length 1. */
+float idx_probe_slack(const idx_probe *p);
 /* Whether the two differ. */
 static inline bool idx_probe_is_coarse(const idx_probe *p) { return p->rows->storage == IDX_INT8; }
 

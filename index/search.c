@@ -25,6 +25,7 @@ typedef struct {
     uint32_t *seen, seen_mask, n_seen; /* items looked at: item + 1 */
     uint64_t passing;                  /* of them, those with min_score */
     bool below;                        /* one had less: all that follow have */
+    bool compared_all;                 /* the pool holds the best rows there are */
 } search;
 
 static bool better(const search *s, const found *a, const found *b)
@@ -84,7 +85,7 @@ static void consider(search *s, uint32_t item, float known)
         idx_place place = idx_item_place(it, i);
         const idx_segment *g = idx_place_segment(c, place);
         idx_probe p;
-        if (idx_finder_probe(&s->f, g, &p) != IDX_OK) continue;
+        if (idx_finder_probe(&s->f, g->v, &p) != IDX_OK) continue;
         float score = idx_probe_score(&p, idx_rows_at(g->v, place.row));
         s->f.distances++;
         if (score > f.score) f.score = score, f.image = i;
@@ -129,6 +130,7 @@ static bool enough(const search *s)
     const idx_pool *p = &s->f.pool;
     if (!p->overflowed && s->f.all_seen) return true;
     if (p->n == 0) return true;
+    if (s->q->exact && s->q->min_score >= -1 && !s->below) return false; /* those that pass are counted to the last */
     float last = p->heap[p->n - 1].score;
     return s->n == s->want ? last <= s->heap[0].score + 1e-6f : s->below && last < s->q->min_score;
 }
@@ -148,6 +150,7 @@ static idx_status top(search *s, idx_plan *plan)
         idx_status st = idx_find(f, *plan);
         if (st != IDX_OK) return st;
         if (!rank(s)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        s->compared_all = *plan == IDX_PLAN_FLAT || *plan == IDX_PLAN_SCAN;
         if (enough(s) || room > f->c->live_images) return IDX_OK;
         if (*plan == IDX_PLAN_GRAPH && room > 4096) *plan = f->matches.w != NULL ? IDX_PLAN_SCAN : IDX_PLAN_FLAT; /* so deep, reading everything is the better way */
         f->plan_query.want *= 4;
@@ -194,6 +197,7 @@ static idx_status facets_of_top(search *s, idx_bits *over, uint64_t *n)
         s->f.distances = t.f.distances;
         memcpy(s->f.probe, t.f.probe, sizeof t.f.probe);
         memcpy(s->f.probe_room, t.f.probe_room, sizeof t.f.probe_room);
+        s->f.coarse_slack = t.f.coarse_slack;
         s->f.tests = t.f.tests;
     }
     for (*n = 0; st == IDX_OK && *n < most && *n < t.n; ++*n) idx_bit_set(over->w, t.heap[*n].item);
@@ -224,7 +228,7 @@ static idx_status count_facets(search *s, idx_result *r)
 static void count_total(const search *s, idx_result *r)
 {
     bool skipped = s->skip != IDX_NONE && (s->f.matches.w == NULL || idx_bit(s->f.matches.w, s->skip));
-    r->total_exact = s->q->min_score < -1 || (s->f.all_seen && !s->f.pool.overflowed);
+    r->total_exact = s->q->min_score < -1 || (s->f.all_seen && !s->f.pool.overflowed) || (s->compared_all && s->below);
     r->total = s->q->min_score < -1 ? r->matches - skipped : s->passing;
 }
 

@@ -34,6 +34,7 @@ typedef struct {
     idx_plan_query plan_query;
     idx_probe probe[IDX_INT8 + 1]; /* the query for each way to keep vectors, once it was needed; .rows NULL = not yet */
     void *probe_room[IDX_INT8 + 1];
+    float coarse_slack; /* a coarse score is at most so far from the score */
     idx_pool pool;
     bool all_seen; /* nothing was left out but by the pool */
     uint64_t distances, tests;
@@ -41,8 +42,8 @@ typedef struct {
     idx_error *err;
 } idx_finder;
 
-/* The query for the rows of a segment. */
-IDX_CHECK idx_status idx_finder_probe(idx_finder *f, const idx_segment *g, idx_probe *p);
+/* The query for rows. */
+IDX_CHECK idx_status idx_finder_probe(idx_finder *f, const idx_rows *v, idx_probe *p);
 void idx_finder_fini(idx_finder *f); /* the probes */
 
 /* Fills the pool. Under the shared lock, which a long scan gives back now and then: writers are preferred, so that a lock held for the
