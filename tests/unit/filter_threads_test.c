@@ -60,7 +60,7 @@ static void *write_all(void *arg)
     (void)arg;
     for (unsigned i = 0; i < OPS; i++) {
         unsigned what = (unsigned)(test_rand(&s) % 10);
-        submit(make_op(&s, i < ITEMS ? i : (unsigned)(test_rand(&s) % ITEMS), i < ITEMS || what < 6 ? IDX_PUT : what < 9 ? IDX_PATCH : IDX_DELETE), i % 64 == 63);
+        submit(make_op(&s, i < ITEMS ? i : (unsigned)(test_rand(&s) % ITEMS), i < ITEMS || what < 6 ? IDX_PUT : what < 9 ? IDX_PATCH : IDX_DELETE), i % 64 == 63 || i == OPS - 1);
     }
     done = true;
     return NULL;
