@@ -110,7 +110,7 @@ static void test_raises(void)
     CHECK_INT(c.effort[IDX_AUDIT_FILTERED], 16); /* no search had a filter */
     CHECK_INT(c.audits[IDX_AUDIT_FILTERED], 0);
     uint32_t was = c.effort[IDX_AUDIT_PLAIN];
-    seen = work(ix, "n >= 600", 700, never, 0, &c);
+    seen = work(ix, "n >= 2000", 700, never, 0, &c);
     printf("filtered: ef %u, recall by audits %.3f, by the test %.3f\n", c.effort[1], c.recall[1], seen);
     CHECK(c.effort[IDX_AUDIT_FILTERED] > 16);
     CHECK(c.recall[IDX_AUDIT_FILTERED] >= 0.87 && seen >= 0.87);
@@ -217,7 +217,7 @@ static void test_writes_beside(void)
         snprintf(id, sizeof id, "item-%05d", 100 + i);
         REQUIRE(idx_write_take(ix, idx_op_new(IDX_DELETE, "shop", id), NULL, NULL) == IDX_OK);
         REQUIRE(idx_write_take(ix, photo(20000 + i, v), NULL, NULL) == IDX_OK);
-        idx_query query = {.embedding = v, .dim = DIM, .limit = 5, .min_score = -2, .filter = i % 2 ? "n >= 0" : NULL};
+        idx_query query = {.embedding = v, .dim = DIM, .limit = 5, .min_score = -2, .filter = i % 2 ? "n >= 2000" : NULL};
         idx_result *r = NULL;
         REQUIRE(idx_search(ix, "shop", &query, &r, NULL) == IDX_OK);
         CHECK(r->n == 5 && r->hits[0].score > 0.999f);
