@@ -171,7 +171,7 @@ static idx_status facets_of_matches(search *s, idx_bits *over, uint64_t *n)
 {
     idx_bits all = s->f.matches.w != NULL ? s->f.matches : idx_attrs_items(s->f.c->attrs);
     if (!idx_bits_new(over, all.n_words * 64)) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for facets");
-    memcpy(over->w, all.w, all.n_words * sizeof *all.w);
+    if (all.n_words > 0) memcpy(over->w, all.w, all.n_words * sizeof *all.w);
     *n = s->f.matches.w != NULL ? s->f.plan_query.matches : s->f.c->live_items;
     if (s->skip == IDX_NONE || !idx_bit(over->w, s->skip)) return IDX_OK;
     idx_bit_clear(over->w, s->skip);
