@@ -8,7 +8,8 @@ import sys
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "likeness-bench")
 FOLDER = os.environ.get("LIKENESS_PEERS") or os.path.join(CACHE, "peers")
 PYTHON = os.path.join(FOLDER, "bin/python")
-PACKAGES = ["numpy", "onnx", "onnxruntime", "pillow", "opencv-python-headless", "pyvips-binary"]  # the last two for tests/bench/pixels
+PACKAGES = ["numpy", "onnx", "onnxruntime", "pillow", "opencv-python-headless", "pyvips-binary",  # the last two for tests/bench/pixels
+            "hnswlib", "usearch", "faiss-cpu"]  # and these for tests/bench/index
 
 
 def install():
