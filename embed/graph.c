@@ -1,5 +1,6 @@
 /* graph.c: ONNX bytes -> emb_graph. Trusts nothing: counts, dims and products are checked before memory is taken. */
 #include "graph.h"
+#include "ops.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -128,6 +129,7 @@ static double work_of(const emb_call *c)
     for (uint32_t d = 1; strcmp(op, "Conv") == 0 && d < w->rank; d++) per *= (double)w->dims[d];
     if (strcmp(op, "Gemm") == 0) per = (double)w->dims[emb_attr_i(c->node->proto, "transB", 0) != 0];
     if (strcmp(op, "MatMul") == 0) per = (double)c->in[0].type.dims[c->in[0].type.rank - 1];
+    if (strcmp(op, "Einsum") == 0) return in + emb_einsum_products(c);
     if (strcmp(op, "LRN") == 0) per = (double)emb_attr_i(c->node->proto, "size", 1);
     if (strcmp(op, "MaxPool") == 0 || strcmp(op, "AveragePool") == 0) {
         int64_t k[2] = {1, 1};

@@ -28,6 +28,7 @@ const emb_op emb_ops[] = {
     OP("Div", 2, 2, binary, NULL),
     OP("Dropout", 1, 3, identity, "inference only"),
     OP("DynamicQuantizeLinear", 1, 1, dynamic_quantize, NULL),
+    OP("Einsum", 1, 8, einsum, "of floats"),
     OP("Elu", 1, 1, unary, NULL),
     OP("Equal", 2, 2, compare, NULL),
     OP("Erf", 1, 1, unary, NULL),

@@ -6,7 +6,7 @@
 
 #define EMB_OP_LIST(X) \
     X(affine) X(average_pool) X(batch_stats) X(binary) X(blocks) X(cast) X(cast_like) X(clip) X(compare) X(concat) X(constant) X(constant_of_shape) \
-    X(conv) X(dequantize) X(dynamic_quantize) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(group_norm) \
+    X(conv) X(dequantize) X(dynamic_quantize) X(einsum) X(expand) X(flatten) X(gather) X(gemm) X(global_pool) X(group_norm) \
     X(identity) X(layer_norm) X(logic) X(lp_norm) X(lrn) X(matmul) X(max_pool) X(not) X(pad) X(prelu) X(quantize) \
     X(range) X(reduce) X(reshape) X(resize) X(scatter_nd) X(shape) X(size) X(slice) X(softmax) X(split) X(squeeze) X(tile) \
     X(transpose) X(unary) X(unsqueeze) X(where)
@@ -14,6 +14,8 @@
 #define EMB_OP_DECLARE(n) emb_status emb_op_##n##_infer(emb_call *c); emb_status emb_op_##n##_run(emb_call *c);
 EMB_OP_LIST(EMB_OP_DECLARE)
 #undef EMB_OP_DECLARE
+
+double emb_einsum_products(const emb_call *c); /* multiplications of a run */
 
 /* Checks used by several. */
 EMB_CHECK emb_status emb_want_float(emb_call *c, uint32_t in);
