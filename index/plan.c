@@ -14,6 +14,10 @@ static const double CENTROID_NS = 8, CENTROID_BYTE_NS = 0.04;
 /* So large a share of the items leaves graphs connected wherever the query is, and a walk steps over few. */
 static const double WIDE = 0.7;
 
+/* Rows that a walk compares for each that is wanted, or more. Where there are no more rows than that, comparing all of them in a row
+ * takes no longer, and misses none: a graph of some hundred rows may not lead to all of them. */
+static const double WALK_ROWS = 16;
+
 enum { LIST_ROWS = 24, LIST_PATIENCE = 8 }; /* times the effort */
 
 const char *idx_plan_name(idx_plan plan, bool filtered)
@@ -59,7 +63,7 @@ idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)
 {
     bool graph = false;
     for (uint32_t i = 0; i < c->n_segments; i++) graph |= c->segments[i]->ann != NULL;
-    if (!q->filtered) return q->exact || !graph ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
+    if (!q->filtered) return q->exact || !graph || c->live_images <= WALK_ROWS * q->want ? IDX_PLAN_FLAT : IDX_PLAN_GRAPH;
     if (q->exact || !graph || q->matches <= q->want || scan_cost(c, q) <= lists_cost(c, q)) return IDX_PLAN_SCAN;
     return (double)q->matches >= WIDE * c->live_items ? IDX_PLAN_GRAPH : IDX_PLAN_LISTS;
 }

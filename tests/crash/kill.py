@@ -190,7 +190,7 @@ class Killer:
     def strays(self, living):
         """Files of catalogues that are gone would stay for ever."""
         names = [p.name for p in (self.data / "segments").iterdir()]
-        return [f"segments/{name} belongs to no catalogue" for name in names if name.split("-")[0] not in living]
+        return [f"segments/{name} belongs to no catalogue" for name in names if name.split("-")[0].split(".")[0] not in living]
 
     def run(self, kills):
         begin = time.monotonic()
