@@ -161,6 +161,8 @@ class Killer:
     @staticmethod
     def images_of(data):
         """Rowids of the images in a file of rows; index/segment_file.c describes it."""
+        if len(data) < 128:  # killed before its header was there
+            return set()
         stride, at, ids = struct.unpack_from("<I", data, 16)[0], 128, set()
         while at + 24 <= len(data):
             n, = struct.unpack_from("<I", data, at + 8)
