@@ -109,7 +109,8 @@ static idx_status load_segments(loader *l, idx_segment_reader *reader)
     for (size_t i = 0; i < n && found[i].number >= c->next_number; i++) c->next_number = found[i].number + 1;
     for (size_t i = 0; st == IDX_OK && i < n; i++) {
         idx_segment *g = found[i].g;
-        if (g == NULL) idx_say(l->ix, 1, "index files dropped, their vectors are read from the store: %s", found[i].why.text);
+        const int level = found[i].why.status == IDX_ENOTFOUND ? 0 : 1; /* a kill may come before a file's first byte */
+        if (g == NULL) idx_say(l->ix, level, "index files dropped, their vectors are read from the store: %s", found[i].why.text);
         if (g != NULL) st = idx_cat_segment_add(c, g, l->err);
         if (g != NULL && st == IDX_OK && claim(l, g, found[i].images) > 0) {
             found[i].g = NULL; /* the catalogue's now */

@@ -364,7 +364,9 @@ static idx_status read_rows(const idx_cat *c, const char *path, uint64_t number,
     if (fd < 0) return idx_fail(err, IDX_EIO, "%s", strerror(errno));
     XXH3_state_t *x = XXH3_createState();
     idx_status st = x == NULL ? idx_fail(err, IDX_ENOMEM, "no memory") : IDX_OK;
-    if (st == IDX_OK && (fstat(fd, &sb) != 0 || !get(fd, &h, sizeof h))) st = idx_fail(err, IDX_ECORRUPT, "it is too short");
+    if (st == IDX_OK && fstat(fd, &sb) != 0) st = idx_fail(err, IDX_EIO, "%s", strerror(errno));
+    if (st == IDX_OK && sb.st_size < (off_t)sizeof h) st = idx_fail(err, IDX_ENOTFOUND, "it was cut off before it held anything");
+    if (st == IDX_OK && !get(fd, &h, sizeof h)) st = idx_fail(err, IDX_ECORRUPT, "it is too short");
     if (st == IDX_OK && (h.storage < IDX_FLOAT32 || h.storage > IDX_INT8 || h.dim != c->row.info.dim))
         st = idx_fail(err, IDX_ECORRUPT, "its header is of something else");
     if (st == IDX_OK) st = idx_segment_new((idx_storage)h.storage, h.dim, number, &f->g, err);
