@@ -316,6 +316,7 @@ uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p,
     uint32_t level;
     idx_near at = entry_of(g, p, &level);
     if (at.row == UINT32_MAX) return 0;
+    ++*distances;
     idx_near start[WIDE];
     uint32_t n = approach(g, s, p, at, level, 0, start, distances);
     walk_level(g, s, p, start, n, 0, ef, allow, distances); /* without memory: what there is until then */
