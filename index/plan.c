@@ -1,6 +1,6 @@
 /* plan.c: see plan.h.
  *
- * The constants are nanoseconds on one core of a Xeon of 2023 (2 MB of L2), by `tests/bench/filter --costs`, of vectors of 256
+ * The constants are nanoseconds on one core of a Xeon of 2023 (2 MB of L2), by bench_filter under perf, of vectors of 256
  * floats in a million rows; what a vector's bytes cost grows with them. Only their ratios matter. */
 #include "plan.h"
 
