@@ -192,3 +192,24 @@ emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, 
         out[i] = a->type.dtype == EMB_I64 ? ((const int64_t *)a->data)[i] : ((const int32_t *)a->data)[i];
     return EMB_OK;
 }
+
+emb_status emb_axes_of(emb_call *c, uint32_t rank, bool set[EMB_MAX_RANK], bool *none)
+{
+    int64_t axes[EMB_MAX_RANK];
+    uint32_t n = 0, axis = 0;
+    memset(set, 0, EMB_MAX_RANK * sizeof *set);
+    int given = emb_attr_ints(c->node->proto, "axes", axes, EMB_MAX_RANK);
+    if (given > EMB_MAX_RANK) return emb_call_fail(c, EMB_EFORMAT, "too many axes");
+    if (given > 0) n = (uint32_t)given;
+    if (emb_has(c, 1)) {
+        emb_status st = emb_const_ints(c, 1, axes, EMB_MAX_RANK, &n);
+        if (st != EMB_OK) return st;
+    }
+    *none = n == 0;
+    for (uint32_t i = 0; i < n; i++) {
+        emb_status st = emb_axis_of(c, axes[i], rank, &axis);
+        if (st != EMB_OK) return st;
+        set[axis] = true;
+    }
+    return EMB_OK;
+}

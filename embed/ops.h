@@ -23,6 +23,8 @@ EMB_CHECK emb_status emb_want_float(emb_call *c, uint32_t in);
 EMB_CHECK emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out);
 /* Integers of a constant I64 or I32 input; at most max. */
 EMB_CHECK emb_status emb_const_ints(emb_call *c, uint32_t in, int64_t *out, uint32_t max, uint32_t *n);
+/* Axes from the attribute (until opset 12) or from input 1, of a tensor of that rank; none: there are none. */
+EMB_CHECK emb_status emb_axes_of(emb_call *c, uint32_t rank, bool set[EMB_MAX_RANK], bool *none);
 
 /* Integers of any size, and a bool as 0 or 1. */
 bool emb_is_whole(emb_dtype t);

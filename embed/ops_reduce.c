@@ -7,23 +7,11 @@
 
 static emb_status reduced_axes(emb_call *c, bool reduced[EMB_MAX_RANK])
 {
-    int64_t axes[EMB_MAX_RANK];
-    uint32_t n = 0, rank = c->in[0].type.rank, axis;
-    int given = emb_attr_ints(c->node->proto, "axes", axes, EMB_MAX_RANK);
-    if (given > EMB_MAX_RANK) return emb_call_fail(c, EMB_EFORMAT, "too many axes");
-    if (given > 0) n = (uint32_t)given;
-    if (emb_has(c, 1)) {
-        emb_status st = emb_const_ints(c, 1, axes, EMB_MAX_RANK, &n);
-        if (st != EMB_OK) return st;
-    }
-    bool all = n == 0 && emb_attr_i(c->node->proto, "noop_with_empty_axes", 0) == 0;
-    for (uint32_t d = 0; d < EMB_MAX_RANK; d++) reduced[d] = all;
-    for (uint32_t i = 0; i < n; i++) {
-        emb_status st = emb_axis_of(c, axes[i], rank, &axis);
-        if (st != EMB_OK) return st;
-        reduced[axis] = true;
-    }
-    return EMB_OK;
+    bool none;
+    emb_status st = emb_axes_of(c, c->in[0].type.rank, reduced, &none);
+    const bool all = st == EMB_OK && none && emb_attr_i(c->node->proto, "noop_with_empty_axes", 0) == 0;
+    for (uint32_t d = 0; all && d < EMB_MAX_RANK; d++) reduced[d] = true;
+    return st;
 }
 
 emb_status emb_op_reduce_infer(emb_call *c)

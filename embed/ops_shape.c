@@ -13,28 +13,6 @@ static emb_status copy_all(emb_call *c)
     return EMB_OK;
 }
 
-/* Axes from the attribute (until opset 12) or from input 1. -> n, or all = true when there are none. */
-static emb_status read_axes(emb_call *c, uint32_t rank, bool set[EMB_MAX_RANK], bool *none)
-{
-    int64_t axes[EMB_MAX_RANK];
-    uint32_t n = 0, axis;
-    memset(set, 0, EMB_MAX_RANK * sizeof *set);
-    int given = emb_attr_ints(c->node->proto, "axes", axes, EMB_MAX_RANK);
-    if (given > EMB_MAX_RANK) return emb_call_fail(c, EMB_EFORMAT, "too many axes");
-    if (given > 0) n = (uint32_t)given;
-    if (emb_has(c, 1)) {
-        emb_status st = emb_const_ints(c, 1, axes, EMB_MAX_RANK, &n);
-        if (st != EMB_OK) return st;
-    }
-    *none = n == 0;
-    for (uint32_t i = 0; i < n; i++) {
-        emb_status st = emb_axis_of(c, axes[i], rank, &axis);
-        if (st != EMB_OK) return st;
-        set[axis] = true;
-    }
-    return EMB_OK;
-}
-
 emb_status emb_op_identity_infer(emb_call *c)
 {
     const emb_arg *ratio = emb_has(c, 1) && c->in[1].type.dtype == EMB_F32 && emb_elements(&c->in[1].type) == 1 ? &c->in[1] : NULL;
@@ -100,7 +78,7 @@ emb_status emb_op_squeeze_infer(emb_call *c)
 {
     bool set[EMB_MAX_RANK], none;
     const emb_type *x = &c->in[0].type;
-    emb_status st = read_axes(c, x->rank, set, &none);
+    emb_status st = emb_axes_of(c, x->rank, set, &none);
     if (st != EMB_OK) return st;
     emb_type t = {.dtype = x->dtype};
     for (uint32_t d = 0; d < x->rank; d++) {
@@ -124,7 +102,7 @@ emb_status emb_op_unsqueeze_infer(emb_call *c)
         if (st != EMB_OK) return st;
     }
     if (x->rank + n > EMB_MAX_RANK) return emb_call_fail(c, EMB_EUNSUPPORTED, "rank above %d", EMB_MAX_RANK);
-    emb_status st = read_axes(c, x->rank + n, set, &none);
+    emb_status st = emb_axes_of(c, x->rank + n, set, &none);
     if (st != EMB_OK) return st;
     emb_type t = {.dtype = x->dtype, .rank = x->rank + n};
     uint32_t from = 0;

@@ -150,10 +150,7 @@ bool idx_audit_once(idx *ix, void (*rest)(void *, uint64_t), void *ctx)
 {
     bool any = false;
     for (size_t i = 0;; i++) {
-        pthread_mutex_lock(&ix->table);
-        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
-        if (c != NULL) c->refs++;
-        pthread_mutex_unlock(&ix->table);
+        idx_cat *c = idx_take_cat_at(ix, i);
         if (c == NULL) return any;
         for (int kind = 0; kind < IDX_AUDIT_KINDS && !ix->stop; kind++) any = audit_kind(ix, c, kind, rest, ctx) || any;
         idx_give_cat(ix, c);

@@ -27,6 +27,15 @@ idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err)
     return c;
 }
 
+idx_cat *idx_take_cat_at(idx *ix, size_t i)
+{
+    pthread_mutex_lock(&ix->table);
+    idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
+    if (c != NULL) c->refs++;
+    pthread_mutex_unlock(&ix->table);
+    return c;
+}
+
 void idx_give_cat(idx *ix, idx_cat *c)
 {
     pthread_mutex_lock(&ix->table);
@@ -381,10 +390,7 @@ idx_status idx_check(idx *ix, idx_error *err)
 {
     idx_status st = idx_store_quick_check(ix->store, err);
     for (size_t i = 0; st == IDX_OK; i++) {
-        pthread_mutex_lock(&ix->table);
-        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
-        if (c != NULL) c->refs++;
-        pthread_mutex_unlock(&ix->table);
+        idx_cat *c = idx_take_cat_at(ix, i);
         if (c == NULL) break;
         pthread_rwlock_rdlock(&c->lock);
         st = idx_cat_check(c, ix->store, err);

@@ -48,6 +48,8 @@ typedef struct { /* in op->attributes of a put */
 
 /* Takes a reference; NULL and IDX_ENOTFOUND when there is none of that name. */
 idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err);
+/* The i-th of the table, to be given back; NULL behind the last. */
+idx_cat *idx_take_cat_at(idx *ix, size_t i);
 void idx_give_cat(idx *ix, idx_cat *c);
 IDX_CHECK bool idx_table_add(idx *ix, idx_cat *c);
 void idx_table_remove(idx *ix, idx_cat *c); /* gives back the table's reference */

@@ -159,10 +159,7 @@ static idx_status link_others(idx *ix, idx_error *err)
 {
     idx_status st = IDX_OK;
     for (size_t i = 0; st == IDX_OK; i++) {
-        pthread_mutex_lock(&ix->table);
-        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
-        if (c != NULL) c->refs++;
-        pthread_mutex_unlock(&ix->table);
+        idx_cat *c = idx_take_cat_at(ix, i);
         if (c == NULL) break;
         for (bool worked = true; st == IDX_OK && worked;) st = link_fresh(ix, c, false, &worked, err);
         idx_give_cat(ix, c);
@@ -335,10 +332,7 @@ static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err
     idx_status st = IDX_OK;
     *worked = false;
     for (size_t i = 0; st == IDX_OK && !*worked; i++) {
-        pthread_mutex_lock(&ix->table);
-        idx_cat *c = i < ix->n_cats ? ix->cats[i] : NULL;
-        if (c != NULL) c->refs++;
-        pthread_mutex_unlock(&ix->table);
+        idx_cat *c = idx_take_cat_at(ix, i);
         if (c == NULL) break;
         pthread_mutex_lock(&ix->maintain_lock);
         st = maintain_cat(ix, c, idle, worked, err);
