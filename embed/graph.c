@@ -117,6 +117,8 @@ static void gather_args(const emb_graph *g, const emb_node *n, emb_arg *in)
     }
 }
 
+#define LATE_ELEMENTS 1024 /* below, a constant may be a scale of channels, at whose floats many look */
+
 /* Multiply-adds or elements touched, roughly: what a run of the node takes, in double so that nothing overflows. */
 static double work_of(const emb_call *c)
 {
@@ -156,15 +158,59 @@ static emb_status afford(emb_graph *g, const emb_call *c, bool fold)
     return EMB_OK;
 }
 
+static bool is_op(const emb_node *n, const char *name) { return strcmp(n->op->name, name) == 0; }
+
+static emb_status settle_value(emb_graph *g, emb_value *v, emb_error *err)
+{
+    const emb_node *n = &g->nodes[v->producer];
+    emb_arg in[3], out = {v->type, malloc(emb_type_bytes(&v->type) + 64)};
+    gather_args(g, n, in);
+    emb_status st = out.data == NULL ? emb_fail(err, EMB_ENOMEM, "%s: no memory for %s", g->file, v->name) : emb_node_run(g, n, in, &out, err);
+    if (st != EMB_OK) {
+        free(out.data);
+        return st;
+    }
+    v->data = out.data;
+    v->late = false;
+    return EMB_OK;
+}
+
+emb_status emb_graph_settle(emb_graph *g, const emb_node *n, emb_error *err)
+{
+    emb_status st = EMB_OK;
+    size_t count = n != NULL ? n->n_in : g->n_values;
+    for (size_t i = 0; st == EMB_OK && i < count; i++) {
+        int32_t v = n != NULL ? n->in[i] : (int32_t)i;
+        if (v >= 0 && g->values[v].late) st = settle_value(g, &g->values[v], err);
+    }
+    return st;
+}
+
+/* What takes weights needs no more than their type before it is planned. */
+static bool can_wait(const emb_graph *g, const emb_node *n)
+{
+    bool foldable = true;
+    for (uint32_t i = 0; i < n->n_in; i++) foldable = foldable && (n->in[i] < 0 || emb_is_constant(&g->values[n->in[i]]));
+    return !foldable && (is_op(n, "Conv") || is_op(n, "Gemm") || is_op(n, "MatMul"));
+}
+
+static bool worth_waiting(const emb_node *n, const emb_arg *in)
+{
+    bool bytes = in[0].type.dtype == EMB_I8 || in[0].type.dtype == EMB_U8;
+    return bytes && is_op(n, "DequantizeLinear") && emb_elements(&in[0].type) >= LATE_ELEMENTS;
+}
+
 /* Types of the outputs; runs the node when nothing it needs is variable. */
 static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
 {
+    emb_status st = can_wait(g, n) ? EMB_OK : emb_graph_settle(g, n, err);
+    if (st != EMB_OK) return st;
     emb_arg *in = calloc((size_t)n->n_in + n->n_out + 1, sizeof *in), *out = in + n->n_in;
     if (in == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     gather_args(g, n, in);
     emb_call c = {g, n, in, out, n->n_in, n->n_out, err};
-    emb_status st = n->op->infer(&c);
-    bool foldable = strcmp(n->op->name, "Shape") == 0;
+    st = n->op->infer(&c);
+    bool foldable = is_op(n, "Shape");
     if (!foldable) {
         foldable = true;
         for (uint32_t i = 0; i < n->n_in; i++)
@@ -173,11 +219,12 @@ static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
     for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++)
         if (!emb_type_sane(&out[i].type)) st = emb_call_fail(&c, EMB_EFORMAT, "output %u is impossibly large", i);
     if (st == EMB_OK) st = afford(g, &c, foldable);
+    bool late = st == EMB_OK && foldable && worth_waiting(n, in);
     for (uint32_t i = 0; st == EMB_OK && i < n->n_out; i++) {
-        if (foldable && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
+        if (foldable && !late && (out[i].data = malloc(emb_type_bytes(&out[i].type) + 64)) == NULL)
             st = emb_fail(err, EMB_ENOMEM, "%s: no memory", g->file);
     }
-    if (st == EMB_OK && foldable) st = n->op->run(&c);
+    if (st == EMB_OK && foldable && !late) st = n->op->run(&c);
     for (uint32_t i = 0; i < n->n_out; i++) {
         if (st != EMB_OK || n->out[i] < 0) {
             free(out[i].data);
@@ -186,6 +233,7 @@ static emb_status node_infer(emb_graph *g, emb_node *n, emb_error *err)
         emb_value *v = &g->values[n->out[i]];
         v->type = out[i].type;
         v->known = true;
+        v->late = late;
         v->data = out[i].data;
     }
     n->folded = st == EMB_OK && foldable;
@@ -410,9 +458,12 @@ void emb_graph_count_uses(emb_graph *g)
 {
     for (size_t i = 0; i < g->n_values; i++) g->values[i].uses = 0;
     for (size_t i = 0; i < g->n_outputs; i++) g->values[g->outputs[i]].uses++;
-    for (size_t i = 0; i < g->n_nodes; i++)
-        for (uint32_t k = 0; !g->nodes[i].folded && k < g->nodes[i].n_in; k++)
-            if (g->nodes[i].in[k] >= 0) g->values[g->nodes[i].in[k]].uses++;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const emb_node *n = &g->nodes[i];
+        bool over = n->folded && (n->out[0] < 0 || !g->values[n->out[0]].late);
+        for (uint32_t k = 0; !over && k < n->n_in; k++)
+            if (n->in[k] >= 0) g->values[n->in[k]].uses++;
+    }
 }
 
 int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb_type *t, const void *data)

@@ -3,7 +3,7 @@
  * Loading walks the nodes once. Each operator says the type of its outputs; when all its inputs are constants it is run at
  * once and its outputs become constants. What remains are the nodes that depend on the model's input. A folded node and the
  * constants it was made of stay until emb_graph_drop: the int8 weights behind a DequantizeLinear are found through
- * values[v].producer. */
+ * values[v].producer. Their floats are made late, when somebody asks for them: a plan in 8 bits never does. */
 #ifndef LK_GRAPH_H
 #define LK_GRAPH_H
 
@@ -35,11 +35,11 @@ typedef struct {
 typedef struct {
     const char *name; /* borrowed from the file */
     emb_type type;
-    bool known;
-    void *data; /* constants only, owned */
+    bool known, late; /* late: a constant without data yet, see emb_graph_settle */
+    void *data;       /* constants only, owned */
     emb_dtype stored; /* inputs and outputs: what the file says; float16 and double are float32 here. 0 = nothing */
     int32_t producer; /* node, or -1 */
-    int32_t uses;     /* by nodes that remain, and 1 for being an output */
+    int32_t uses;     /* by nodes that remain or are late, and 1 for being an output */
 } emb_value;
 
 typedef struct emb_op emb_op;
@@ -76,6 +76,9 @@ EMB_CHECK emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inp
 void emb_graph_free(emb_graph *g);
 /* Frees the constants that nobody needs any more; the graph is good for its names and types then. */
 void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx);
+static inline bool emb_is_constant(const emb_value *v) { return v->data != NULL || v->late; }
+/* Computes the late constants among n's inputs; n == NULL: all that there are. */
+EMB_CHECK emb_status emb_graph_settle(emb_graph *g, const emb_node *n, emb_error *err);
 void emb_graph_count_uses(emb_graph *g); /* anew, after nodes were folded or their arguments changed */
 /* A new constant with a copy of data (NULL = zeros) becomes argument `in` of n; -> the value, -1 = no memory. */
 int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb_type *t, const void *data);

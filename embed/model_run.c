@@ -164,7 +164,8 @@ emb_status emb_model_run(const char *path, const emb_tensor *inputs, size_t n_in
     emb_graph *g;
     emb_status st = emb_graph_load(&(emb_onnx_source){.name = path}, inputs, n_inputs, &g, err);
     if (st != EMB_OK) return st;
-    st = run_graph(g, inputs, n_inputs, outputs, n_outputs, err);
+    st = emb_graph_settle(g, NULL, err);
+    if (st == EMB_OK) st = run_graph(g, inputs, n_inputs, outputs, n_outputs, err);
     emb_graph_free(g);
     return st;
 }

@@ -46,7 +46,7 @@ static bool is_known_count(int64_t n)
 /* Product with a constant matrix, or a convolution of 1 x 1: -> the number of its results, 0 for any other node. */
 static int64_t results_of(const emb_graph *g, const emb_node *n)
 {
-    if (n->n_in < 2 || n->in[1] < 0 || g->values[n->in[1]].data == NULL) return 0;
+    if (n->n_in < 2 || n->in[1] < 0 || !emb_is_constant(&g->values[n->in[1]])) return 0;
     const emb_type *w = &g->values[n->in[1]].type;
     if (strcmp(n->op->name, "Conv") == 0 && w->rank == 4 && w->dims[2] * w->dims[3] == 1 && emb_attr_i(n->proto, "group", 1) == 1) return w->dims[0];
     if (strcmp(n->op->name, "Gemm") == 0 && w->rank == 2) return w->dims[emb_attr_i(n->proto, "transB", 0) != 0 ? 0 : 1];
@@ -67,7 +67,7 @@ static const emb_node *find_classifier(emb_graph *g, int32_t v)
         pooled = pooled || strstr(n->op->name, "Pool") != NULL || strcmp(n->op->name, "ReduceMean") == 0;
     }
     if (n != NULL && strcmp(n->op->name, "Add") == 0) /* a bias behind MatMul */
-        n = g->values[n->in[0]].data != NULL ? maker(g, n->in[1]) : g->values[n->in[1]].data != NULL ? maker(g, n->in[0]) : n;
+        n = emb_is_constant(&g->values[n->in[0]]) ? maker(g, n->in[1]) : emb_is_constant(&g->values[n->in[1]]) ? maker(g, n->in[0]) : n;
     int64_t classes = n != NULL ? results_of(g, n) : 0;
     if (classes == 0 || maker(g, n->in[0]) == NULL) return NULL;
     const emb_type *t = &g->values[n->out[0]].type;
@@ -139,7 +139,7 @@ static bool transposes(const emb_node *n, const int64_t want[4])
 static bool channels_last(const emb_graph *g, int32_t v)
 {
     static const char *const second[] = {"Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "BatchNormalization", "LRN", NULL};
-    for (const emb_node *n; (n = maker(g, v)) != NULL; v = n->in[n->n_in > 1 && g->values[n->in[0]].data != NULL ? 1 : 0]) {
+    for (const emb_node *n; (n = maker(g, v)) != NULL; v = n->in[n->n_in > 1 && emb_is_constant(&g->values[n->in[0]]) ? 1 : 0]) {
         if (is_op(n, second) || transposes(n, to_second)) return false;
         if (transposes(n, to_last)) return true;
     }
@@ -173,7 +173,7 @@ static emb_status find_named(const emb_graph *g, const char *name, int32_t *out,
     for (size_t i = 0; *out < 0 && i < g->n_nodes; i++)
         if (g->nodes[i].proto->name != NULL && strcmp(g->nodes[i].proto->name, name) == 0) *out = g->nodes[i].out[0];
     if (*out < 0) return emb_fail(err, EMB_EINVAL, "%s: output \"%.100s\" is neither a value nor a node of the file", g->file, name);
-    if (g->values[*out].data != NULL || g->values[*out].producer < 0 || g->values[*out].type.dtype != EMB_F32)
+    if (emb_is_constant(&g->values[*out]) || g->values[*out].producer < 0 || g->values[*out].type.dtype != EMB_F32)
         return emb_fail(err, EMB_EINVAL, "%s: output \"%.100s\" is not made of the picture, or not of floats", g->file, name);
     return EMB_OK;
 }

@@ -504,6 +504,8 @@ static emb_status plan_node(emb_planner *pl, const emb_node *n)
     bool quantised = false;
     emb_status q8 = pl->views != NULL ? emb_q8_plan_node(pl, n, &quantised) : EMB_OK;
     if (q8 != EMB_OK || quantised) return q8;
+    q8 = emb_graph_settle(pl->g, n, pl->err);
+    if (q8 != EMB_OK) return q8;
     if (strcmp(op, "Reshape") == 0 || strcmp(op, "Flatten") == 0 || strcmp(op, "Squeeze") == 0 || strcmp(op, "Unsqueeze") == 0 ||
         strcmp(op, "Identity") == 0 || (strcmp(op, "Dropout") == 0 && (n->n_out == 1 || n->out[1] < 0)))
         return plan_rename(pl, n);
@@ -584,10 +586,10 @@ bool emb_graph_quantised(const emb_graph *g)
     return false;
 }
 
-static emb_status plan_with(const emb_graph *g, const emb_kernels *k, emb_plan_options o, bool *retreat, emb_plan **out, emb_error *err)
+static emb_status plan_with(emb_graph *g, const emb_kernels *k, emb_plan_options o, bool *retreat, emb_plan **out, emb_error *err)
 {
     emb_plan *p = calloc(1, sizeof *p);
-    emb_planner pl = {.g = g, .p = p, .err = err, .last = o.last && !o.quantised};
+    emb_planner pl = {.g = g, .p = p, .err = err, .last = o.last && (!o.quantised || emb_q8_never_retreats(g))};
     pl.nhwc = malloc((g->n_values + 1) * sizeof *pl.nhwc);
     pl.dense = malloc((g->n_values + 1) * sizeof *pl.dense);
     pl.rows = k->type == EMB_F32 ? pl.dense : malloc((g->n_values + 1) * sizeof *pl.rows);
@@ -620,7 +622,7 @@ static emb_status plan_with(const emb_graph *g, const emb_kernels *k, emb_plan_o
     return EMB_OK;
 }
 
-emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err)
+emb_status emb_plan_new(emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err)
 {
     bool retreat = false;
     emb_status st = plan_with(g, k, o, &retreat, out, err);

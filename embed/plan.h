@@ -125,7 +125,7 @@ typedef struct {
     bool quantised; /* activations in 8 bits stay so, beside the float32 table; false: what the operators do to floats */
     bool last;      /* nobody plans this graph again: weights leave it as they are packed */
 } emb_plan_options;
-EMB_CHECK emb_status emb_plan_new(const emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err);
+EMB_CHECK emb_status emb_plan_new(emb_graph *g, const emb_kernels *k, emb_plan_options o, emb_plan **out, emb_error *err);
 void emb_plan_free(emb_plan *p);
 bool emb_plan_needs(const void *data, const void *plan); /* a step reads this constant of the graph in every run */
 /* arena: arena_bytes, 64-aligned, input written; pointers: that many. Walks the steps; timings: NULL or n_steps seconds
@@ -141,7 +141,7 @@ typedef struct { /* a value whose bytes are there in 8 bits, whether the graph s
 } emb_q8_view;
 
 typedef struct {
-    const emb_graph *g;
+    emb_graph *g; /* late constants are computed, packed weights leave it */
     emb_plan *p;
     emb_error *err;
     int32_t *nhwc, *rows, *dense; /* value -> buffer, -1; float32 tables: rows is dense */
@@ -199,7 +199,8 @@ bool emb_q8_ready(const emb_planner *pl, int32_t v);
 /* Buffers of its 8 bits, -1 when they are not there in that form. */
 int32_t emb_q8_nhwc(emb_planner *pl, int32_t v);
 int32_t emb_q8_rows(emb_planner *pl, int32_t v);
-bool emb_q8_grid(const emb_planner *pl, const emb_node *n, emb_grid *out); /* of a QuantizeLinear or DequantizeLinear: one for all */
+bool emb_q8_grid(const emb_graph *g, const emb_node *n, emb_grid *out); /* of a QuantizeLinear or DequantizeLinear: one for all */
+bool emb_q8_never_retreats(const emb_graph *g); /* 8 bits lead from a QuantizeLinear to a DequantizeLinear and nowhere else, each of one grid */
 /* The node that quantises v and is its only consumer, with its grid; NULL otherwise. */
 const emb_node *emb_q8_quantizer(const emb_planner *pl, int32_t v, emb_grid *grid);
 EMB_CHECK emb_status emb_q8_plan_node(emb_planner *pl, const emb_node *n, bool *handled);

@@ -55,21 +55,39 @@ int32_t emb_q8_rows(emb_planner *pl, int32_t v)
 
 static bool same_grid(emb_grid a, emb_grid b) { return a.scale == b.scale && a.zero == b.zero; }
 
-bool emb_q8_grid(const emb_planner *pl, const emb_node *n, emb_grid *out)
+static bool is_byte(const emb_value *v) { return v->type.dtype == EMB_U8 || v->type.dtype == EMB_I8; }
+
+bool emb_q8_grid(const emb_graph *g, const emb_node *n, emb_grid *out)
 {
-    const emb_value *s = &pl->g->values[n->in[1]], *z = n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
+    const emb_value *s = &g->values[n->in[1]], *z = n->n_in > 2 && n->in[2] >= 0 ? &g->values[n->in[2]] : NULL;
     if (s->data == NULL || s->type.dtype != EMB_F32 || emb_elements(&s->type) != 1) return false;
-    emb_dtype eight = pl->g->values[strcmp(n->op->name, "QuantizeLinear") == 0 ? n->out[0] : n->in[0]].type.dtype;
+    emb_dtype eight = g->values[strcmp(n->op->name, "QuantizeLinear") == 0 ? n->out[0] : n->in[0]].type.dtype;
     if ((eight != EMB_U8 && eight != EMB_I8) || (z != NULL && (z->data == NULL || emb_elements(&z->type) != 1 || z->type.dtype != eight))) return false;
     out->scale = *(const float *)s->data;
     out->zero = (eight == EMB_I8 ? 128 : 0) + (z == NULL ? 0 : eight == EMB_U8 ? *(const uint8_t *)z->data : *(const int8_t *)z->data);
     return isnormal(out->scale) && out->scale > 0;
 }
 
+bool emb_q8_never_retreats(const emb_graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const emb_node *n = &g->nodes[i];
+        emb_grid grid;
+        if (n->folded) continue;
+        bool from = strcmp(n->op->name, "DequantizeLinear") == 0, to = strcmp(n->op->name, "QuantizeLinear") == 0;
+        if ((from || to) && !emb_q8_grid(g, n, &grid)) return false;
+        for (uint32_t k = 0; k < n->n_in; k++)
+            if (n->in[k] >= 0 && !from && !emb_is_constant(&g->values[n->in[k]]) && is_byte(&g->values[n->in[k]])) return false;
+        for (uint32_t k = 0; k < n->n_out; k++)
+            if (n->out[k] >= 0 && !to && is_byte(&g->values[n->out[k]])) return false;
+    }
+    return !is_byte(&g->values[g->outputs[0]]);
+}
+
 const emb_node *emb_q8_quantizer(const emb_planner *pl, int32_t v, emb_grid *grid)
 {
     const emb_node *n = emb_plan_only_consumer(pl, v);
-    return n != NULL && strcmp(n->op->name, "QuantizeLinear") == 0 && n->in[0] == v && emb_q8_grid(pl, n, grid) ? n : NULL;
+    return n != NULL && strcmp(n->op->name, "QuantizeLinear") == 0 && n->in[0] == v && emb_q8_grid(pl->g, n, grid) ? n : NULL;
 }
 
 /* ---- helpers for steps ---------------------------------------------------------------------------------- */
@@ -191,7 +209,7 @@ static emb_status plan_quantize(emb_planner *pl, const emb_node *n, bool *handle
 {
     emb_grid y;
     int32_t x = n->in[0];
-    if (!emb_q8_grid(pl, n, &y) || pl->g->values[x].type.dtype != EMB_F32 || emb_elements(&pl->g->values[x].type) == 0) return EMB_OK;
+    if (!emb_q8_grid(pl->g, n, &y) || pl->g->values[x].type.dtype != EMB_F32 || emb_elements(&pl->g->values[x].type) == 0) return EMB_OK;
     *handled = true;
     if (emb_q8_ready(pl, x)) { /* from grid to grid */
         emb_grid gx = pl->views[x].grid;
@@ -213,7 +231,7 @@ static emb_status plan_quantize(emb_planner *pl, const emb_node *n, bool *handle
 static emb_status plan_dequantize(emb_planner *pl, const emb_node *n, bool *handled)
 {
     emb_grid g;
-    *handled = emb_q8_ready(pl, n->in[0]) && emb_q8_grid(pl, n, &g);
+    *handled = emb_q8_ready(pl, n->in[0]) && emb_q8_grid(pl->g, n, &g);
     if (!*handled) return EMB_OK;
     pl->views[n->out[0]] = pl->views[n->in[0]];
     pl->views[n->out[0]].grid = g; /* its own, should a graph read bytes as something else than they were written */

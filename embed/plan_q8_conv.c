@@ -7,7 +7,8 @@
 
 typedef struct {
     emb_step step;
-    const int8_t *w;        /* oc rows of per_channel, from w + o * row_step on, col_step apart */
+    emb_value *floats, *bytes; /* the weights, dequantised and as they are */
+    const int8_t *w;        /* the latter: oc rows of per_channel, from w + o * row_step on, col_step apart */
     size_t row_step, col_step, per_channel;
     const float *w_scale;   /* one, or one a channel */
     bool by_channel, unsigned_weights; /* the latter: u8 about 128 */
@@ -21,20 +22,28 @@ typedef struct {
 
 static emb_status no_memory(emb_planner *pl) { return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file); }
 
-static int32_t weight(const draft *d, size_t o, size_t i)
+/* Weights that are u8, or lie by input channel, as the rest wants them: i8, by output channel. -> what to free. */
+static bool straighten(draft *d, int8_t **copy)
 {
-    int8_t w = d->w[o * d->row_step + i * d->col_step];
-    return d->unsigned_weights ? (int32_t)(uint8_t)w - 128 : w;
+    size_t oc = d->step.oc, n = d->per_channel;
+    *copy = NULL;
+    if (d->col_step == 1 && !d->unsigned_weights) return true;
+    if ((*copy = malloc(oc * n + 1)) == NULL) return false;
+    for (size_t o = 0; o < oc; o++)
+        for (size_t i = 0; i < n; i++) (*copy)[o * n + i] = (int8_t)(d->w[o * d->row_step + i * d->col_step] ^ (d->unsigned_weights ? -128 : 0));
+    d->w = *copy;
+    return true;
 }
 
 /* The 8-bit constant behind a dequantised one: a scale for all or for each index of `axis`, and no zero (128 for u8). */
 static bool read_weights(const emb_planner *pl, int32_t v, int64_t axis, draft *d)
 {
-    const emb_value *f = &pl->g->values[v];
-    if (f->data == NULL || f->producer < 0) return false;
+    emb_value *f = &pl->g->values[v];
+    if (!emb_is_constant(f) || f->producer < 0) return false;
     const emb_node *n = &pl->g->nodes[f->producer];
     if (strcmp(n->op->name, "DequantizeLinear") != 0) return false;
-    const emb_value *w = &pl->g->values[n->in[0]], *s = &pl->g->values[n->in[1]], *z = n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
+    emb_value *w = &pl->g->values[n->in[0]];
+    const emb_value *s = &pl->g->values[n->in[1]], *z = n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
     if (w->data == NULL || s->data == NULL || s->type.dtype != EMB_F32 || (w->type.dtype != EMB_I8 && w->type.dtype != EMB_U8)) return false;
     d->unsigned_weights = w->type.dtype == EMB_U8;
     int64_t scales = emb_elements(&s->type), own = emb_attr_i(n->proto, "axis", 1);
@@ -42,6 +51,7 @@ static bool read_weights(const emb_planner *pl, int32_t v, int64_t axis, draft *
     if (d->by_channel && (own < 0 ? own + w->type.rank : own) != axis) return false;
     for (int64_t i = 0; i < scales; i++)
         if (!isfinite(((const float *)s->data)[i])) return false;
+    d->floats = f, d->bytes = w;
     d->w = w->data;
     d->w_scale = s->data;
     if (z == NULL) return !d->unsigned_weights;
@@ -91,7 +101,7 @@ static bool take_pair(emb_planner *pl, const emb_node *q, emb_grid g, draft *d)
     const emb_node *dq = emb_plan_only_consumer(pl, q->out[0]);
     emb_grid back;
     if (d->residual >= 0 || g.zero < 48 || g.zero > 207 || dq == NULL || strcmp(dq->op->name, "DequantizeLinear") != 0) return false;
-    if (!emb_q8_grid(pl, dq, &back) || back.scale != g.scale || back.zero != g.zero) return false;
+    if (!emb_q8_grid(pl->g, dq, &back) || back.scale != g.scale || back.zero != g.zero) return false;
     const emb_node *add = emb_plan_only_consumer(pl, dq->out[0]);
     if (add == NULL || strcmp(add->op->name, "Add") != 0 || !take_residual(pl, add, d, dq->out[0])) return false;
     pl->done[q - pl->g->nodes] = pl->done[dq - pl->g->nodes] = true;
@@ -129,6 +139,20 @@ static void take_all(emb_planner *pl, draft *d, bool residuals)
     }
 }
 
+static int64_t sum_of(const int8_t *w, size_t n)
+{
+    int64_t sum = 0;
+    for (size_t from = 0; from < n; from += 1 << 20) { /* so much fits 32 bits, which vectorise */
+        int32_t part[8] = {0};
+        size_t end = n - from < 1 << 20 ? n : from + (1 << 20), i = from;
+        for (; i + 8 <= end; i += 8)
+            for (size_t k = 0; k < 8; k++) part[k] += w[i + k];
+        for (; i < end; i++) part[0] += w[i];
+        for (size_t k = 0; k < 8; k++) sum += part[k];
+    }
+    return sum;
+}
+
 /* From sums of products to the result: real = x.scale * w.scale * (sum - x.zero * sum of w) + bias. */
 static void constants(const emb_planner *pl, draft *d, float *scale, float *bias)
 {
@@ -138,10 +162,9 @@ static void constants(const emb_planner *pl, draft *d, float *scale, float *bias
     float step = direct ? d->y.scale : 1, zero = direct ? (float)d->y.zero : 0;
     emb_grid r = d->residual >= 0 ? pl->views[d->residual].grid : (emb_grid){0, 0};
     for (uint32_t o = 0; o < s->oc; o++) {
-        int64_t sum = 0;
-        for (size_t i = 0; i < d->per_channel; i++) sum += weight(d, o, i);
+        double sum = (double)sum_of(d->w + o * d->per_channel, d->per_channel);
         double m = (double)d->x.scale * (double)d->w_scale[d->by_channel ? o : 0];
-        double b = (d->bias != NULL ? (double)d->bias[o] : 0) - m * d->x.zero * (double)sum - (double)r.scale * r.zero;
+        double b = (d->bias != NULL ? (double)d->bias[o] : 0) - m * d->x.zero * sum - (double)r.scale * r.zero;
         scale[o] = (float)(m / (double)step);
         bias[o] = (float)(b / (double)step) + zero;
     }
@@ -154,30 +177,58 @@ static void constants(const emb_planner *pl, draft *d, float *scale, float *bias
     s->hi = fminf(rintf(s->hi / step) + zero, 255);
 }
 
-/* [group][panel][tap][ceil(run / 4)][nr][4], and scales and biases to match. */
+/* Weights [n channels][ic][all taps], `apart` bytes from channel to channel, to a panel: [tap][ic / 4, rounded up][nr][4], `tap`
+ * bytes each. A line of the panel is filled before the next is begun: a channel at a time would fetch each line once for each. */
+static void pack_panel(const int8_t *w, size_t apart, uint32_t n, uint32_t ic, uint32_t all, uint32_t nr, size_t tap, int8_t *to)
+{
+    for (uint32_t x = 0; x < ic; x += 4, to += (size_t)nr * 4)
+        for (uint32_t j = 0; j < n; j++) {
+            const int8_t *from = w + j * apart + (size_t)x * all;
+            int8_t *at = to + (size_t)emb_q8_column(nr, j) * 4;
+            for (uint32_t t = 0; x + 4 <= ic && t < all; t++, from++, at += tap) {
+                const int8_t four[4] = {from[0], from[all], from[2 * all], from[3 * all]};
+                memcpy(at, four, 4);
+            }
+            for (uint32_t t = 0; x + 4 > ic && t < all; t++, from++, at += tap)
+                for (uint32_t k = 0; x + k < ic; k++) at[k] = from[(size_t)k * all];
+        }
+}
+
+/* The same where channels are few: those of a row of taps follow each other as one run. */
+static void pack_merged(const int8_t *w, size_t apart, uint32_t n, uint32_t ic, uint32_t all, uint32_t merged, uint32_t nr, size_t tap, int8_t *to)
+{
+    for (uint32_t j = 0; j < n; j++, w += apart)
+        for (uint32_t t = 0; t < all / merged; t++)
+            for (uint32_t x = 0; x < merged * ic; x++)
+                to[t * tap + ((size_t)(x / 4) * nr + emb_q8_column(nr, j)) * 4 + x % 4] = w[(size_t)(x % ic) * all + t * merged + x / ic];
+}
+
+/* [group][panel], and scales and biases to match. */
 static bool pack(draft *d, const float *scale, const float *bias)
 {
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
-    uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
-    size_t part = emb_panel_bytes(&s->t, 1, run), columns = (size_t)nr * panels * groups;
-    int8_t *to = s->weights = emb_weights_memory(part * taps * panels * groups);
+    uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1;
+    size_t tap = emb_panel_bytes(&s->t, 1, merged * ic), panel = tap * (all / merged), columns = (size_t)nr * panels * groups;
+    int8_t *to = s->weights = emb_weights_memory(panel * panels * groups);
     s->bias = emb_weights_memory(columns * sizeof(float));
     s->q8->scale = emb_weights_memory(columns * sizeof(float));
     if (to == NULL || s->bias == NULL || s->q8->scale == NULL) return false;
-    memset(to, 0, part * taps * panels * groups);
+    memset(to, 0, panel * panels * groups);
     memset(s->bias, 0, columns * sizeof(float));
     memset(s->q8->scale, 0, columns * sizeof(float));
     for (uint32_t g = 0; g < groups; g++)
-        for (uint32_t p = 0; p < panels; p++, to += part * taps)
-            for (uint32_t j = 0; j < nr && p * nr + j < oc; j++) {
-                uint32_t o = g * oc + p * nr + j, column = emb_q8_column(nr, j);
-                s->bias[(size_t)(g * panels + p) * nr + column] = bias[o];
-                s->q8->scale[(size_t)(g * panels + p) * nr + column] = scale[o];
-                for (uint32_t t = 0; t < taps; t++)
-                    for (uint32_t x = 0; x < run; x++)
-                        to[t * part + ((size_t)(x / 4) * nr + column) * 4 + x % 4] = (int8_t)weight(d, o, (size_t)(x % ic) * all + t * merged + x / ic);
+        for (uint32_t p = 0; p < panels; p++, to += panel) {
+            uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr;
+            size_t base = (size_t)(g * panels + p) * nr;
+            const int8_t *w = d->w + first * d->per_channel;
+            for (uint32_t j = 0; j < n; j++) {
+                s->bias[base + emb_q8_column(nr, j)] = bias[first + j];
+                s->q8->scale[base + emb_q8_column(nr, j)] = scale[first + j];
             }
+            if (merged > 1) pack_merged(w, d->per_channel, n, ic, all, merged, nr, tap, to);
+            else pack_panel(w, d->per_channel, n, ic, all, nr, tap, to);
+        }
     return true;
 }
 
@@ -185,20 +236,14 @@ static bool pack_depthwise(draft *d, const emb_kernels_q8 *k, const float *scale
 {
     emb_step *s = &d->step;
     uint32_t kh = (uint32_t)s->w.kh, kw = (uint32_t)s->w.kw;
-    int8_t *w = malloc((size_t)s->oc * d->per_channel + 1);
     s->weights = emb_weights_memory(emb_q8_depthwise_bytes(k, s->oc, kh, kw));
     s->bias = emb_weights_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
     s->q8->scale = emb_weights_memory(emb_q8_lanes(k, s->oc) * sizeof(float));
-    bool ok = w != NULL && s->weights != NULL && s->bias != NULL && s->q8->scale != NULL;
-    for (size_t o = 0; ok && o < s->oc; o++)
-        for (size_t i = 0; i < d->per_channel; i++) w[o * d->per_channel + i] = (int8_t)weight(d, o, i);
-    if (ok) {
-        emb_q8_pack_depthwise(k, w, s->oc, kh, kw, s->weights);
-        emb_q8_pack_channels(k, scale, s->oc, s->q8->scale);
-        emb_q8_pack_channels(k, bias, s->oc, s->bias);
-    }
-    free(w);
-    return ok;
+    if (s->weights == NULL || s->bias == NULL || s->q8->scale == NULL) return false;
+    emb_q8_pack_depthwise(k, d->w, s->oc, kh, kw, s->weights);
+    emb_q8_pack_channels(k, scale, s->oc, s->q8->scale);
+    emb_q8_pack_channels(k, bias, s->oc, s->bias);
+    return true;
 }
 
 /* Pixels outside the picture are zero, which is x.zero in 8 bits: a pixel of them, for depthwise convolutions a row. */
@@ -220,13 +265,22 @@ static size_t scratch_bytes(const emb_step *s)
     return (size_t)(s->ih + s->w.top + s->w.bottom) * (size_t)(s->iw + s->w.left + s->w.right) * s->ic + (size_t)s->w.kw * s->ic;
 }
 
+/* Nobody else has read, or will read, the weights that were packed. */
+static void let_go(draft *d)
+{
+    free(d->bytes->data);
+    d->bytes->data = NULL;
+    d->floats->late = false;
+}
+
 static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t in)
 {
     emb_step *s = &d->step;
     const emb_window *v = &s->w;
     float *scale = malloc(2 * (size_t)s->oc * sizeof *scale), *bias = scale + s->oc;
+    int8_t *copy;
     s->q8 = emb_q8_new(d->x, d->y);
-    bool ok = scale != NULL && s->q8 != NULL;
+    bool ok = straighten(d, &copy) && scale != NULL && s->q8 != NULL;
     s->y_pixel = s->oc;
     s->y_bytes = d->wide ? sizeof(float) : 1;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
@@ -234,6 +288,8 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     if (ok) constants(pl, d, scale, bias);
     ok = ok && (s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, pl->p->q8, scale, bias) : pack(d, scale, bias)) && padding(s);
     free(scale);
+    free(copy);
+    if (pl->last && d->floats->uses == 1 && d->bytes->uses == 1) let_go(d);
     size_t scratch = scratch_bytes(s);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     s->out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * s->y_bytes) : -1;

@@ -56,6 +56,7 @@ emb_status emb_model_quantize(const void *bytes, size_t n, const char *name, con
     emb_model_close(m);
     emb_quantizer q = {.opts = opts, .photos = photos, .n_photos = n_photos, .err = err};
     st = emb_graph_load(&(emb_onnx_source){name, bytes, n}, NULL, 0, &q.g, err);
+    if (st == EMB_OK) st = emb_graph_settle(q.g, NULL, err);
     if (st == EMB_OK) st = make(&q, onnx, n_onnx);
     if (q.g != NULL) release(&q);
     return st;

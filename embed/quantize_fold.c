@@ -77,7 +77,7 @@ static void scale_shift(layer *l, const float *scale, const float *shift)
 /* The factor and the summand by channel that `n` stands for, when it is nothing else: [oc] each. */
 static bool linear(const emb_quantizer *q, const emb_node *n, int32_t from, size_t oc, float *scale, float *shift)
 {
-    const emb_graph *g = q->g;
+    emb_graph *g = q->g;
     const char *op = n->op->name;
     bool add = strcmp(op, "Add") == 0, mul = strcmp(op, "Mul") == 0;
     for (size_t i = 0; i < oc; i++) scale[i] = 1, shift[i] = 0;

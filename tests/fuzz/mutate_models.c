@@ -205,6 +205,7 @@ static void compare(const emb_model *m, const uint8_t *b, size_t n, const char *
     executors_seen seen;
     REQUIRE(want != NULL && shaken != NULL);
     REQUIRE(emb_graph_load(&(emb_onnx_source){"damaged", b, n}, NULL, 0, &g, NULL) == EMB_OK && emb_graph_choose(g, output, NULL) == EMB_OK);
+    REQUIRE(emb_graph_settle(g, NULL, NULL) == EMB_OK);
     emb_status st = executors_general(g, picture, want, &seen, NULL);
     for (size_t i = 0; st == EMB_OK && i < dim; i++) norm += (double)want[i] * (double)want[i];
     bound = 5 * rounding * (1 + seen.most / sqrt(norm));
