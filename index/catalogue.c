@@ -149,7 +149,7 @@ idx_status idx_cat_images_expect(idx_cat *c, uint32_t item, int64_t first_image,
     for (uint32_t i = 0; i < n; i++) *(n > 1 ? &many[i] : &it->at.one) = (idx_place){0, IDX_NONE};
     if (n > 1) it->at.many = many;
     it->first_image = first_image;
-    it->n_images = n;
+    it->n_images = (uint8_t)n;
     c->live_images += n;
     return IDX_OK;
 }

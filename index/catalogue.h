@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+enum { IDX_VERSIONS = 0xffffff };
 typedef struct { /* where an image's vector is */
     uint32_t row;
     uint32_t slot; /* of the segment; IDX_NONE = nowhere yet (start only) */
@@ -27,7 +28,8 @@ typedef struct {
         uint32_t next_free;
     } at;
     idx_id_at id;
-    uint32_t n_images;
+    uint32_t n_images : 8;
+    uint32_t version : 24; /* counts the writes to it since it came or since the start; see records.h */
 } idx_mem_item;
 
 typedef struct idx_cat {

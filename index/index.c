@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { RECORDS_BYTES = 16 << 20 }; /* of the items that searches show: some ten thousand */
+
 /* ---- table of catalogues ------------------------------------------------------------------------------------------ */
 
 idx_cat *idx_take_cat(idx *ix, const char *name, idx_error *err)
@@ -114,6 +116,7 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     pthread_cond_init(&ix->audit_wake, NULL);
     idx_status st = make_dirs(ix, dir, err);
     if (st == IDX_OK) st = idx_store_open(dir, &ix->store, err);
+    if (st == IDX_OK) st = idx_records_new(RECORDS_BYTES, &ix->records, err);
     if (st == IDX_OK) st = idx_load_all(ix, err);
     if (st == IDX_OK) st = idx_writer_start(ix, err);
     if (st == IDX_OK && !ix->opts.no_background) st = idx_keeper_start(ix, err);
@@ -136,6 +139,7 @@ void idx_close(idx *ix)
     if (ix->store != NULL) idx_store_checkpoint(ix->store);
     for (size_t i = 0; i < ix->n_cats; i++) idx_cat_free(ix->cats[i]);
     idx_store_close(ix->store);
+    idx_records_free(ix->records);
     pthread_mutex_destroy(&ix->table);
     pthread_mutex_destroy(&ix->queue_lock);
     pthread_mutex_destroy(&ix->maintain_lock);
@@ -421,5 +425,6 @@ void idx_get_stats(idx *ix, idx_stats *out)
         pthread_rwlock_unlock(&c->lock);
     }
     pthread_mutex_unlock(&ix->table);
+    out->rss_attributes_bytes += idx_records_bytes(ix->records);
     out->disk_bytes = idx_store_bytes(ix->store) + idx_segments_bytes(ix->segment_dir);
 }

@@ -246,7 +246,8 @@ typedef struct {
     uint32_t n_images;
     uint32_t width, height; /* of the best image's original */
     uint8_t sha256[32];     /* of its bytes */
-    int64_t rowid;          /* the index's own */
+    int64_t rowid;          /* the index's own, */
+    uint32_t version;       /* this too */
 } idx_hit;
 
 typedef struct {

@@ -10,6 +10,7 @@ struct idx {
     char *dir, *segment_dir;
     idx_opts opts;
     idx_store *store;
+    idx_records *records;
     _Atomic bool stop;
 
     pthread_mutex_t table; /* catalogues and their reference counts */

@@ -244,6 +244,7 @@ static idx_status take_hits(search *s, idx_result *r)
         h->score = s->heap[i].score;
         h->image = s->heap[i].image;
         h->rowid = s->f.c->items[s->heap[i].item].rowid;
+        h->version = s->f.c->items[s->heap[i].item].version;
         if (h->id == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
     }
     return IDX_OK;
@@ -280,33 +281,57 @@ static idx_status search_locked(search *s, const idx_filter *filter, idx_result 
     return take_hits(s, r);
 }
 
-/* Attributes come from the store; an item deleted since is left out. */
+/* ---- what is shown of the hits ------------------------------------------------------------------------------------ */
+
+static void take_record(void *ctx, const idx_record *r)
+{
+    idx_hit *h = ctx;
+    if (h->image >= r->n_images || (h->attributes = malloc(r->attributes_bytes + 1)) == NULL) return;
+    memcpy(h->attributes, r->attributes, r->attributes_bytes + 1);
+    idx_image_info image;
+    idx_image_unpack(r->images + h->image * IDX_IMAGE_BYTES, &image);
+    h->n_images = r->n_images;
+    h->width = image.width;
+    h->height = image.height;
+    memcpy(h->sha256, image.sha256, sizeof h->sha256);
+}
+
+typedef struct {
+    idx_records *records;
+    idx_hit *hits;
+    uint32_t *hit; /* [i] whose the i-th row is */
+    idx_error *err;
+} reading;
+
+static idx_status take_row(void *ctx, size_t i, const idx_record *r)
+{
+    reading *g = ctx;
+    idx_hit *h = &g->hits[g->hit[i]];
+    take_record(h, r);
+    if (h->attributes == NULL && h->image < r->n_images) return idx_fail(g->err, IDX_ENOMEM, "no memory for results");
+    idx_records_add(g->records, h->rowid, h->version, r);
+    return IDX_OK;
+}
+
+/* Attributes and images come from the records, or else from the store; a hit whose item or image was deleted since is left out. */
 static idx_status fill_in(idx *ix, idx_result *r, idx_error *err)
 {
-    size_t n = 0;
+    size_t missing = 0, n = 0;
+    int64_t *rowids = malloc((r->n + 1) * (sizeof *rowids + sizeof(uint32_t)));
+    if (rowids == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for results");
+    reading g = {ix->records, r->hits, (uint32_t *)(rowids + r->n + 1), err};
+    for (uint32_t i = 0; i < r->n; i++) {
+        idx_hit *h = &r->hits[i];
+        if (idx_records_find(ix->records, h->rowid, h->version, take_record, h) && h->attributes != NULL) continue;
+        rowids[missing] = h->rowid;
+        g.hit[missing++] = i;
+    }
+    idx_status st = missing > 0 ? idx_store_records(ix->store, rowids, missing, take_row, &g, err) : IDX_OK;
+    free(rowids);
+    if (st != IDX_OK) return st;
     for (size_t i = 0; i < r->n; i++) {
-        idx_item *it = NULL;
-        idx_error why = {0};
-        idx_hit h = r->hits[i];
-        idx_status st = idx_store_item_at(ix->store, h.rowid, &it, &why);
-        if (st == IDX_OK && h.image < it->n_images) {
-            h.attributes = it->attributes;
-            it->attributes = NULL;
-            h.n_images = it->n_images;
-            h.width = it->images[h.image].width;
-            h.height = it->images[h.image].height;
-            memcpy(h.sha256, it->images[h.image].sha256, sizeof h.sha256);
-            r->hits[n++] = h;
-        } else {
-            free(h.id);
-        }
-        idx_item_free(it);
-        if (st != IDX_OK && st != IDX_ENOTFOUND) {
-            for (size_t k = i + 1; k < r->n; k++) free(r->hits[k].id);
-            r->n = n;
-            if (err != NULL && err->status == IDX_OK) *err = why;
-            return st;
-        }
+        if (r->hits[i].attributes != NULL) r->hits[n++] = r->hits[i];
+        else free(r->hits[i].id);
     }
     r->n = n;
     return IDX_OK;

@@ -33,14 +33,16 @@ static const char *const write_sql[W_COUNT] = {
      " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096"),
 };
 
-enum { R_CATALOGUES, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_ITEM_AT, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
+enum { R_CATALOGUES, R_BEGIN, R_END, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_RECORD, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
     "SELECT id, name, model, fingerprint, dim, generation, created_ms, storage, kept FROM catalogues ORDER BY name",
+    "BEGIN",
+    "COMMIT",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
     "SELECT rowid, id, attributes, first_image, length(images) FROM items WHERE catalogue = ?1 ORDER BY rowid",
     "SELECT image, vector FROM embeddings WHERE image BETWEEN ?1 AND ?2 ORDER BY image",
     "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE catalogue = ?1 AND id = ?2",
-    "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE rowid = ?1",
+    "SELECT attributes, images FROM items WHERE rowid = ?1",
     "SELECT jpeg FROM items JOIN renditions ON renditions.image = first_image + ?3 WHERE catalogue = ?1 AND id = ?2 AND ?3 < length(images) / 40",
     ("SELECT vector FROM items JOIN embeddings ON image BETWEEN first_image AND first_image + length(images) / 40 - 1"
      " WHERE catalogue = ?1 AND id = ?2 ORDER BY image"),
@@ -523,15 +525,15 @@ static idx_status read_item(reader *r, sqlite3_stmt *q, idx_item *it, idx_error 
     return IDX_OK;
 }
 
-static idx_status item_get(idx_store *s, int which, int64_t number, const char *id, idx_item **out, idx_error *err)
+static idx_status item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err)
 {
     reader *r;
     idx_item *it = calloc(1, sizeof *it);
     idx_status st = it == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for an item") : reader_take(s, &r, err);
     if (st == IDX_OK) {
-        sqlite3_bind_int64(r->q[which], 1, number);
-        if (id != NULL) sqlite3_bind_text(r->q[which], 2, id, -1, SQLITE_STATIC);
-        st = read_item(r, r->q[which], it, err);
+        sqlite3_bind_int64(r->q[R_ITEM], 1, catalogue);
+        sqlite3_bind_text(r->q[R_ITEM], 2, id, -1, SQLITE_STATIC);
+        st = read_item(r, r->q[R_ITEM], it, err);
         reader_give(s, r);
     }
     if (st != IDX_OK) idx_item_free(it);
@@ -542,12 +544,35 @@ static idx_status item_get(idx_store *s, int which, int64_t number, const char *
 idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err)
 {
     idx_error why = {0};
-    idx_status st = item_get(s, R_ITEM, catalogue, id, out, &why);
+    idx_status st = item_get(s, catalogue, id, out, &why);
     if (st == IDX_ENOTFOUND) return idx_fail(err, st, "there is no item %.200s", id);
     return st == IDX_OK ? st : idx_fail(err, st, "%s", why.text);
 }
 
-idx_status idx_store_item_at(idx_store *s, int64_t rowid, idx_item **out, idx_error *err) { return item_get(s, R_ITEM_AT, rowid, NULL, out, err); }
+idx_status idx_store_records(idx_store *s, const int64_t *rowids, size_t n, idx_store_record_fn *fn, void *ctx, idx_error *err)
+{
+    reader *r;
+    idx_status st = reader_take(s, &r, err);
+    if (st != IDX_OK) return st;
+    sqlite3_stmt *q = r->q[R_RECORD];
+    if (sqlite3_step(r->q[R_BEGIN]) != SQLITE_DONE) st = idx_store_fail(r->db, "begin to read", err);
+    for (size_t i = 0; st == IDX_OK && i < n; i++) {
+        sqlite3_bind_int64(q, 1, rowids[i]);
+        int rc = sqlite3_step(q);
+        if (rc == SQLITE_ROW) {
+            idx_record row = {.attributes = (const char *)sqlite3_column_text(q, 0), .images = sqlite3_column_blob(q, 1)};
+            row.attributes_bytes = (size_t)sqlite3_column_bytes(q, 0);
+            row.n_images = (uint32_t)sqlite3_column_bytes(q, 1) / IDX_IMAGE_BYTES;
+            st = row.attributes != NULL ? fn(ctx, i, &row) : idx_fail(err, IDX_ENOMEM, "no memory for an item");
+        } else if (rc != SQLITE_DONE) {
+            st = idx_store_fail(r->db, "read an item", err);
+        }
+        sqlite3_reset(q);
+    }
+    if (!sqlite3_get_autocommit(r->db) && sqlite3_step(r->q[R_END]) != SQLITE_DONE) sqlite3_exec(r->db, "ROLLBACK", NULL, NULL, NULL);
+    reader_give(s, r);
+    return st;
+}
 
 idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err)
 {

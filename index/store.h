@@ -6,6 +6,7 @@
 #define LK_STORE_H
 
 #include "error.h"
+#include "records.h"
 
 #include <sqlite3.h>
 
@@ -83,7 +84,9 @@ IDX_CHECK idx_status idx_store_each_change(idx_store *s, int64_t catalogue, uint
 /* The vectors of n images from `first` on. A missing one is IDX_ECORRUPT. */
 IDX_CHECK idx_status idx_store_vectors(idx_store *s, int64_t first, uint32_t n, uint32_t dim, idx_vector_fn *fn, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_store_item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err);
-IDX_CHECK idx_status idx_store_item_at(idx_store *s, int64_t rowid, idx_item **out, idx_error *err); /* the same by its rowid */
+/* What searches show of n items, by their rowids, all as of one moment: fn is called for those that are there, with their place in `rowids`. */
+typedef idx_status idx_store_record_fn(void *ctx, size_t i, const idx_record *r);
+IDX_CHECK idx_status idx_store_records(idx_store *s, const int64_t *rowids, size_t n, idx_store_record_fn *fn, void *ctx, idx_error *err);
 IDX_CHECK idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err);
 IDX_CHECK idx_status idx_store_embeddings(idx_store *s, int64_t catalogue, const char *id, float **out, size_t *n, uint32_t *dim, idx_error *err);
 IDX_CHECK idx_status idx_store_quick_check(idx_store *s, idx_error *err);

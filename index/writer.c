@@ -228,6 +228,7 @@ static idx_status apply_item(applied *a, idx_error *err)
     } else if (a->is_new) {
         st = idx_cat_item_add(c, op->item, a->place.item, a->attributes, &item, err);
     } else {
+        c->items[item].version = (c->items[item].version + 1) & IDX_VERSIONS;
         st = idx_attrs_set(c->attrs, item, a->attributes, err);
         if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) idx_cat_images_remove(c, item);
     }
