@@ -139,18 +139,25 @@ static void take_all(emb_planner *pl, draft *d, bool residuals)
     }
 }
 
+/* Eight bytes at a time, as unsigned (128 more each) in four lanes of 16 bits: so many rounds fit these. */
 static int64_t sum_of(const int8_t *w, size_t n)
 {
-    int64_t sum = 0;
-    for (size_t from = 0; from < n; from += 1 << 20) { /* so much fits 32 bits, which vectorise */
-        int32_t part[8] = {0};
-        size_t end = n - from < 1 << 20 ? n : from + (1 << 20), i = from;
-        for (; i + 8 <= end; i += 8)
-            for (size_t k = 0; k < 8; k++) part[k] += w[i + k];
-        for (; i < end; i++) part[0] += w[i];
-        for (size_t k = 0; k < 8; k++) sum += part[k];
+    enum { ROUNDS = UINT16_MAX / (2 * UINT8_MAX) };
+    const uint64_t low = 0x00ff00ff00ff00ff;
+    uint64_t sum = 0;
+    size_t i = 0;
+    while (i + 8 <= n) {
+        uint64_t lanes = 0, v;
+        for (uint32_t r = 0; r < ROUNDS && i + 8 <= n; r++, i += 8) {
+            memcpy(&v, w + i, 8);
+            v ^= 0x8080808080808080;
+            lanes += (v & low) + (v >> 8 & low);
+        }
+        for (; lanes != 0; lanes >>= 16) sum += lanes & 0xffff;
     }
-    return sum;
+    int64_t total = (int64_t)sum - 128 * (int64_t)i;
+    for (; i < n; i++) total += w[i];
+    return total;
 }
 
 /* From sums of products to the result: real = x.scale * w.scale * (sum - x.zero * sum of w) + bias. */
@@ -185,6 +192,10 @@ static void pack_panel(const int8_t *w, size_t apart, uint32_t n, uint32_t ic, u
         for (uint32_t j = 0; j < n; j++) {
             const int8_t *from = w + j * apart + (size_t)x * all;
             int8_t *at = to + (size_t)emb_q8_column(nr, j) * 4;
+            if (all == 1 && x + 4 <= ic) {
+                memcpy(at, from, 4);
+                continue;
+            }
             for (uint32_t t = 0; x + 4 <= ic && t < all; t++, from++, at += tap) {
                 const int8_t four[4] = {from[0], from[all], from[2 * all], from[3 * all]};
                 memcpy(at, four, 4);
