@@ -90,6 +90,8 @@ static void measure_tile(trial *t, const emb_tiler *tiler, bool quantised)
     t->tiler = tiler;
     t->tile = (emb_tile){.a = pixels,
                          .taps = 1,
+                         .step = tiler->strided ? (size_t)k * tiler->bytes : 0,
+                         .there = tiler->mr,
                          .b = at,
                          .next = at,
                          .bias = floats,

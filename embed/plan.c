@@ -568,7 +568,7 @@ static emb_status build(emb_planner *pl)
         p->macs += s->macs;
         if (s->ic > row) row = s->ic;
         size_t taps = (size_t)(s->w.kh * s->w.kw), need = 0;
-        if (s->kind == EMB_STEP_CONV) need = taps * s->block;
+        if (s->kind == EMB_STEP_CONV) need = taps * (s->even && s->block < EMB_BLOCK_TILES ? EMB_BLOCK_TILES : s->block);
         if (s->kind == EMB_STEP_WINOGRAD) need = s->block;
         if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL || (s->kind == EMB_STEP_DEPTHWISE && s->q8 != NULL)) need = taps;
         if (need > p->pointers) p->pointers = need;

@@ -50,13 +50,13 @@ typedef struct { /* what makes tiles of a convolution */
     void (*tile)(const emb_tile *t, uint32_t m);
     uint32_t mr, nr, group, bytes; /* bytes of one weight */
     uint32_t round;                /* channels of a tap are filled up to a multiple of this */
-    bool greedy;                   /* see emb_kernels_q8 */
+    bool strided;                  /* see emb_kernels_q8 */
 } emb_tiler;
 
 /* Pixels of tile i of those that n pixels are shared by. */
 static inline uint32_t emb_tile_pixels(const emb_tiler *t, uint32_t n, uint32_t tiles, uint32_t i)
 {
-    if (!t->greedy) return n / tiles + (i < n % tiles);
+    if (!t->strided) return n / tiles + (i < n % tiles);
     return i + 1 < tiles ? t->mr : n - i * t->mr;
 }
 
@@ -83,6 +83,7 @@ typedef struct {
     emb_window w;
     bool merged;            /* taps of a row are one run of kw * ic elements over a padded copy */
     bool dense;             /* CONV: pixel p of the result is made of pixel p of the picture */
+    bool even;              /* CONV: run_even.c runs it */
     uint32_t chain, strip;  /* steps that run together from this one on, 1 = alone; rows that this one makes at a time */
     uint32_t block;         /* CONV: pixels, WINOGRAD: tiles that are worked on together, for each panel of weights */
     uint32_t part_taps, part_k; /* CONV: how much of a panel's taps and channels is summed at a time */
@@ -191,6 +192,8 @@ emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
 /* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
+/* Decides on `even`, once the window and the sizes are known; -> the bytes of the padded copy that the step needs, 0 = none. */
+size_t emb_plan_even(emb_step *s);
 void emb_plan_block(emb_step *s, uint32_t longest, bool whole);
 
 /* ---- quantised values (plan_q8.c, plan_q8_conv.c) ------------------------------------------------------------ */

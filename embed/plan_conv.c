@@ -250,10 +250,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
     int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_rows(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
-    if (ok && s->merged) {
-        size_t h = (size_t)(s->ih + s->w.top + s->w.bottom), w = (size_t)(s->iw + s->w.left + s->w.right);
-        scratch = (h * w * s->ic + (size_t)s->w.kw * s->ic) * k->bytes;
-    }
+    if (s->kind == EMB_STEP_CONV) scratch = emb_plan_even(s);
     if (s->gate >= 0) scratch = panels * emb_panel_bytes(&s->t, 1, s->ic);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * k->bytes) : -1;
@@ -302,7 +299,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->greedy}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->strided}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

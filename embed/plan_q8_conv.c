@@ -266,14 +266,13 @@ static bool padding(emb_step *s)
     return s->q8->padding != NULL;
 }
 
-static size_t scratch_bytes(const emb_step *s)
+static size_t scratch_bytes(emb_step *s)
 {
     if (s->kind == EMB_STEP_DEPTHWISE) {
         size_t columns = (size_t)(s->ow - 1) * (size_t)s->w.sw + (size_t)((s->w.kw - 1) * s->w.dw) + 1;
         return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh);
     }
-    if (!s->merged) return 0;
-    return (size_t)(s->ih + s->w.top + s->w.bottom) * (size_t)(s->iw + s->w.left + s->w.right) * s->ic + (size_t)s->w.kw * s->ic;
+    return emb_plan_even(s);
 }
 
 /* Nobody else has read, or will read, the weights that were packed. */
@@ -326,7 +325,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
 static draft blank(const emb_planner *pl, const emb_node *n)
 {
     const emb_kernels_q8 *k = pl->p->q8;
-    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, 4, 1, k->round, k->greedy}, .out = -1, .residual = -1,
+    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, 4, 1, k->round, k->strided}, .out = -1, .residual = -1,
                             .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY},
                    .residual = -1, .out = n->out[0], .x = pl->views[n->in[0]].grid};
 }

@@ -31,9 +31,13 @@ static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
 /* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a and next set; ptr: pointers as made for tiles
  * of those sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the weights that follow. */
 void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
+/* What tiles of a convolution have in common for n channels whose constants begin at `column`: all but pixels, weights and results. */
+emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n);
+const void *emb_conv_weights(const emb_walk *w, const emb_step *s, const emb_rows *r); /* packed, gated by now */
 double emb_now(void); /* seconds */
 
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */
+void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r); /* one whose pixels lie evenly */
 void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
 void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r);
 void emb_run_q8_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);

@@ -122,10 +122,29 @@ static void gate_weights(const emb_walk *w, const emb_step *s)
     for (uint32_t o = 0; o < s->oc; o += s->t.nr, from += panel, to += panel) k->gate_panel(from, emb_at(w, s->gate), s->ic, to);
 }
 
+emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n)
+{
+    const emb_q8 *q = s->q8;
+    emb_tile t = {.bias = s->bias + column, .ldc = s->y_pixel, .n = n, .lo = s->lo, .hi = s->hi, .act = s->act != EMB_ACT_GELU ? s->act : EMB_ACT_NONE,
+                  .act_a = s->act_a, .act_b = s->act_b};
+    if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide;
+    return t;
+}
+
+const void *emb_conv_weights(const emb_walk *w, const emb_step *s, const emb_rows *r)
+{
+    if (s->gate < 0) return s->weights;
+    if (r->oy0 == 0) gate_weights(w, s);
+    return emb_at(w, s->scratch);
+}
+
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
+    if (s->even) {
+        emb_run_even(w, s, r);
+        return;
+    }
     const emb_kernels *k = w->p->k;
-    const emb_q8 *q = s->q8;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = s->t.mr, nr = s->t.nr;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
     uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
@@ -136,9 +155,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
         rows.x = emb_at(w, s->scratch);
         rows.x_first = 0;
     }
-    const char *weights = s->gate >= 0 ? emb_at(w, s->scratch) : s->weights;
-    if (s->gate >= 0 && r->oy0 == 0) gate_weights(w, s);
-    bool in_tile = s->act != EMB_ACT_GELU;
+    const char *weights = emb_conv_weights(w, s, r);
     for (uint32_t p0 = first; p0 < end; p0 += s->block) {
         uint32_t n = end - p0 < s->block ? end - p0 : s->block, tiles = (n + mr - 1) / mr;
         size_t before = (size_t)(p0 - first);
@@ -150,14 +167,15 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
             }
             for (uint32_t i = 0; i < panels; i++) {
                 size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
-                emb_tile t = {.b = weights + panel * (g * panels + i), .bias = s->bias + column, .c = emb_y(s, y, c),
-                              .residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL, .ldc = s->y_pixel,
-                              .n = oc - i * nr < nr ? oc - i * nr : nr, .lo = s->lo, .hi = s->hi, .act = in_tile ? s->act : EMB_ACT_NONE, .act_a = s->act_a, .act_b = s->act_b,
-                              .sum = (float *)(void *)(w->arena + w->p->sums_offset), .lds = nr};
-                if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide;
+                emb_tile t = emb_conv_tile(s, column, oc - i * nr < nr ? oc - i * nr : nr);
+                t.b = weights + panel * (g * panels + i);
+                t.c = emb_y(s, y, c);
+                t.residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL;
+                t.sum = (float *)(void *)(w->arena + w->p->sums_offset);
+                t.lds = nr;
                 run_panel(w, s, &t, n, tiles, taps, run);
             }
         }
-        if (!in_tile) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
+        if (s->act == EMB_ACT_GELU) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);
     }
 }

@@ -37,6 +37,11 @@ typedef struct {
     void *sum;             /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
     size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
     bool resume, more;
+    /* Tables that are `strided` only: pixels that lie `step` bytes apart, a[tap] the first; of them, `there` may be read. Not all of
+     * the m are wanted: the first is number `at` of a line in which `row` are (0: all), and the `gap` behind them are not; c and
+     * residual go on without those. step 0: as above. */
+    size_t step;
+    uint32_t there, at, row, gap;
     /* Quantised tables only, see q8.h. */
     const float *scale;    /* nr floats */
     float residual_scale, y_scale, y_zero;
@@ -74,7 +79,7 @@ typedef struct {
     uint32_t round;     /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
     uint32_t longest;   /* a sum of more products than this has to be made in parts, or it loses digits; 0 = any */
     bool parts;         /* sums may be made in parts */
-    bool greedy;        /* tiles of mr pixels and what is left, rather than of equal size */
+    bool strided;       /* prefers pixels that lie evenly, see emb_tile, and tiles of mr of them to tiles of equal size */
     void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr. */
     void (*tile)(const emb_tile *t, uint32_t m);

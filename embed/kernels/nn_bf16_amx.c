@@ -95,7 +95,7 @@ static inline __attribute__((always_inline)) void end_some(const emb_tile *t, ui
 {
     const uint32_t nv = NV;
     VF v[MR][NV];
-    const float *from = (const float *)sums[i];
+    const float *from = (const float *)sums[0];
     UNROLL for (uint32_t k = 0; k < m; k++)
         for (uint32_t j = 0; j < nv; j++) v[k][j] = vadd(fload(from + k * NR + j * VW), fload(t->bias + j * VW));
     if (t->n > VW) tile_end(t, i, m, 2, v);
@@ -104,10 +104,7 @@ static inline __attribute__((always_inline)) void end_some(const emb_tile *t, ui
 
 static void tile(const emb_tile *t, uint32_t m)
 {
-    uint32_t sums[PIXELS][NR] __attribute__((aligned(64))), i = 0;
+    uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
     amx_sums(t, m, sums);
-    for (; i + MR <= m; i += MR) end_some(t, i, MR, (const uint32_t(*)[NR])sums);
-    if (i + 4 <= m) end_some(t, i, 4, (const uint32_t(*)[NR])sums), i += 4;
-    if (i + 2 <= m) end_some(t, i, 2, (const uint32_t(*)[NR])sums), i += 2;
-    if (i < m) end_some(t, i, 1, (const uint32_t(*)[NR])sums);
+    amx_finish(t, m, (const uint32_t(*)[NR])sums, end_some);
 }

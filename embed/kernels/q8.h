@@ -28,7 +28,7 @@ typedef struct {
     uint32_t lanes;  /* channels that a depthwise convolution takes together, at most */
     uint32_t round;  /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
     bool parts;      /* sums may be made in parts */
-    bool greedy;     /* tiles of mr pixels and what is left, rather than of equal size */
+    bool strided;    /* prefers pixels that lie evenly, see emb_tile, and tiles of mr of them to tiles of equal size */
     void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), then clamped to lo..hi; or if
      * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.

@@ -22,18 +22,15 @@
 static inline __attribute__((always_inline)) void finish_some(const emb_tile *t, uint32_t i, const uint32_t n, const uint32_t (*sums)[NR])
 {
     __m512i acc[MR][NV];
-    UNROLL for (uint32_t k = 0; k < n; k++) acc[k][0] = vs_load(sums[i + k]), acc[k][1] = vs_load(sums[i + k] + VW);
+    UNROLL for (uint32_t k = 0; k < n; k++) acc[k][0] = vs_load(sums[k]), acc[k][1] = vs_load(sums[k] + VW);
     finish(t, i, n, acc);
 }
 
 static void tile(const emb_tile *t, uint32_t m)
 {
-    uint32_t sums[PIXELS][NR] __attribute__((aligned(64))), i = 0;
+    uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
     amx_sums(t, m, sums);
-    for (; i + MR <= m; i += MR) finish_some(t, i, MR, (const uint32_t(*)[NR])sums);
-    if (i + 4 <= m) finish_some(t, i, 4, (const uint32_t(*)[NR])sums), i += 4;
-    if (i + 2 <= m) finish_some(t, i, 2, (const uint32_t(*)[NR])sums), i += 2;
-    if (i < m) finish_some(t, i, 1, (const uint32_t(*)[NR])sums);
+    amx_finish(t, m, (const uint32_t(*)[NR])sums, finish_some);
 }
 
 void emb_q8_amx_init(emb_kernels_q8 *k)
@@ -43,7 +40,7 @@ void emb_q8_amx_init(emb_kernels_q8 *k)
     k->mr = PIXELS;
     k->round = CHANNELS;
     k->parts = false;
-    k->greedy = true;
+    k->strided = true;
     k->begin = amx_begin;
     k->end = amx_end;
     k->tile = tile;

@@ -84,6 +84,9 @@ typedef struct {
     bool residual, wide;
     emb_act act;
     float lo, hi;
+    struct {
+        uint32_t step, there, at, row, gap;
+    } even; /* of tables that are strided; step 0: they do not lie evenly */
 } tile_case;
 
 typedef struct { /* of a case, before packing */
@@ -122,7 +125,8 @@ static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d,
         emb_tile tile = {.a = d->a, .taps = c->taps, .k = n, .x0 = x0, .b = packed(t, c, d->w, x0, n), .scale = columns(t, c, d->scale),
                          .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL, .residual_scale = 0.37f, .c = out, .ldc = ldc,
                          .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = 11.5f, .y_zero = 14, .wide = c->wide, .sum = sums,
-                         .lds = t->nr, .resume = part > 0, .more = part + 1 < parts};
+                         .lds = t->nr, .resume = part > 0, .more = part + 1 < parts,
+                         .step = c->even.step, .there = c->even.there, .at = c->even.at, .row = c->even.row, .gap = c->even.gap};
         t->tile(&tile, c->m);
     }
 }
@@ -169,14 +173,51 @@ static void test_tile(tile_case c)
     release();
 }
 
+/* Pixels that lie evenly, some of which may not be wanted or are the last that may be read. */
+static void test_even(tile_case c)
+{
+    uint32_t pixels = c.even.there > c.m ? c.even.there : c.m, wanted = 0, width = c.even.row + c.even.gap;
+    tile_data evenly, each;
+    tile_case plain = c;
+    plain.even.step = 0;
+    for (uint32_t i = 0; i < c.m; i++) wanted += c.even.row == 0 || (c.even.at + i) % width < c.even.row;
+    plain.m = wanted;
+    for (uint32_t tap = 0; tap < c.taps; tap++) {
+        const uint8_t *x = evenly.a[tap] = guarded((size_t)(pixels - 1) * c.even.step + c.kk, EMB_KERNEL_SLACK);
+        for (uint32_t i = 0, n = 0; i < c.m; i++)
+            if (c.even.row == 0 || (c.even.at + i) % width < c.even.row) each.a[tap * wanted + n++] = x + (size_t)i * c.even.step;
+    }
+    each.w = evenly.w = guarded((size_t)c.taps * c.kk * c.n, 0);
+    each.scale = evenly.scale = floats(c.n, 3e-3f, 3e-3f);
+    each.bias = evenly.bias = floats(c.n, 100, 100);
+    each.residual = evenly.residual = guarded(wanted * c.n, 0);
+    char *got = guarded(wanted * c.n, 0), *want = guarded(wanted * c.n, 0);
+    run(k, &c, &evenly, got, c.n);
+    run_ref(&plain, &each, want, c.n);
+    same("tile of even pixels", got, want, (size_t)wanted * c.n);
+    release();
+}
+
+static void test_evens(void)
+{
+    for (uint32_t m = 1; m <= k->mr; m++)
+        for (uint32_t i = 0; i < 12; i++) {
+            static const uint32_t there[] = {0, 16, 32};
+            uint32_t kk = 1 + (m * 11 + i * 17) % 150, row = i % 4 == 0 ? 0 : 1 + (m + 5 * i) % 40, gap = row == 0 ? 0 : 1 + i % 6;
+            uint32_t least = there[i % 3] > m ? there[i % 3] : i % 2 == 0 ? m : 0;
+            test_even((tile_case){.m = m, .n = 1 + (m * 5 + i) % k->nr, .taps = 1 + i % 3, .kk = kk, .residual = i % 2 == 0, .act = EMB_ACT_NONE, .lo = 0, .hi = 255,
+                                  .even = {kk + i % 3 * 7, least, row == 0 ? 0 : (m * 3 + i) % (row + gap), row, gap}});
+        }
+}
+
 static void test_tiles(void)
 {
     for (uint32_t m = 1; m <= k->mr; m++)
         for (uint32_t n = 1; n <= k->nr; n++)
             test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 7 == 6, n % 5 == 4 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE, n % 3 ? 0 : 13,
-                                n % 4 ? 255 : 200});
-    for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, kk % 5 == 0, EMB_ACT_NONE, 0, 255});
-    for (uint32_t n = 1; k->parts && n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, EMB_ACT_NONE, 0, 255});
+                                n % 4 ? 255 : 200, {0}});
+    for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, kk % 5 == 0, EMB_ACT_NONE, 0, 255, {0}});
+    for (uint32_t n = 1; k->parts && n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, EMB_ACT_NONE, 0, 255, {0}});
 }
 
 /* ---- the others ------------------------------------------------------------------------------------------------ */
@@ -267,6 +308,7 @@ int main(void)
     }
     if (k->begin != NULL) k->begin();
     test_tiles();
+    if (k->strided) test_evens();
     for (uint32_t c = 1; c <= 150; c++) {
         test_depthwise(c, 1 + c % 9, 3, 3, 1, 1, 1);
         test_depthwise(c, 1 + c % 17, 5, 5, 1 + (int32_t)(c % 2), 1, 2);

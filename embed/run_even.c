@@ -1,0 +1,133 @@
+/* run_even.c: convolutions by tables that want their pixels a fixed distance apart (AMX). A picture that needs padding is copied with
+ * it first. With a stride of 1 the pixels of a result then lie evenly even across the ends of rows: those over the padding give sums
+ * that nobody wants, two in 58 for a 3 x 3 over 56 pixels, which is less than what ending every tile with its row would leave empty.
+ * With other strides tiles do end with their row. */
+#include "run.h"
+
+#include <string.h>
+
+enum { SHORT_LINE = 12 }; /* lines of fewer pixels leave so much of their tiles empty that gathering pixels is better */
+
+static uint32_t pitch(const emb_step *s) { return s->iw + (uint32_t)(s->w.left + s->w.right); } /* pixels of a row with padding */
+
+static bool padded(const emb_step *s) { return s->w.top != 0 || s->w.left != 0 || s->w.bottom != 0 || s->w.right != 0; }
+
+static bool one_line(const emb_step *s) { return s->w.sw == 1 && s->w.sh == 1; }
+
+size_t emb_plan_even(emb_step *s)
+{
+    s->even = s->t.strided && (one_line(s) || s->ow >= SHORT_LINE);
+    if (!s->merged && !(s->even && padded(s))) return 0;
+    size_t rows = s->ih + (size_t)(s->w.top + s->w.bottom), beyond = s->even ? s->t.mr * (size_t)s->w.sw : (size_t)s->w.kw;
+    return (rows * pitch(s) + beyond) * s->ic * s->x_bytes;
+}
+
+/* The rows of the picture that r is made of, with their padding. */
+static void pad_rows(const emb_step *s, const emb_rows *r, char *to)
+{
+    size_t pixel = (size_t)s->ic * s->x_bytes, row = pitch(s) * pixel, left = (size_t)s->w.left * pixel, mid = s->iw * pixel;
+    const int pad = s->q8 != NULL ? s->q8->x.zero : 0;
+    const int64_t first = r->oy0 * s->w.sh - s->w.top, end = (r->oy1 - 1) * s->w.sh - s->w.top + (s->w.kh - 1) * s->w.dh + 1;
+    for (int64_t y = first; y < end; y++, to += row) {
+        if (y < 0 || y >= s->ih) {
+            memset(to, pad, row);
+            continue;
+        }
+        memset(to, pad, left);
+        memcpy(to + left, (const char *)r->x + (size_t)(y - r->x_first) * mid, mid);
+        memset(to + left + mid, pad, row - left - mid);
+    }
+}
+
+/* Lines of pixels of the result, each made from pixels `step` bytes apart. */
+typedef struct {
+    const char *x, *end; /* the first tap of the first pixel; what may be read */
+    size_t step, line;   /* bytes from pixel to pixel and from line to line */
+    uint32_t lines, pixels, row, gap; /* of each line: `row` wanted ones, `gap` others, and again */
+    size_t tap_row, tap;
+} grid;
+
+static grid grid_of(const emb_walk *w, const emb_step *s, const emb_rows *r)
+{
+    const emb_window *v = &s->w;
+    const size_t pixel = (size_t)s->ic * s->x_bytes, row = pitch(s) * pixel;
+    const uint32_t rows = r->oy1 - r->oy0;
+    grid g = {.step = (size_t)v->sw * pixel, .line = (size_t)v->sh * row, .lines = rows, .pixels = s->ow, .row = s->ow, .tap_row = (size_t)v->dh * row,
+              .tap = (size_t)v->dw * pixel};
+    if (s->merged || padded(s)) {
+        char *to = emb_at(w, s->scratch);
+        pad_rows(s, r, to);
+        g.x = to;
+        g.end = to + w->p->buffers[s->scratch].bytes;
+    } else {
+        g.x = emb_x(s, r->x, (size_t)(r->oy0 * v->sh - r->x_first) * s->iw * s->ic);
+        g.end = g.x + ((size_t)(rows - 1) * (size_t)v->sh + (size_t)((v->kh - 1) * v->dh) + 1) * row;
+    }
+    if (one_line(s)) {
+        g.lines = 1;
+        g.gap = pitch(s) - s->ow;
+        g.pixels = rows * pitch(s) - g.gap;
+    }
+    return g;
+}
+
+typedef struct { /* a tile: its first pixel among those of a line, and among those of the result */
+    const char *x;
+    uint32_t m, at, there;
+    size_t pixel;
+} spot;
+
+static spot spot_of(const emb_step *s, const grid *g, uint32_t i, size_t reach)
+{
+    const uint32_t tiles = (g->pixels + s->t.mr - 1) / s->t.mr, line = i / tiles, first = i % tiles * s->t.mr, width = g->row + g->gap;
+    spot t = {.x = g->x + line * g->line + first * g->step, .m = g->pixels - first < s->t.mr ? g->pixels - first : s->t.mr, .at = first % width};
+    t.pixel = (size_t)line * g->row + (size_t)(first / width) * g->row + (t.at < g->row ? t.at : g->row);
+    const size_t left = (size_t)(g->end - t.x);
+    t.there = left < reach ? 0 : (uint32_t)((left - reach) / g->step < s->t.mr ? (left - reach) / g->step + 1 : s->t.mr);
+    return t;
+}
+
+/* All panels of a group over some tiles. */
+static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, const grid *g, const spot *spots, uint32_t n, uint32_t group, const char *weights)
+{
+    const uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, panels = (oc + nr - 1) / nr;
+    const uint32_t kw = s->merged ? 1 : (uint32_t)s->w.kw, taps = (uint32_t)s->w.kh * kw, run = s->merged ? (uint32_t)s->w.kw * ic : ic;
+    const size_t panel = emb_panel_bytes(&s->t, taps, run), row = emb_panel_row(&s->t);
+    const void **ptr = w->ptr;
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t ky = 0; ky < s->w.kh; ky++)
+            for (uint32_t kx = 0; kx < kw; kx++) *ptr++ = spots[i].x + (size_t)group * ic * s->x_bytes + ky * g->tap_row + kx * g->tap;
+    for (uint32_t p = 0; p < panels; p++) {
+        const size_t c = (size_t)group * oc + p * nr, column = (size_t)nr * (group * panels + p);
+        emb_tile t = emb_conv_tile(s, column, oc - p * nr < nr ? oc - p * nr : nr);
+        t.b = weights + panel * (group * panels + p);
+        t.taps = taps, t.k = run;
+        t.step = g->step, t.row = g->gap > 0 ? g->row : 0, t.gap = g->gap;
+        t.next = (const char *)t.b + panel;
+        t.next_step = (uint32_t)row / n;
+        for (uint32_t i = 0; i < n; i++, t.next += panel / row * t.next_step) {
+            const spot *at = &spots[i];
+            t.a = w->ptr + (size_t)i * taps;
+            t.at = at->at;
+            t.there = at->there;
+            t.c = emb_y(s, r->y, at->pixel * s->y_pixel + c);
+            t.residual = r->residual != NULL ? (const char *)r->residual + (at->pixel * s->y_pixel + c) * s->r_bytes : NULL;
+            s->t.tile(&t, at->m);
+        }
+    }
+}
+
+void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
+{
+    const grid g = grid_of(w, s, r);
+    const char *weights = emb_conv_weights(w, s, r);
+    const size_t reach = (size_t)(s->w.kh - 1) * g.tap_row + (s->merged ? (size_t)s->w.kw : (size_t)(s->w.kw - 1)) * g.tap + (size_t)s->ic * s->x_bytes;
+    const uint32_t tiles = g.lines * ((g.pixels + s->t.mr - 1) / s->t.mr), blocks = (tiles + EMB_BLOCK_TILES - 1) / EMB_BLOCK_TILES;
+    spot spots[EMB_BLOCK_TILES];
+    for (uint32_t b = 0, first = 0, n; b < blocks; b++, first += n) {
+        n = tiles / blocks + (b < tiles % blocks);
+        for (uint32_t i = 0; i < n; i++) spots[i] = spot_of(s, &g, first + i, reach);
+        for (uint32_t group = 0; group < (uint32_t)s->w.group; group++) run_group(w, s, r, &g, spots, n, group, weights);
+    }
+    if (s->act == EMB_ACT_GELU) w->p->k->act(r->y, (size_t)(r->oy1 - r->oy0) * s->ow * s->oc, s->act, s->act_a, s->act_b);
+}
