@@ -266,7 +266,8 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     if (st == IDX_OK) st = replace(&b);
     free(b.from);
     if (!b.joined) idx_segment_free(b.new);
-    if (st != IDX_OK) return st;
+    if (st == IDX_EBUSY && !ix->stop) *err = (idx_error){0}, st = IDX_OK; /* the catalogue was removed meanwhile: nothing to do, nothing to say */
+    if (st != IDX_OK || !b.joined) return st;
     idx_error why = {0}; /* without files the old ones stay, and are as good at the next start */
     bool saved = b.new->ann == NULL || idx_segment_save(c, b.new, ix->segment_dir, &why) == IDX_OK;
     if (!saved) idx_say(ix, 1, "%s", why.text);
