@@ -121,7 +121,7 @@ static void measure_step(trial *t, const emb_step *s)
 {
     emb_cost *c = t->c;
     bool known = s->kind != EMB_STEP_CONV && s->kind != EMB_STEP_WINOGRAD;
-    for (size_t i = 0; i < c->n_tilers; i++) known |= c->tiler[i].t.tile == s->t.tile;
+    for (size_t i = 0; i < c->n_tilers; i++) known |= c->tiler[i].t.tile == s->t.tile && c->tiler[i].t.nr == s->t.nr;
     if (!known) measure_tile(t, &s->t, s->q8 != NULL);
     if (s->kind == EMB_STEP_WINOGRAD && c->winograd_in <= 0) {
         c->winograd_in = best_of(run_winograd_in, t) / WINOGRAD_N;
@@ -184,13 +184,16 @@ double emb_cost_bandwidth(const double by_size[EMB_COST_SIZES], size_t bytes)
 
 typedef struct {   /* of a convolution's tiles */
     size_t panels; /* of all groups */
+    double full;   /* as many full ones are that wide */
     uint32_t taps, run;
 } sums;
 
+static uint32_t groups_of(const emb_step *s) { return (uint32_t)s->w.group; }
+
 static sums sums_of(const emb_step *s)
 {
-    uint32_t groups = (uint32_t)s->w.group, nr = s->t.nr, kw = (uint32_t)s->w.kw, all = (uint32_t)s->w.kh * kw;
-    sums r = {(size_t)groups * ((s->oc / groups + nr - 1) / nr), s->merged ? all / kw : all,
+    uint32_t groups = groups_of(s), nr = s->t.nr, kw = (uint32_t)s->w.kw, all = (uint32_t)s->w.kh * kw;
+    sums r = {(size_t)groups * ((s->oc / groups + nr - 1) / nr), (double)groups * emb_panel_width(&s->t, s->oc / groups) / nr, s->merged ? all / kw : all,
               s->ic / groups * (s->merged ? kw : 1)};
     if (s->kind == EMB_STEP_WINOGRAD) r.taps = 36;
     return r;
@@ -202,7 +205,7 @@ size_t emb_step_weights(const emb_plan *p, const emb_step *s)
     case EMB_STEP_CONV:
     case EMB_STEP_WINOGRAD: {
         sums n = sums_of(s);
-        return n.panels * emb_panel_bytes(&s->t, n.taps, n.run);
+        return groups_of(s) * emb_panel_bytes(&s->t, s->oc / groups_of(s), n.taps, n.run);
     }
     case EMB_STEP_DEPTHWISE: return (size_t)(s->w.kh * s->w.kw) * s->oc * (s->q8 != NULL ? 1 : p->k->bytes);
     case EMB_STEP_AFFINE: return (size_t)s->oc * 2 * sizeof(float);
@@ -228,7 +231,7 @@ size_t emb_step_moves(const emb_step *s)
 static void add_tiles(const emb_cost *c, const emb_step *s, uint32_t pixels, uint32_t times, double parts[EMB_COST_PARTS])
 {
     size_t i = 0;
-    while (i < c->n_tilers && c->tiler[i].t.tile != s->t.tile) i++;
+    while (i < c->n_tilers && (c->tiler[i].t.tile != s->t.tile || c->tiler[i].t.nr != s->t.nr)) i++;
     if (i == c->n_tilers) return;
     sums n = sums_of(s);
     bool winograd = s->kind == EMB_STEP_WINOGRAD;
@@ -237,8 +240,8 @@ static void add_tiles(const emb_cost *c, const emb_step *s, uint32_t pixels, uin
     double blocks = ceil((double)pixels / block), tiles = blocks * ceil((double)pixels / blocks / s->t.mr);
     double cuts = ceil((double)n.taps / part_taps) * ceil((double)n.run / part_k), full = fmax(pixels / (tiles * s->t.mr), 0.5);
     double round = s->t.round, rows = n.taps * ceil(n.run / round) * round, calls = times * (double)n.panels * tiles;
-    double sums = calls * rows * full * c->tiler[i].row;
-    double wanted = (double)times * pixels * s->oc * n.taps * n.run, made = calls * full * s->t.mr * s->t.nr * rows;
+    double share = n.full / (double)n.panels, sums = calls * share * rows * full * c->tiler[i].row;
+    double wanted = (double)times * pixels * s->oc * n.taps * n.run, made = calls * share * full * s->t.mr * s->t.nr * rows;
     parts[EMB_COST_CALLS] = calls * cuts * c->tiler[i].call;
     parts[EMB_COST_SUMS] = sums * wanted / made;
     parts[EMB_COST_PADDING] = fmax(sums - parts[EMB_COST_SUMS], 0); /* which may round below */

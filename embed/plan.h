@@ -48,7 +48,7 @@ typedef struct { /* of a quantised step */
 
 typedef struct { /* what makes tiles of a convolution */
     void (*tile)(const emb_tile *t, uint32_t m);
-    uint32_t mr, nr, group, bytes; /* bytes of one weight */
+    uint32_t mr, nr, unit, group, bytes; /* bytes of one weight; unit: see emb_kernels */
     uint32_t round;                /* channels of a tap are filled up to a multiple of this */
     bool strided;                  /* see emb_kernels_q8 */
 } emb_tiler;
@@ -60,11 +60,13 @@ static inline uint32_t emb_tile_pixels(const emb_tiler *t, uint32_t n, uint32_t 
     return i + 1 < tiles ? t->mr : n - i * t->mr;
 }
 
-/* Bytes of a panel of taps * k channels, and of one of its rows. */
-static inline size_t emb_panel_row(const emb_tiler *t) { return (size_t)t->group * t->nr * t->bytes; }
-static inline size_t emb_panel_bytes(const emb_tiler *t, size_t taps, uint32_t channels)
+/* n channels of a result are packed as so many; bytes of taps * k channels of the picture for each of n, and of one row of them. All panels
+ * but the last are nr wide, so those of n channels take as much as one. */
+static inline uint32_t emb_panel_width(const emb_tiler *t, uint32_t n) { return (n + t->unit - 1) / t->unit * t->unit; }
+static inline size_t emb_panel_row(const emb_tiler *t, uint32_t n) { return (size_t)t->group * emb_panel_width(t, n) * t->bytes; }
+static inline size_t emb_panel_bytes(const emb_tiler *t, uint32_t n, size_t taps, uint32_t k)
 {
-    return taps * ((channels + t->round - 1) / t->round) * (t->round / t->group) * emb_panel_row(t);
+    return taps * ((k + t->round - 1) / t->round) * (t->round / t->group) * emb_panel_row(t, n);
 }
 
 typedef struct {
@@ -173,16 +175,18 @@ bool emb_plan_activation(const emb_planner *pl, const emb_node *n, emb_step *s);
 EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
 /* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? */
 bool emb_winograd_pays(const emb_step *s);
-/* Sets block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][nr]. NULL = no memory. */
-void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes);
+/* Sets block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][its width]. NULL = no memory. */
+void *emb_winograd_pack(emb_step *s, const float *w, size_t *scratch_bytes);
 /* Elements between two of the 36 planes of `channels` for a block of tiles. */
 size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
 #define EMB_CHAIN_MAX   16
 #define EMB_BLOCK_TILES 16 /* that a block of pixels has at most */
 void emb_plan_chains(emb_plan *p); /* finds them; before buffers get their places */
 EMB_CHECK emb_status emb_plan_layout(emb_planner *pl); /* offsets of all buffers, arena_bytes; when all steps are there */
-/* Packs one panel: rows of k channels, each with nr floats, become [ceil(k / group)][nr][group] of the table's type. */
-void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to);
+/* Packs one panel: rows of k channels, each with `width` floats, become [ceil(k / group)][width][group] of the table's type. */
+void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, uint32_t width, void *to);
+/* The form of tile that makes oc channels fastest. */
+void emb_plan_shape(emb_tiler *t, const emb_kernels *k, uint32_t oc);
 EMB_CHECK emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled);
 /* NHWC and rows of a value are the same bytes. */
 bool emb_plan_same_bytes(const emb_type *t);

@@ -53,6 +53,6 @@ emb_status emb_plan_layout(emb_planner *pl)
     }
     free(order);
     p->sums_offset = p->arena_bytes;
-    p->arena_bytes += (size_t)EMB_BLOCK_TILES * EMB_MAX_MR * EMB_MAX_NR * sizeof(float) + EMB_KERNEL_SLACK;
+    p->arena_bytes += (size_t)EMB_BLOCK_TILES * EMB_MAX_TILE * sizeof(float) + EMB_KERNEL_SLACK;
     return EMB_OK;
 }

@@ -106,11 +106,22 @@ static bool take_next(emb_planner *pl, draft *d, float *tmp)
     return true;
 }
 
+/* Of what both tiles make in a cycle: wide ones read the least for each product, and both lose where a panel is one vector. */
+void emb_plan_shape(emb_tiler *t, const emb_kernels *k, uint32_t oc)
+{
+    if (k->wide_nr == 0) return;
+    const uint32_t unit = k->unit, vectors = (oc + unit - 1) / unit, tall = k->nr / unit, wide = k->wide_nr / unit;
+    const uint32_t left = vectors % tall, left_wide = vectors % wide;
+    const bool better = left_wide == 0 || (left != 0 && left_wide > left) || (left == 1 && left_wide > 1);
+    t->mr = better ? k->wide_mr : k->mr;
+    t->nr = better ? k->wide_nr : k->nr;
+}
+
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
-void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, void *to)
+void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, uint32_t width, void *to)
 {
-    uint32_t group = t->group, nr = t->nr, end = (k + t->round - 1) / t->round * t->round;
+    uint32_t group = t->group, nr = width, end = (k + t->round - 1) / t->round * t->round;
     float row[EMB_MAX_NR * EMB_MAX_GROUP];
     char *out = to;
     for (uint32_t x = 0; x < end; x += group, out += nr * group * t->bytes) {
@@ -143,25 +154,27 @@ static void turn(const float *w, size_t per_channel, uint32_t n, uint32_t ic, ui
 static bool pack(draft *d, const emb_kernels *k)
 {
     emb_step *s = &d->step;
-    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = k->nr, all = (uint32_t)(s->w.kh * s->w.kw);
+    uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1, taps = all / merged, run = merged * ic;
-    size_t part = emb_panel_bytes(&s->t, 1, run), biases = (size_t)nr * panels * groups, rows = (size_t)run * nr;
+    size_t biases = (size_t)nr * panels * groups;
     bool plain = k->type == EMB_F32 && k->group == 1;
-    const bool stays = d->ours && plain && oc % nr == 0; /* panels take as much as the channels that they hold: one at a time is turned */
-    char *to = s->weights = stays ? (void *)d->w : emb_weights_memory(part * taps * panels * groups);
-    float *turned = plain && !stays ? NULL : malloc(rows * taps * sizeof *turned);
+    const bool stays = d->ours && plain && oc % s->t.unit == 0; /* panels take as much as the channels that they hold: one at a time is turned */
+    char *to = s->weights = stays ? (void *)d->w : emb_weights_memory(groups * emb_panel_bytes(&s->t, oc, taps, run));
+    float *turned = plain && !stays ? NULL : malloc((size_t)run * nr * taps * sizeof *turned);
     s->bias = emb_weights_memory(biases * sizeof(float));
     if (to == NULL || s->bias == NULL || ((!plain || stays) && turned == NULL)) {
         free(turned);
         return false;
     }
     for (uint32_t g = 0; g < groups; g++)
-        for (uint32_t p = 0; p < panels; p++, to += part * taps) {
-            uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr;
+        for (uint32_t p = 0; p < panels; p++) {
+            uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr, width = emb_panel_width(&s->t, n);
+            size_t part = emb_panel_bytes(&s->t, n, 1, run), rows = (size_t)run * width;
             for (uint32_t j = 0; j < nr; j++) s->bias[(size_t)(g * panels + p) * nr + j] = j < n ? d->b[first + j] : 0;
-            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, turned != NULL ? turned : (float *)(void *)to, rows / merged, nr);
+            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, turned != NULL ? turned : (float *)(void *)to, rows / merged, width);
             if (stays) memcpy(to, turned, part * taps);
-            for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, to + t * part);
+            for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, width, to + t * part);
+            to += part * taps;
         }
     free(turned);
     return true;
@@ -185,9 +198,9 @@ static bool pack_depthwise(draft *d, const emb_kernels *k)
     return ok;
 }
 
-static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
+static bool pack_winograd(draft *d, size_t *scratch_bytes)
 {
-    d->step.weights = emb_winograd_pack(&d->step, d->w, k, scratch_bytes);
+    d->step.weights = emb_winograd_pack(&d->step, d->w, scratch_bytes);
     d->step.bias = emb_weights_memory(d->step.oc * sizeof(float));
     if (d->step.weights == NULL || d->step.bias == NULL) return false;
     memcpy(d->step.bias, d->b, d->step.oc * sizeof(float));
@@ -244,14 +257,15 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
     const emb_kernels *k = pl->p->k;
+    emb_plan_shape(&s->t, k, s->oc / (uint32_t)v->group);
     if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest, !k->parts);
-    size_t scratch = 0, panels = (s->oc + k->nr - 1) / k->nr;
+    size_t scratch = 0;
     if (image) in = take_gate(pl, s, in, n->in[0]);
-    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
+    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, &scratch) : pack(d, k);
     int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_rows(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
     if (s->kind == EMB_STEP_CONV) scratch = emb_plan_even(s);
-    if (s->gate >= 0) scratch = panels * emb_panel_bytes(&s->t, 1, s->ic);
+    if (s->gate >= 0) scratch = emb_panel_bytes(&s->t, s->oc, 1, s->ic);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * k->bytes) : -1;
     emb_step *step = out >= 0 ? emb_plan_step(pl, s->kind, n) : NULL;
@@ -299,7 +313,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->group, k->bytes, k->round, k->strided}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->unit, k->group, k->bytes, k->round, k->strided}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

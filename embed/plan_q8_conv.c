@@ -220,7 +220,7 @@ static bool pack(draft *d, const float *scale, const float *bias)
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1;
-    size_t tap = emb_panel_bytes(&s->t, 1, merged * ic), panel = tap * (all / merged), columns = (size_t)nr * panels * groups;
+    size_t tap = emb_panel_bytes(&s->t, nr, 1, merged * ic), panel = tap * (all / merged), columns = (size_t)nr * panels * groups;
     int8_t *to = s->weights = emb_weights_memory(panel * panels * groups);
     s->bias = emb_weights_memory(columns * sizeof(float));
     s->q8->scale = emb_weights_memory(columns * sizeof(float));
@@ -325,7 +325,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
 static draft blank(const emb_planner *pl, const emb_node *n)
 {
     const emb_kernels_q8 *k = pl->p->q8;
-    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, 4, 1, k->round, k->strided}, .out = -1, .residual = -1,
+    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, k->nr, 4, 1, k->round, k->strided}, .out = -1, .residual = -1,
                             .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY},
                    .residual = -1, .out = n->out[0], .x = pl->views[n->in[0]].grid};
 }

@@ -80,7 +80,7 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
 void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
 {
     emb_tile t = *first;
-    size_t panel = emb_panel_bytes(&s->t, t.taps, t.k), row = emb_panel_row(&s->t);
+    size_t panel = emb_panel_bytes(&s->t, t.n, t.taps, t.k), row = emb_panel_row(&s->t, t.n);
     t.next = (const char *)t.b + panel;
     t.next_step = (uint32_t)row / tiles;
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
@@ -104,7 +104,7 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
             t->k = run - x < s->part_k ? run - x : s->part_k;
             t->x0 = x;
             t->b = b;
-            b += emb_panel_bytes(&s->t, t->taps, t->k);
+            b += emb_panel_bytes(&s->t, t->n, t->taps, t->k);
             t->resume = tap > 0 || x > 0;
             t->more = tap + t->taps < taps || x + t->k < run;
             emb_run_tiles(s, t, w->ptr, n, tiles, taps, tap);
@@ -116,10 +116,14 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
 static void gate_weights(const emb_walk *w, const emb_step *s)
 {
     const emb_kernels *k = w->p->k;
-    size_t panel = emb_panel_bytes(&s->t, 1, s->ic);
     const char *from = s->weights;
     char *to = emb_at(w, s->scratch);
-    for (uint32_t o = 0; o < s->oc; o += s->t.nr, from += panel, to += panel) k->gate_panel(from, emb_at(w, s->gate), s->ic, to);
+    for (uint32_t o = 0, n; o < s->oc; o += n) {
+        n = s->oc - o < s->t.nr ? s->oc - o : s->t.nr;
+        k->gate_panel(from, emb_at(w, s->gate), s->ic, n, to);
+        from += emb_panel_bytes(&s->t, n, 1, s->ic);
+        to += emb_panel_bytes(&s->t, n, 1, s->ic);
+    }
 }
 
 emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n)
@@ -148,7 +152,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = s->t.mr, nr = s->t.nr;
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
     uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
-    size_t panel = emb_panel_bytes(&s->t, taps, run);
+    size_t panel = emb_panel_bytes(&s->t, nr, taps, run), group = emb_panel_bytes(&s->t, oc, taps, run);
     emb_rows rows = *r;
     if (s->merged) {
         if (r->oy0 == 0) pad_input(w, s);
@@ -168,7 +172,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
             for (uint32_t i = 0; i < panels; i++) {
                 size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
                 emb_tile t = emb_conv_tile(s, column, oc - i * nr < nr ? oc - i * nr : nr);
-                t.b = weights + panel * (g * panels + i);
+                t.b = weights + group * g + panel * i;
                 t.c = emb_y(s, y, c);
                 t.residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL;
                 t.sum = (float *)(void *)(w->arena + w->p->sums_offset);

@@ -92,7 +92,7 @@ static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, c
 {
     const uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, panels = (oc + nr - 1) / nr;
     const uint32_t kw = s->merged ? 1 : (uint32_t)s->w.kw, taps = (uint32_t)s->w.kh * kw, run = s->merged ? (uint32_t)s->w.kw * ic : ic;
-    const size_t panel = emb_panel_bytes(&s->t, taps, run), row = emb_panel_row(&s->t);
+    const size_t panel = emb_panel_bytes(&s->t, nr, taps, run), row = emb_panel_row(&s->t, nr);
     const void **ptr = w->ptr;
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t ky = 0; ky < s->w.kh; ky++)
@@ -100,7 +100,7 @@ static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, c
     for (uint32_t p = 0; p < panels; p++) {
         const size_t c = (size_t)group * oc + p * nr, column = (size_t)nr * (group * panels + p);
         emb_tile t = emb_conv_tile(s, column, oc - p * nr < nr ? oc - p * nr : nr);
-        t.b = weights + panel * (group * panels + p);
+        t.b = weights + emb_panel_bytes(&s->t, oc, taps, run) * group + panel * p;
         t.taps = taps, t.k = run;
         t.step = g->step, t.row = g->gap > 0 ? g->row : 0, t.gap = g->gap;
         t.next = (const char *)t.b + panel;

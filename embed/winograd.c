@@ -62,20 +62,22 @@ static void transform_weights(const float *g, size_t next, uint32_t n, float *u,
         for (uint32_t l = 0; l < row; l++) u[e * place + l] = (float)v[e][l];
 }
 
-void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes)
+void *emb_winograd_pack(emb_step *s, const float *w, size_t *scratch_bytes)
 {
-    uint32_t nr = k->nr;
-    size_t panels = (s->oc + nr - 1) / nr, panel = (size_t)s->ic * nr, place = panels * panel;
+    uint32_t nr = s->t.nr;
+    size_t panels = (s->oc + nr - 1) / nr, panel = (size_t)s->ic * nr, place = (size_t)s->ic * emb_panel_width(&s->t, s->oc);
     float *to = emb_weights_memory(PLACES * place * sizeof *to);
     if (to == NULL) return NULL;
-    for (size_t p = 0; p < panels; p++)
+    for (size_t p = 0; p < panels; p++) {
+        const uint32_t width = emb_panel_width(&s->t, s->oc - (uint32_t)p * nr < nr ? s->oc - (uint32_t)p * nr : nr);
         for (uint32_t i = 0; i < s->ic; i++)
-            for (uint32_t j = 0; j < nr; j += LANES) {
+            for (uint32_t j = 0; j < width; j += LANES) {
                 size_t o = p * nr + j, left = o < s->oc ? s->oc - o : 0;
-                uint32_t row = nr - j < LANES ? nr - j : LANES;
+                uint32_t row = width - j < LANES ? width - j : LANES;
                 transform_weights(left > 0 ? w + (o * s->ic + i) * 9 : w, (size_t)s->ic * 9, left < row ? (uint32_t)left : row,
-                                  to + p * panel + (size_t)i * nr + j, place, row);
+                                  to + p * panel + (size_t)i * width + j, place, row);
             }
+    }
     uint32_t tiles = tiles_of(s->oh) * tiles_of(s->ow);
     uint32_t most = (uint32_t)(1536 * 1024 / (PLACES * sizeof(float) * (s->ic + s->oc))); /* both sets of planes stay in the second cache */
     if (most < 16) most = 16;
@@ -100,15 +102,15 @@ static void tile_pixels(const emb_walk *w, const emb_step *s, const void *x, int
 /* m[e] = v[e] * U[e] for every place, n tiles. */
 static void multiply(const emb_walk *w, const emb_step *s, const void *v, size_t v_plane, float *m, size_t m_plane, uint32_t n)
 {
-    uint32_t rows = (n + w->p->k->mr - 1) / w->p->k->mr, nr = w->p->k->nr;
+    uint32_t rows = (n + s->t.mr - 1) / s->t.mr, nr = s->t.nr;
     emb_tile t = {.taps = 1, .k = s->ic, .b = s->weights, .bias = w->p->zeros, .lds = s->oc, .more = true};
-    size_t panel = emb_panel_bytes(&s->t, 1, s->ic);
     for (size_t e = 0; e < PLACES; e++) {
         for (uint32_t i = 0; i < n; i++) w->ptr[i] = emb_x(s, v, e * v_plane + (size_t)i * s->ic);
-        for (uint32_t o = 0; o < s->oc; o += nr, t.b = (const char *)t.b + panel) {
+        for (uint32_t o = 0; o < s->oc; o += nr) {
             t.n = s->oc - o < nr ? s->oc - o : nr;
             t.sum = m + e * m_plane + o;
             emb_run_tiles(s, &t, w->ptr, n, rows, 1, 0);
+            t.b = (const char *)t.b + emb_panel_bytes(&s->t, t.n, 1, s->ic);
         }
     }
 }

@@ -15,7 +15,8 @@
 
 #define EMB_KERNEL_SLACK 256
 #define EMB_MAX_MR       32
-#define EMB_MAX_NR       32
+#define EMB_MAX_NR       64
+#define EMB_MAX_TILE     1024 /* pixels x channels */
 #define EMB_MAX_GROUP    4
 
 typedef enum { EMB_ACT_NONE, EMB_ACT_SIGMOID, EMB_ACT_SWISH, EMB_ACT_HSWISH, EMB_ACT_HSIGMOID, EMB_ACT_GELU } emb_act;
@@ -23,10 +24,10 @@ typedef enum { EMB_ACT_NONE, EMB_ACT_SIGMOID, EMB_ACT_SWISH, EMB_ACT_HSWISH, EMB
 typedef struct {
     const void *const *a;  /* [taps][m]: pixel pointers, elements x0 to x0 + k readable at each */
     uint32_t taps, k, x0;
-    const void *b;         /* packed panel [taps][ceil(k / group)][nr][group], zeros behind k */
+    const void *b;         /* packed panel [taps][ceil(k / group)][width][group], zeros behind k; width: n up to a multiple of unit */
     const char *next;      /* what will be read soon is fetched on the way, next_step bytes further at each row of the panel; or */
     uint32_t next_step;    /* NULL and 0 */
-    const float *bias;     /* nr floats */
+    const float *bias;     /* width floats */
     const void *residual;  /* rows like c, or NULL */
     void *c;               /* m rows of ldc elements */
     size_t ldc;
@@ -75,16 +76,19 @@ typedef struct {
     uint32_t type;      /* of what is stored: EMB_F32, EMB_F16 or EMB_BF16 */
     uint32_t bytes;     /* of one element */
     uint32_t mr, nr;    /* tile: pixels x channels */
+    uint32_t wide_mr, wide_nr; /* another one, of fewer pixels and more channels; 0 = none */
+    uint32_t unit;      /* panels are filled up to a multiple of this many channels */
     uint32_t group;     /* neighbouring channels that lie together in packed weights */
     uint32_t round;     /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
     uint32_t longest;   /* a sum of more products than this has to be made in parts, or it loses digits; 0 = any */
     bool parts;         /* sums may be made in parts */
     bool strided;       /* prefers pixels that lie evenly, see emb_tile, and tiles of mr of them to tiles of equal size */
     void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
-    /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr. */
+    /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr; for more than
+     * nr columns wide_mr. */
     void (*tile)(const emb_tile *t, uint32_t m);
-    /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of channels, packed as for a tile. */
-    void (*gate_panel)(const void *b, const void *gate, uint32_t k, void *out);
+    /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of n channels, packed as for a tile. */
+    void (*gate_panel)(const void *b, const void *gate, uint32_t k, uint32_t n, void *out);
     /* Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308), points 0, 1, -1, 2, -2 and infinity.
      * v[e * plane + c] = (B^T d B)[e] of channel c, d the 6 x 6 pixels at px[row * 6 + column]. */
     void (*winograd_in)(const void *const *px, uint32_t channels, void *v, size_t plane);

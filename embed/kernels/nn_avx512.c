@@ -1,11 +1,13 @@
-/* nn_avx512.c: AVX-512 F, BW, VL, DQ: 8 pixels x 32 channels, 16 accumulators hide the latency of two FMA units. */
+/* nn_avx512.c: AVX-512 F, BW, VL, DQ: 8 pixels x 48 channels or 6 x 64, 24 accumulators of 32 registers: a load from the first cache for
+ * two multiply-adds and more, of which two begin in every cycle. */
 #ifndef LK_SIMDE /* the tests run this file on any machine through SIMDe, which then stands for the header */
 #include <immintrin.h>
 #endif
 #include <stdint.h>
 
 #define MR 8
-#define NV 2u
+#define NV 4u
+#define WIDE_MR 6
 #define DP 7u
 #define DP2 6u
 #ifndef KERNEL_TABLE

@@ -78,7 +78,7 @@ static inline __m512i ordered(__m512i v)
 #define pmax(a, b)        _mm512_max_epi16(a, b)
 
 #define OWN_TILE
-#define TILE_PIXELS 32
+#define TILE_SHAPE  32, NR, 0, 0, NR
 #define TILE_ROUND  32
 #define TILE_PARTS  false, true
 #define TILE_AROUND amx_begin, amx_end

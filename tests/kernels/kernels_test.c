@@ -85,22 +85,25 @@ static void same(const char *what, const void *got, const void *want, size_t n, 
 
 /* ---- tile ------------------------------------------------------------------------------------------------ */
 
-static size_t panel_elements(uint32_t taps, uint32_t kk) { return (size_t)taps * ((kk + k->round - 1) / k->round) * k->round * k->nr; }
+static uint32_t width_of(uint32_t n) { return (n + k->unit - 1) / k->unit * k->unit; }
 
-/* [taps][kk][nr] floats, packed channels x0 to x0 + n of each tap as a panel. */
-static void *packed(const float *w, uint32_t taps, uint32_t kk, uint32_t x0, uint32_t n)
+static size_t panel_elements(uint32_t taps, uint32_t kk, uint32_t width) { return (size_t)taps * ((kk + k->round - 1) / k->round) * k->round * width; }
+
+/* [taps][kk][width] floats, packed channels x0 to x0 + n of each tap as a panel. */
+static void *packed(const float *w, uint32_t taps, uint32_t kk, uint32_t width, uint32_t x0, uint32_t n)
 {
-    char *b = guarded_bytes(panel_elements(taps, n) * k->bytes);
-    for (uint32_t tap = 0; tap < taps; tap++) emb_plan_pack_panel(k, w + ((size_t)tap * kk + x0) * k->nr, n, b + panel_elements(tap, n) * k->bytes);
+    char *b = guarded_bytes(panel_elements(taps, n, width) * k->bytes);
+    for (uint32_t tap = 0; tap < taps; tap++)
+        emb_plan_pack_panel(k, w + ((size_t)tap * kk + x0) * width, n, width, b + panel_elements(tap, n, width) * k->bytes);
     return b;
 }
 
-static double sum_of(const void **a, uint32_t m, uint32_t i, uint32_t j, uint32_t taps, uint32_t kk, const float *w, double *size)
+static double sum_of(const void **a, uint32_t m, uint32_t i, uint32_t j, uint32_t taps, uint32_t kk, const float *w, uint32_t width, double *size)
 {
     double sum = 0;
     for (uint32_t tap = 0; tap < taps; tap++)
         for (uint32_t x = 0; x < kk; x++) {
-            double v = at(a[tap * m + i], x) * (double)w[((size_t)tap * kk + x) * k->nr + j];
+            double v = at(a[tap * m + i], x) * (double)w[((size_t)tap * kk + x) * width + j];
             sum += v;
             *size += fabs(v);
         }
@@ -116,7 +119,7 @@ static void run_tile(emb_tile t, const float *w, uint32_t m, uint32_t split)
     for (uint32_t part = 0, parts = split > 0 ? 2 : 1; part < parts; part++) {
         t.x0 = part > 0 ? split : 0;
         t.k = part > 0 ? kk - split : parts > 1 ? split : kk;
-        t.b = packed(w, t.taps, kk, t.x0, t.k);
+        t.b = packed(w, t.taps, kk, width_of(t.n), t.x0, t.k);
         t.resume = part > 0;
         t.more = part + 1 < parts;
         k->tile(&t, m);
@@ -127,9 +130,10 @@ static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool r
 {
     const void *a[EMB_MAX_MR * 16];
     for (uint32_t i = 0; i < taps * m; i++) a[i] = elements(kk);
+    const uint32_t width = width_of(n);
     size_t ldc = n + 3;
-    float *w = guarded((size_t)taps * kk * k->nr), *bias = guarded(k->nr);
-    for (size_t i = 0; i < (size_t)taps * kk * k->nr; i++) w[i] = (float)lrintf(w[i] * 64) / 64; /* the same in every type */
+    float *w = guarded((size_t)taps * kk * width), *bias = guarded(width);
+    for (size_t i = 0; i < (size_t)taps * kk * width; i++) w[i] = (float)lrintf(w[i] * 64) / 64; /* the same in every type */
     void *res = elements(m * ldc), *c = poison(m * ldc);
     emb_act act = lo == 0 && hi > 100 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE;
     run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .bias = bias, .residual = residual ? res : NULL, .c = c, .ldc = ldc, .n = n, .lo = lo,
@@ -141,7 +145,7 @@ static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool r
                 CHECK(at(c, i * ldc + j) == (double)768); /* beyond the columns nothing is written */
                 continue;
             }
-            double size = fabs((double)bias[j]), sum = (double)bias[j] + sum_of(a, m, i, j, taps, kk, w, &size);
+            double size = fabs((double)bias[j]), sum = (double)bias[j] + sum_of(a, m, i, j, taps, kk, w, width, &size);
             if (residual) sum += at(res, i * ldc + j);
             sum = fmin(fmax(sum, (double)lo), (double)hi);
             float v = (float)sum;
@@ -164,9 +168,10 @@ static void test_even(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32
         for (uint32_t i = 0, to = 0; i < m; i++)
             if (row == 0 || (at + i) % width < row) each[tap * wanted + to++] = (const char *)first[tap] + (size_t)i * step * k->bytes;
     }
-    float *w = guarded((size_t)taps * kk * k->nr), *bias = guarded(k->nr);
+    const uint32_t columns = width_of(n);
+    float *w = guarded((size_t)taps * kk * columns), *bias = guarded(columns);
     void *got = poison(wanted * (size_t)n), *want = poison(wanted * (size_t)n);
-    emb_tile t = {.taps = taps, .k = kk, .b = packed(w, taps, kk, 0, kk), .bias = bias, .ldc = n, .n = n, .lo = -INFINITY, .hi = INFINITY};
+    emb_tile t = {.taps = taps, .k = kk, .b = packed(w, taps, kk, columns, 0, kk), .bias = bias, .ldc = n, .n = n, .lo = -INFINITY, .hi = INFINITY};
     t.a = each;
     t.c = want;
     if (wanted > 0) k->tile(&t, wanted);
@@ -178,16 +183,18 @@ static void test_even(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32
     release();
 }
 
-static void test_gate_panel(uint32_t kk)
+static void test_gate_panel(uint32_t kk, uint32_t n)
 {
-    float *w = guarded((size_t)kk * k->nr);
-    void *b = packed(w, 1, kk, 0, kk), *by = elements(kk), *got = poison(panel_elements(1, kk)), *want = poison(panel_elements(1, kk));
-    k->gate_panel(b, by, kk, got);
-    for (size_t i = 0; i < panel_elements(1, kk); i++) {
-        size_t x = i / (k->nr * k->group) * k->group + i % k->group;
+    const uint32_t width = width_of(n);
+    const size_t all = panel_elements(1, kk, width);
+    float *w = guarded((size_t)kk * width);
+    void *b = packed(w, 1, kk, width, 0, kk), *by = elements(kk), *got = poison(all), *want = poison(all);
+    k->gate_panel(b, by, kk, n, got);
+    for (size_t i = 0; i < all; i++) {
+        size_t x = i / (width * k->group) * k->group + i % k->group;
         ref->narrow(&(float){x < kk ? (float)(at(b, i) * at(by, x)) : 0}, 1, (char *)want + i * k->bytes);
     }
-    same("gate_panel", got, want, panel_elements(1, kk), 1e-7);
+    same("gate_panel", got, want, all, 1e-7);
     release();
 }
 
@@ -310,15 +317,18 @@ int main(int argc, char **argv)
 #endif
     ref = k->type == EMB_F16 ? &emb_kernels_f16_ref : k->type == EMB_BF16 ? &emb_kernels_bf16_ref : &emb_kernels_ref;
     if (k->begin != NULL) k->begin();
+    const uint32_t most = k->wide_nr > 0 ? k->wide_nr : k->nr;
     for (uint32_t m = 1; m <= k->mr; m++)
-        for (uint32_t n = 1; n <= k->nr; n++) test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6, 0);
+        for (uint32_t n = 1; n <= (m <= k->wide_mr ? most : k->nr); n++)
+            test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6, 0);
     for (uint32_t kk = 1; kk < 70; kk++) test_tile(k->mr, k->nr, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
     for (uint32_t m = 1; k->strided && m <= k->mr; m++)
         for (uint32_t i = 0; i < 12; i++) {
             uint32_t row = i % 4 == 0 ? 0 : 1 + (m + 5 * i) % 40, gap = row == 0 ? 0 : 1 + i % 6;
             test_even(m, 1 + (m * 5 + i) % k->nr, 1 + i % 3, 1 + (m * 11 + i * 17) % 70, row == 0 ? 0 : (m * 3 + i) % (row + gap), row, gap, i % 2 == 0 ? 32 : 0);
         }
-    for (uint32_t n = 1; k->parts && n <= k->nr; n++) test_tile(1 + n % k->mr, n, 1 + n % 3, 9, n % 2 == 0, -0.5f, n % 3 ? 1 : INFINITY, 1 + n % 8);
+    for (uint32_t kk = 1; k->wide_nr > 0 && kk < 70; kk++) test_tile(k->wide_mr, most, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
+    for (uint32_t n = 1; k->parts && n <= most; n++) test_tile(1 + n % (n <= k->nr ? k->mr : k->wide_mr), n, 1 + n % 3, 9, n % 2 == 0, -0.5f, n % 3 ? 1 : INFINITY, 1 + n % 8);
     for (uint32_t c = 1; c <= 70; c++) {
         test_depthwise(c, 1 + c % 9, 3, 3, 1, 1);
         test_depthwise(c, 1 + c % 17, 5, 5, 1 + c % 2, 1);
@@ -327,7 +337,7 @@ int main(int argc, char **argv)
         test_winograd(c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
         test_rows(c, 1 + c % 11);
         test_act(c);
-        test_gate_panel(c);
+        test_gate_panel(c, 1 + c * 5 % most);
     }
     if (k->end != NULL) k->end();
     return test_end();
