@@ -175,8 +175,8 @@ bool emb_plan_activation(const emb_planner *pl, const emb_node *n, emb_step *s);
 EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
 /* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? */
 bool emb_winograd_pays(const emb_step *s);
-/* Sets block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][its width]. NULL = no memory. */
-void *emb_winograd_pack(emb_step *s, const float *w, size_t *scratch_bytes);
+/* Sets the form of tile, block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][its width]. NULL = no memory. */
+void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes);
 /* Elements between two of the 36 planes of `channels` for a block of tiles. */
 size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
 #define EMB_CHAIN_MAX   16

@@ -198,9 +198,9 @@ static bool pack_depthwise(draft *d, const emb_kernels *k)
     return ok;
 }
 
-static bool pack_winograd(draft *d, size_t *scratch_bytes)
+static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 {
-    d->step.weights = emb_winograd_pack(&d->step, d->w, scratch_bytes);
+    d->step.weights = emb_winograd_pack(&d->step, d->w, k, scratch_bytes);
     d->step.bias = emb_weights_memory(d->step.oc * sizeof(float));
     if (d->step.weights == NULL || d->step.bias == NULL) return false;
     memcpy(d->step.bias, d->b, d->step.oc * sizeof(float));
@@ -257,11 +257,13 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
     const emb_kernels *k = pl->p->k;
-    emb_plan_shape(&s->t, k, s->oc / (uint32_t)v->group);
-    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, k->longest, !k->parts);
+    if (s->kind == EMB_STEP_CONV) {
+        emb_plan_shape(&s->t, k, s->oc / (uint32_t)v->group);
+        emb_plan_block(s, k->longest, !k->parts);
+    }
     size_t scratch = 0;
     if (image) in = take_gate(pl, s, in, n->in[0]);
-    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, &scratch) : pack(d, k);
+    bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
     int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_rows(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
     if (s->kind == EMB_STEP_CONV) scratch = emb_plan_even(s);

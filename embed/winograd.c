@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PLACES = 36 };
+enum { PLACES = 36, NEAR = 40 * 1024 /* for a panel that all tiles of a place read behind each other */ };
 
 static uint32_t tiles_of(uint32_t pixels) { return (pixels + 3) / 4; }
 
@@ -62,8 +62,10 @@ static void transform_weights(const float *g, size_t next, uint32_t n, float *u,
         for (uint32_t l = 0; l < row; l++) u[e * place + l] = (float)v[e][l];
 }
 
-void *emb_winograd_pack(emb_step *s, const float *w, size_t *scratch_bytes)
+void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes)
 {
+    emb_plan_shape(&s->t, k, s->oc);
+    while ((size_t)s->ic * s->t.nr * sizeof *w > NEAR && s->t.nr > 2 * k->unit) s->t.mr = k->mr, s->t.nr -= k->unit;
     uint32_t nr = s->t.nr;
     size_t panels = (s->oc + nr - 1) / nr, panel = (size_t)s->ic * nr, place = (size_t)s->ic * emb_panel_width(&s->t, s->oc);
     float *to = emb_weights_memory(PLACES * place * sizeof *to);
