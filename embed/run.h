@@ -28,9 +28,9 @@ static inline emb_rows emb_all_rows(const emb_walk *w, const emb_step *s)
     return (emb_rows){emb_at(w, s->in[0]), s->residual >= 0 ? emb_at(w, s->residual) : NULL, emb_y(s, emb_at(w, s->out), s->y_offset), 0, 0, s->oh};
 }
 
-/* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a and next set; ptr: pointers as made for tiles
- * of those sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the weights that follow. */
-void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0);
+/* Tiles over n pixels, which share them evenly. first: of the first pixel, all but a set; ptr: pointers as made for tiles of those
+ * sizes, [pixel * taps] onwards, of which the tile begins at tap0. Each fetches its share of the `ahead` bytes from first->next on. */
+void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0, size_t ahead);
 /* What tiles of a convolution have in common for n channels whose constants begin at `column`: all but pixels, weights and results. */
 emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n);
 const void *emb_conv_weights(const emb_walk *w, const emb_step *s, const emb_rows *r); /* packed, gated by now */

@@ -77,12 +77,11 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     }
 }
 
-void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0)
+void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t tap0, size_t ahead)
 {
     emb_tile t = *first;
-    size_t panel = emb_panel_bytes(&s->t, t.n, t.taps, t.k), row = emb_panel_row(&s->t, t.n);
-    t.next = (const char *)t.b + panel;
-    t.next_step = (uint32_t)row / tiles;
+    const size_t rows = emb_panel_bytes(&s->t, t.n, t.taps, t.k) / emb_panel_row(&s->t, t.n);
+    t.next_step = (uint32_t)(ahead / (rows * tiles));
     for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
         m = emb_tile_pixels(&s->t, n, tiles, i);
         t.a = ptr + (size_t)pixel * taps + (size_t)tap0 * m;
@@ -90,12 +89,14 @@ void emb_run_tiles(const emb_step *s, const emb_tile *first, const void **ptr, u
         t.residual = first->residual != NULL ? (const char *)first->residual + pixel * t.ldc * s->r_bytes : NULL;
         t.sum = (float *)first->sum + pixel * t.lds;
         s->t.tile(&t, m);
-        t.next += panel / row * t.next_step;
+        t.next += rows * t.next_step;
     }
 }
 
-/* One panel of weights over a block: part after part of the sum. */
-static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t run)
+/* One panel of weights over a block: part after part of the sum. `then` are the bytes that are read after the panel, or NULL where these
+ * are the weights behind it. */
+static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_t n, uint32_t tiles, uint32_t taps, uint32_t run,
+                      const void *then, size_t then_bytes)
 {
     const char *b = t->b;
     for (uint32_t tap = 0; tap < taps; tap += s->part_taps) {
@@ -104,10 +105,13 @@ static void run_panel(const emb_walk *w, const emb_step *s, emb_tile *t, uint32_
             t->k = run - x < s->part_k ? run - x : s->part_k;
             t->x0 = x;
             t->b = b;
-            b += emb_panel_bytes(&s->t, t->n, t->taps, t->k);
+            const size_t part = emb_panel_bytes(&s->t, t->n, t->taps, t->k);
+            b += part;
             t->resume = tap > 0 || x > 0;
             t->more = tap + t->taps < taps || x + t->k < run;
-            emb_run_tiles(s, t, w->ptr, n, tiles, taps, tap);
+            const bool here = t->more || then == NULL;
+            t->next = here ? b : then;
+            emb_run_tiles(s, t, w->ptr, n, tiles, taps, tap, here ? part : then_bytes);
         }
     }
 }
@@ -177,7 +181,9 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
                 t.residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL;
                 t.sum = (float *)(void *)(w->arena + w->p->sums_offset);
                 t.lds = nr;
-                run_panel(w, s, &t, n, tiles, taps, run);
+                const bool leave = s->dense && i + 1 == panels && end - p0 > n; /* the next thing to be read are other pixels */
+                run_panel(w, s, &t, n, tiles, taps, run, leave ? emb_x(s, rows.x, ((size_t)p0 + n - (size_t)rows.x_first * s->iw) * s->ic) : NULL,
+                          (size_t)(end - p0 - n < n ? end - p0 - n : n) * s->ic * s->x_bytes);
             }
         }
         if (s->act == EMB_ACT_GELU) k->act(y, (size_t)n * s->oc, s->act, s->act_a, s->act_b);

@@ -111,8 +111,10 @@ static void multiply(const emb_walk *w, const emb_step *s, const void *v, size_t
         for (uint32_t o = 0; o < s->oc; o += nr) {
             t.n = s->oc - o < nr ? s->oc - o : nr;
             t.sum = m + e * m_plane + o;
-            emb_run_tiles(s, &t, w->ptr, n, rows, 1, 0);
-            t.b = (const char *)t.b + emb_panel_bytes(&s->t, t.n, 1, s->ic);
+            const size_t panel = emb_panel_bytes(&s->t, t.n, 1, s->ic);
+            t.next = (const char *)t.b + panel;
+            emb_run_tiles(s, &t, w->ptr, n, rows, 1, 0, panel);
+            t.b = t.next;
         }
     }
 }
