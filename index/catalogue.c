@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static uint32_t hash(const char *s)
 {
@@ -53,6 +54,16 @@ void idx_cat_free(idx_cat *c)
     idx_audit_fini(c->audit);
     pthread_rwlock_destroy(&c->lock);
     free(c);
+}
+
+void idx_cat_lock(idx_cat *c)
+{
+    enum { TRIES = 16, PAUSE_NS = 20000 }; /* with what the kernel adds to a pause, about a millisecond */
+    for (int i = 0; i < TRIES; i++) {
+        if (pthread_rwlock_trywrlock(&c->lock) == 0) return;
+        nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
+    }
+    pthread_rwlock_wrlock(&c->lock);
 }
 
 /* ---- ids ------------------------------------------------------------------------------------------------ */

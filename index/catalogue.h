@@ -63,6 +63,11 @@ void idx_cat_free(idx_cat *c);
 /* How vectors are kept: as decided, or float32 until then. */
 static inline idx_storage idx_cat_storage(const idx_cat *c) { return c->row.info.kept != IDX_STORAGE_AUTO ? c->row.info.kept : IDX_FLOAT32; }
 
+/* The exclusive lock, for who can wait some milliseconds: a thread that waits for it keeps new searches out until those that run
+ * have come to their end, and one of them may have lost its processor. So it is taken when no search runs, if there is such a
+ * moment soon. */
+void idx_cat_lock(idx_cat *c);
+
 /* Under the exclusive lock. An item without images, then its images in order: with vectors, or (start only) waiting for a segment or
  * the store to give them. attributes NULL: they come later (start only). */
 IDX_CHECK idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *item, idx_error *err);

@@ -27,12 +27,21 @@ idx_status idx_derived_create(idx_derived_out *o, const char *path, idx_error *e
     return IDX_OK;
 }
 
+void idx_derived_pace(int fd, uint64_t end, uint64_t *synced)
+{
+    if (end - *synced < 1 << 20) return;
+    /* what a failure means, the sync at the end says */
+    (void)sync_file_range(fd, (off_t)*synced, (off_t)(end - *synced), SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    *synced = end;
+}
+
 static void put(idx_derived_out *o, const void *p, size_t n)
 {
     if (n == 0) return;
     sha256_update(&o->sha, n, p);
     o->failed = o->failed || fwrite(p, 1, n, o->f) != n;
     o->bytes += n;
+    idx_derived_pace(fileno(o->f), o->bytes, &o->synced);
 }
 
 void idx_derived_put(idx_derived_out *o, const void *p, size_t n)

@@ -10,11 +10,15 @@
 #include <nettle/sha2.h>
 #include <stdio.h>
 
+/* Waits until the disk has a file's bytes up to `end`, if there is another megabyte of them since *synced. Called while a large file is
+ * written: the store's log is synced with each commit, and would wait for all that the kernel has put off till then. */
+void idx_derived_pace(int fd, uint64_t end, uint64_t *synced);
+
 typedef struct {
     FILE *f;
     char *path, *tmp;
     struct sha256_ctx sha;
-    uint64_t bytes;
+    uint64_t bytes, synced;
     bool failed;
 } idx_derived_out;
 

@@ -73,7 +73,7 @@ void idx_table_remove(idx *ix, idx_cat *c)
             break;
         }
     pthread_mutex_unlock(&ix->table);
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     c->removed = true; /* its files go with the last reference: the keeper may hold one for as long as it builds a graph */
     pthread_rwlock_unlock(&c->lock);
 }

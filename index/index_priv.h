@@ -3,6 +3,7 @@
 #define LK_INDEX_PRIV_H
 
 #include "catalogue.h"
+#include "low.h"
 
 #include <stdatomic.h>
 
@@ -33,6 +34,7 @@ struct idx {
     bool woken;
     pthread_t keeper;
     bool has_keeper;
+    idx_low *low; /* for its heavy work, under maintain_lock; NULL = in its own thread */
 
     pthread_mutex_t audit_lock;
     pthread_cond_t audit_wake; /* ends a rest early */

@@ -1,6 +1,6 @@
-/* keeper.c: the thread that keeps segments in shape, at low priority: it links fresh rows, makes segments of the living anew, decides how
- * vectors are kept, and saves what it made. One piece of work at a time; the catalogue's lock is held exclusively for less than a
- * millisecond at a time. */
+/* keeper.c: the thread that keeps segments in shape: it links fresh rows, makes segments of the living anew, decides how vectors are
+ * kept, and saves what it made. One piece of work at a time; the catalogue's lock is held exclusively for less than a millisecond at
+ * a time, and what takes long is done at low priority without it (low.h). */
 #include "lists.h"
 #include "attrs_keep.h"
 #include "segment_file.h"
@@ -10,14 +10,11 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
     LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
-    FRESH_ROWS = 512,   /* that are worth waking for once there is a graph: comparing them costs as much as a walk */
+    FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,
     MOVE_ROWS = 1024,   /* change places under one lock: below a millisecond */
@@ -38,15 +35,63 @@ static bool is_dying(const idx *ix, const idx_cat *c, const idx_segment *g)
     return g->dead > g->rows / 5 && g->dead > ix->opts.segment_images / 20;
 }
 
+/* ---- what is done at low priority ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    idx *ix;
+    idx_ann *ann;
+    uint32_t to;
+    const uint64_t *alive;
+    idx_status st;
+    idx_error *err;
+} linking;
+
+static void link_low(void *ctx)
+{
+    linking *l = ctx;
+    l->st = idx_ann_link(l->ann, l->to, l->alive, &l->ix->stop, l->err);
+}
+
+static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, idx_error *err)
+{
+    linking l = {ix, ann, to, alive, IDX_OK, err};
+    idx_low_run(ix->low, link_low, &l);
+    return l.st;
+}
+
+typedef struct {
+    idx *ix;
+    const idx_segment *g;
+    uint32_t rows;
+    idx_ann *out;
+    idx_status st;
+    idx_error *err;
+} growing;
+
+static void grow_low(void *ctx)
+{
+    growing *w = ctx;
+    w->st = idx_segment_graph_room(w->g, w->rows, w->ix->opts.hnsw_m, w->ix->opts.ef_construction, &w->out, w->err);
+}
+
+/* *out NULL: there is room. */
+static idx_status graph_room(idx *ix, const idx_segment *g, uint32_t rows, idx_ann **out, idx_error *err)
+{
+    growing w = {ix, g, rows, NULL, IDX_OK, err};
+    idx_low_run(ix->low, grow_low, &w);
+    *out = w.out;
+    return w.st;
+}
+
 /* ---- links --------------------------------------------------------------------------------------------------------------- */
 
 /* Puts a grown graph in the place of the old one. */
 static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, uint32_t rows, idx_error *err)
 {
     idx_ann *grown;
-    idx_status st = idx_segment_graph_room(g, rows, ix->opts.hnsw_m, ix->opts.ef_construction, &grown, err);
+    idx_status st = graph_room(ix, g, rows, &grown, err);
     if (st != IDX_OK || grown == NULL) return st;
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     idx_ann *old = g->ann;
     g->ann = grown;
     pthread_rwlock_unlock(&c->lock);
@@ -89,7 +134,7 @@ static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_e
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = idx_ann_link(g->ann, to, g->alive, &ix->stop, err);
+    if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
 }
@@ -118,6 +163,8 @@ typedef struct {
     bool joined;    /* the new one is among the others */
     uint32_t *from; /* [row of new] row of old */
     uint32_t room, copied; /* rows of old that were looked at */
+    uint32_t rows;         /* of old, there are to be copied */
+    idx_status st;         /* of copy_low */
     idx_error *err;
 } rebuild;
 
@@ -137,21 +184,27 @@ static idx_status copy_row(rebuild *b, uint32_t row, float *v)
     return idx_segment_append(b->new, v, &to, b->err);
 }
 
+static void copy_low(void *ctx)
+{
+    rebuild *b = ctx;
+    float *v = malloc(b->old->v->dim * sizeof *v);
+    b->st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
+    for (; b->st == IDX_OK && b->copied < b->rows; b->copied++) {
+        uint64_t alive = __atomic_load_n(&b->old->alive[b->copied >> 6], __ATOMIC_RELAXED);
+        if (alive >> (b->copied & 63) & 1) b->st = copy_row(b, b->copied, v);
+        if (b->ix->stop) b->st = idx_fail(b->err, IDX_EBUSY, "stopping");
+    }
+    free(v);
+}
+
 /* Rows that are there now; more may come. The new segment is nobody's yet. */
 static idx_status copy_rows(rebuild *b)
 {
-    float *v = malloc(b->old->v->dim * sizeof *v);
-    idx_status st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
     pthread_rwlock_rdlock(&b->c->lock);
-    uint32_t rows = b->old->rows;
+    b->rows = b->old->rows;
     pthread_rwlock_unlock(&b->c->lock);
-    for (; st == IDX_OK && b->copied < rows; b->copied++) {
-        uint64_t alive = __atomic_load_n(&b->old->alive[b->copied >> 6], __ATOMIC_RELAXED);
-        if (alive >> (b->copied & 63) & 1) st = copy_row(b, b->copied, v);
-        if (b->ix->stop) st = idx_fail(b->err, IDX_EBUSY, "stopping");
-    }
-    free(v);
-    return st;
+    idx_low_run(b->ix->low, copy_low, b);
+    return b->st;
 }
 
 /* Fresh rows of any catalogue. */
@@ -172,10 +225,10 @@ static idx_status link_new(rebuild *b)
 {
     idx_status st = IDX_OK;
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
-    st = idx_segment_graph_room(b->new, b->new->rows, b->ix->opts.hnsw_m, b->ix->opts.ef_construction, &b->new->ann, b->err);
+    st = graph_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
         uint32_t to = idx_ann_linked(b->new->ann) + LINK_ROWS;
-        st = idx_ann_link(b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, &b->ix->stop, b->err);
+        st = link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, b->err);
         if (st == IDX_OK) st = link_others(b->ix, b->err);
     }
     return st;
@@ -196,7 +249,7 @@ static void move_rows(rebuild *b, uint32_t from, uint32_t to)
 static idx_status join(rebuild *b)
 {
     idx_cat *c = b->c;
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     bool last = c->segments[c->n_segments - 1] == b->old || c->segments[c->n_segments - 1]->v->storage != b->new->v->storage;
     idx_status st = c->removed ? idx_fail(b->err, IDX_EBUSY, "the catalogue is gone") : idx_cat_segment_add(c, b->new, b->err);
     if (st == IDX_OK && !last) {
@@ -216,7 +269,7 @@ static idx_status move_tail(rebuild *b)
     float *v = malloc(b->old->v->dim * sizeof *v);
     if (v == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
     for (bool more = true; st == IDX_OK && more;) {
-        pthread_rwlock_wrlock(&c->lock);
+        idx_cat_lock(c);
         for (uint32_t end = b->copied + MOVE_ROWS / 4; st == IDX_OK && b->copied < end && b->copied < b->old->rows; b->copied++) {
             uint32_t item = b->old->item[b->copied], n = b->old->n[b->copied], to;
             if (item == IDX_NONE) continue;
@@ -242,7 +295,7 @@ static idx_status replace(rebuild *b)
     idx_status st = join(b);
     if (st != IDX_OK) return st;
     for (uint32_t r = 0; r < rows; r += MOVE_ROWS) {
-        pthread_rwlock_wrlock(&b->c->lock);
+        idx_cat_lock(b->c);
         move_rows(b, r, rows - r < MOVE_ROWS ? rows : r + MOVE_ROWS);
         pthread_rwlock_unlock(&b->c->lock);
     }
@@ -252,14 +305,16 @@ static idx_status replace(rebuild *b)
 static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, const idx_cat *, const idx_segment *), bool *worked, idx_error *err)
 {
     rebuild b = {.ix = ix, .c = c, .err = err};
-    pthread_rwlock_wrlock(&c->lock);
+    pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && b.old == NULL && !c->removed; i++)
         if (wants(ix, c, c->segments[i])) b.old = c->segments[i];
-    uint64_t number = b.old != NULL ? c->next_number++ : 0;
     uint32_t before = b.old != NULL ? b.old->rows : 0;
     pthread_rwlock_unlock(&c->lock);
     *worked = b.old != NULL;
     if (b.old == NULL) return IDX_OK;
+    idx_cat_lock(c);
+    uint64_t number = c->next_number++;
+    pthread_rwlock_unlock(&c->lock);
     idx_status st = idx_segment_new(idx_cat_storage(c), c->row.info.dim, number, &b.new, err);
     if (st == IDX_OK) st = copy_rows(&b);
     if (st == IDX_OK) st = link_new(&b);
@@ -271,7 +326,7 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     idx_error why = {0}; /* without files the old ones stay, and are as good at the next start */
     bool saved = b.new->ann == NULL || idx_segment_save(c, b.new, ix->segment_dir, &why) == IDX_OK;
     if (!saved) idx_say(ix, 1, "%s", why.text);
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     uint32_t rows = b.new->rows;
     idx_cat_segment_remove(c, b.old);
     pthread_rwlock_unlock(&c->lock);
@@ -284,6 +339,23 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
 
 /* ---- how vectors are kept ----------------------------------------------------------------------------------------------------- */
 
+typedef struct {
+    idx *ix;
+    const idx_rows *v;
+    const uint32_t *rows;
+    uint32_t n;
+    idx_storage kept;
+    double recall[2];
+    idx_status st;
+    idx_error *err;
+} trial;
+
+static void try_low(void *ctx)
+{
+    trial *t = ctx;
+    t->st = idx_storage_choose(t->v, t->rows, t->n, &t->ix->stop, &t->kept, t->recall, t->err);
+}
+
 /* Of a catalogue whose vectors are float32 because nobody said otherwise: once there are enough to tell. */
 static idx_status decide(idx *ix, idx_cat *c, bool *worked, idx_error *err)
 {
@@ -295,14 +367,14 @@ static idx_status decide(idx *ix, idx_cat *c, bool *worked, idx_error *err)
         if (g->item[r] != IDX_NONE) rows[n++] = r;
     pthread_rwlock_unlock(&c->lock);
     if (!*worked) return IDX_OK;
-    double recall[2] = {0, 0};
-    idx_storage kept = IDX_FLOAT32;
-    idx_status st = rows == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for a trial") : idx_storage_choose(g->v, rows, n, &ix->stop, &kept, recall, err);
+    if (rows == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a trial");
+    trial t = {.ix = ix, .v = g->v, .rows = rows, .n = n, .kept = IDX_FLOAT32, .err = err};
+    idx_low_run(ix->low, try_low, &t);
     free(rows);
-    if (st != IDX_OK) return st;
+    if (t.st != IDX_OK) return t.st;
     static const char *const names[] = {"auto", "float32", "float16", "int8"};
-    idx_say(ix, 0, "catalogue %s: vectors are kept as %s (recall@10 of int8 %.4f, of float16 %.4f)", c->row.info.name, names[kept], recall[0], recall[1]);
-    return idx_catalogue_keep(ix, c, kept, err);
+    idx_say(ix, 0, "catalogue %s: vectors are kept as %s (recall@10 of int8 %.4f, of float16 %.4f)", c->row.info.name, names[t.kept], t.recall[0], t.recall[1]);
+    return idx_catalogue_keep(ix, c, t.kept, err);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------------------------------------------ */
@@ -375,7 +447,6 @@ static void *keeper_main(void *arg)
 {
     idx *ix = arg;
     bool idle = false;
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
     while (wait(ix, &idle)) {
         idx_error err = {0};
         if (maintain(ix, idle, &err) != IDX_OK && !ix->stop) idx_say(ix, 1, "%s", err.text);
@@ -385,6 +456,8 @@ static void *keeper_main(void *arg)
 
 idx_status idx_keeper_start(idx *ix, idx_error *err)
 {
+    idx_status st = idx_low_start(&ix->low, err);
+    if (st != IDX_OK) return st;
     ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
     if (!ix->has_keeper) return idx_fail(err, IDX_ENOMEM, "cannot start a thread");
     idx_wake_keeper(ix);
@@ -399,6 +472,8 @@ void idx_keeper_stop(idx *ix)
     pthread_mutex_unlock(&ix->wake_lock);
     if (ix->has_keeper) pthread_join(ix->keeper, NULL);
     ix->has_keeper = false;
+    idx_low_stop(ix->low);
+    ix->low = NULL;
 }
 
 /* What was linked since the last save: the next start need not link it again. */

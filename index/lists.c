@@ -52,6 +52,23 @@ static bool wants_lists(const idx_segment *g, bool idle)
     return linked > 0 && (in == 0 || (more > 0 && idle) || (more >= MORE_ROWS && more >= in / 100));
 }
 
+typedef struct {
+    idx *ix;
+    const idx_segment *g;
+    uint32_t rows;
+    bool anew;
+    idx_parts *out;
+    idx_status st;
+    idx_error *err;
+} making;
+
+static void make_low(void *ctx)
+{
+    making *m = ctx;
+    m->st = m->anew ? idx_parts_build(m->g->v, m->rows, &m->ix->stop, &m->out, m->err)
+                    : idx_parts_extend(m->g->parts, m->g->v, m->rows, &m->ix->stop, &m->out, m->err);
+}
+
 idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
@@ -61,11 +78,13 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
-    idx_parts *p = NULL, *old = g->parts;
+    idx_parts *old = g->parts;
     uint32_t rows = idx_segment_linked(g);
     bool anew = old == NULL || rows > old->trained * 2; /* centroids of half the rows know nothing of the rest */
-    idx_status st = anew ? idx_parts_build(g->v, rows, &ix->stop, &p, err) : idx_parts_extend(old, g->v, rows, &ix->stop, &p, err);
-    if (st != IDX_OK) return st;
+    making m = {ix, g, rows, anew, NULL, IDX_OK, err};
+    idx_low_run(ix->low, make_low, &m);
+    idx_parts *p = m.out;
+    if (m.st != IDX_OK) return m.st;
     idx_error why = {0}; /* without its file they are made again at the next start */
     if (rows <= g->saved && (anew || idle)) {
         char path[4200];
@@ -79,7 +98,7 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
         fill_items(g, p, at, p->rows - at < CHUNK ? p->rows : at + CHUNK);
         pthread_rwlock_unlock(&c->lock);
     }
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     g->parts = p;
     pthread_rwlock_unlock(&c->lock);
     idx_parts_free(old);

@@ -21,6 +21,7 @@
  * mapped: memory that is a file's page can change or fail under a search, has no huge pages, and would save start only the copy.
  * XXH3 finds accidents. It is no defence against whoever can write to the data folder; nothing in this program is. */
 #include "segment_file.h"
+#include "derived.h"
 #include "ann_shim.h"
 
 #define XXH_INLINE_ALL
@@ -157,14 +158,21 @@ static void sync_dir(const char *dir)
 
 /* ---- writing --------------------------------------------------------------------------------------------------------------- */
 
-static bool put(int fd, const void *p, size_t n)
+typedef struct {
+    int fd;
+    uint64_t end, synced; /* bytes written, and of them those that the disk has */
+} out_file;
+
+static bool put(out_file *f, const void *p, size_t n)
 {
     for (const char *at = p; n > 0;) {
-        ssize_t w = write(fd, at, n < (16u << 20) ? n : (16u << 20));
+        ssize_t w = write(f->fd, at, n < (1u << 20) ? n : (1u << 20));
         if (w < 0 && errno == EINTR) continue;
         if (w <= 0) return false;
         at += w;
         n -= (size_t)w;
+        f->end += (uint64_t)w;
+        idx_derived_pace(f->fd, f->end, &f->synced);
     }
     return true;
 }
@@ -202,9 +210,9 @@ static bool each_run(const idx_rows *v, uint32_t from, uint32_t n, bool (*fn)(vo
 }
 
 static bool run_hash(void *ctx, const void *p, size_t bytes) { return XXH3_64bits_update(ctx, p, bytes) == XXH_OK; }
-static bool run_put(void *ctx, const void *p, size_t bytes) { return put(*(const int *)ctx, p, bytes); }
+static bool run_put(void *ctx, const void *p, size_t bytes) { return put(ctx, p, bytes); }
 
-static bool put_block(int fd, idx_cat *c, const idx_segment *g, uint32_t from, uint32_t n, int64_t *images)
+static bool put_block(out_file *f, idx_cat *c, const idx_segment *g, uint32_t from, uint32_t n, int64_t *images)
 {
     block_header b = {.magic = {'L', 'K', 'B', 'K'}, .first = from, .rows = n};
     XXH3_state_t *x = XXH3_createState();
@@ -216,7 +224,7 @@ static bool put_block(int fd, idx_cat *c, const idx_segment *g, uint32_t from, u
     each_run(g->v, from, n, run_hash, x);
     b.digest = XXH3_64bits_digest(x);
     XXH3_freeState(x);
-    return put(fd, &b, sizeof b) && put(fd, images, n * sizeof *images) && each_run(g->v, from, n, run_put, &fd);
+    return put(f, &b, sizeof b) && put(f, images, n * sizeof *images) && each_run(g->v, from, n, run_put, f);
 }
 
 static uint64_t block_bytes(const idx_rows *v, uint32_t n) { return sizeof(block_header) + n * (sizeof(int64_t) + v->stride); }
@@ -230,17 +238,15 @@ static idx_status save_rows(idx_cat *c, idx_segment *g, uint32_t to, const char 
     int64_t *images = malloc(BLOCK_ROWS * sizeof *images);
     /* From where the last good block ends: a torn one may lie there. */
     bool ok = images != NULL && ftruncate(fd, (off_t)g->file_bytes) == 0 && lseek(fd, (off_t)g->file_bytes, SEEK_SET) == (off_t)g->file_bytes;
-    uint64_t bytes = g->file_bytes;
-    if (ok && bytes == 0) {
+    out_file f = {fd, g->file_bytes, g->file_bytes};
+    if (ok && f.end == 0) {
         rows_header h;
         fill_header(c, g, &h);
-        ok = put(fd, &h, sizeof h);
-        bytes = sizeof h;
+        ok = put(&f, &h, sizeof h);
     }
     for (uint32_t at = g->saved, n; ok && at < to; at += n) {
         n = to - at < BLOCK_ROWS ? to - at : BLOCK_ROWS;
-        ok = put_block(fd, c, g, at, n, images);
-        bytes += block_bytes(g->v, n);
+        ok = put_block(&f, c, g, at, n, images);
     }
     ok = ok && fdatasync(fd) == 0;
     idx_status st = ok ? IDX_OK : idx_fail(err, IDX_EIO, "cannot write %s: %s", path, strerror(errno));
@@ -248,20 +254,20 @@ static idx_status save_rows(idx_cat *c, idx_segment *g, uint32_t to, const char 
     free(images);
     if (st != IDX_OK) return st;
     if (g->file_bytes == 0) sync_dir(dir);
-    g->file_bytes = bytes;
+    g->file_bytes = f.end;
     g->saved = to;
     return IDX_OK;
 }
 
 typedef struct {
-    int fd;
+    out_file f;
     XXH3_state_t *x;
     bool ok;
 } hashed;
 
 static void hashed_put(hashed *h, const void *p, size_t n)
 {
-    h->ok = h->ok && XXH3_128bits_update(h->x, p, n) == XXH_OK && put(h->fd, p, n);
+    h->ok = h->ok && XXH3_128bits_update(h->x, p, n) == XXH_OK && put(&h->f, p, n);
 }
 
 static idx_status save_graph(const idx_cat *c, idx_segment *g, uint32_t rows, const char *dir, idx_error *err)
@@ -272,8 +278,8 @@ static idx_status save_graph(const idx_cat *c, idx_segment *g, uint32_t rows, co
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     size_t level_bytes = (rows + 7u) / 8 * 8;
     uint8_t *levels = calloc(1, level_bytes + 1);
-    hashed h = {open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640), XXH3_createState(), true};
-    h.ok = h.fd >= 0 && h.x != NULL && levels != NULL && XXH3_128bits_reset(h.x) == XXH_OK;
+    hashed h = {{open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640), 0, 0}, XXH3_createState(), true};
+    h.ok = h.f.fd >= 0 && h.x != NULL && levels != NULL && XXH3_128bits_reset(h.x) == XXH_OK;
     graph_header head = {.m = a->m, .rows = rows, .entry = *a->entry, .top = *a->top, .links = a->offsets[rows] - a->offsets[0]};
     memcpy(head.magic, graph_magic, sizeof head.magic);
     memcpy(head.tag, g->tag, sizeof head.tag);
@@ -284,10 +290,10 @@ static idx_status save_graph(const idx_cat *c, idx_segment *g, uint32_t rows, co
     if (h.ok) {
         XXH128_canonical_t digest;
         XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(h.x));
-        h.ok = put(h.fd, &digest, sizeof digest) && fsync(h.fd) == 0;
+        h.ok = put(&h.f, &digest, sizeof digest) && fsync(h.f.fd) == 0;
     }
     idx_status st = h.ok ? IDX_OK : idx_fail(err, IDX_EIO, "cannot write %s: %s", tmp, strerror(errno));
-    if (h.fd >= 0 && close(h.fd) != 0 && st == IDX_OK) st = idx_fail(err, IDX_EIO, "cannot close %s: %s", tmp, strerror(errno));
+    if (h.f.fd >= 0 && close(h.f.fd) != 0 && st == IDX_OK) st = idx_fail(err, IDX_EIO, "cannot close %s: %s", tmp, strerror(errno));
     if (st == IDX_OK && rename(tmp, path) != 0) st = idx_fail(err, IDX_EIO, "cannot rename %s: %s", tmp, strerror(errno));
     if (st != IDX_OK) unlink(tmp);
     else sync_dir(dir);

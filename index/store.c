@@ -61,6 +61,7 @@ struct idx_store {
     sqlite3 *db;
     sqlite3_stmt *q[W_COUNT];
     int64_t next_image; /* the writer's */
+    int log_pages;      /* as the last commit left it; the writer's */
     pthread_mutex_t lock; /* of the pool */
     reader *idle;
 };
@@ -137,6 +138,13 @@ static idx_status read_next_image(idx_store *s, idx_error *err)
     return ok ? IDX_OK : idx_store_fail(s->db, "find the last image", err);
 }
 
+static int log_grew(void *ctx, sqlite3 *db, const char *name, int pages)
+{
+    (void)db, (void)name;
+    *(int *)ctx = pages;
+    return SQLITE_OK;
+}
+
 idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err)
 {
     idx_store *s = calloc(1, sizeof *s);
@@ -149,8 +157,9 @@ idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err)
     if (sqlite3_open_v2(s->path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK ||
         sqlite3_exec(s->db, "PRAGMA auto_vacuum=INCREMENTAL;" /* first: the next line writes page 1. Of an older file it changes nothing. */
                             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=0; PRAGMA busy_timeout=5000;"
-                            "PRAGMA wal_autocheckpoint=2000; PRAGMA cache_size=-16384", NULL, NULL, NULL) != SQLITE_OK)
+                            "PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-16384", NULL, NULL, NULL) != SQLITE_OK)
         st = idx_store_fail(s->db, "open its file", err);
+    if (s->db != NULL) sqlite3_wal_hook(s->db, log_grew, &s->log_pages);
     if (st == IDX_OK) st = idx_schema_migrate(s->db, err);
     if (st == IDX_OK) st = read_next_image(s, err);
     for (int i = 0; st == IDX_OK && i < W_COUNT; i++)
@@ -206,6 +215,17 @@ static idx_status finish(idx_store *s, int which, const char *what, idx_error *e
 idx_status idx_store_begin(idx_store *s, idx_error *err) { return finish(s, W_BEGIN, "begin", err); }
 idx_status idx_store_commit(idx_store *s, idx_error *err) { return finish(s, W_COMMIT, "commit", err); }
 void idx_store_rollback(idx_store *s) { sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL); }
+
+idx_status idx_store_checkpoint_due(idx_store *s, idx_error *err)
+{
+    enum { PAGES = 2000 }; /* of 4 KiB: some milliseconds */
+    if (s->log_pages < PAGES) return IDX_OK;
+    s->log_pages = 0;
+    int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (rc == SQLITE_OK || rc == SQLITE_BUSY || rc == SQLITE_LOCKED || rc == SQLITE_FULL || rc == SQLITE_NOMEM) return IDX_OK; /* what the log holds stays there: another time */
+    return idx_store_fail(s->db, "take in its log", err);
+}
+
 void idx_store_checkpoint(idx_store *s) { sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL); }
 
 static int64_t pragma(idx_store *s, const char *sql)

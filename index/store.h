@@ -26,6 +26,9 @@ IDX_CHECK idx_status idx_store_begin(idx_store *s, idx_error *err);
 IDX_CHECK idx_status idx_store_commit(idx_store *s, idx_error *err);
 void idx_store_rollback(idx_store *s);
 void idx_store_checkpoint(idx_store *s);
+/* What commits have left in the log goes into the file itself once it is much. Not as a part of a commit, where all that wait for it
+ * would wait for this, too. A failure means that the file cannot be written or synced. */
+IDX_CHECK idx_status idx_store_checkpoint_due(idx_store *s, idx_error *err);
 /* Gives some pages that deletions left free back to the file system, if there are many, in a transaction of its own of some
  * milliseconds. *more: another piece is worth it; false before the first. */
 IDX_CHECK idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err);

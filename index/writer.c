@@ -209,7 +209,7 @@ static idx_status apply_catalogue(idx *ix, applied *a, idx_error *err)
     } else if ((int)a->op->kind == IDX_OP_CATALOGUE_DELETE) {
         idx_table_remove(ix, c);
     } else {
-        pthread_rwlock_wrlock(&c->lock);
+        idx_cat_lock(c);
         c->row.info.kept = (idx_storage)a->op->dim;
         pthread_rwlock_unlock(&c->lock);
     }
@@ -254,7 +254,7 @@ static void apply_items(idx *ix, applied *a, size_t n)
 {
     idx_cat *c = a->cat;
     idx_error why = {0};
-    pthread_rwlock_wrlock(&c->lock);
+    idx_cat_lock(c);
     for (size_t i = 0; i < n; i++) {
         if (a[i].op->status != IDX_OK) continue;
         why = (idx_error){0};
@@ -345,6 +345,13 @@ static void write_batch(idx *ix, applied *a, size_t n)
     apply(ix, a, n);
 }
 
+/* After a batch has been answered for: what comes meanwhile waits, but nobody who was there before. */
+static void take_in_log(idx *ix)
+{
+    idx_error why = {0};
+    if (!atomic_load(&ix->read_only) && idx_store_checkpoint_due(ix->store, &why) != IDX_OK) lost(ix, &why);
+}
+
 /* What deletions leave in the store goes back to the file system in pieces: when nothing waits, and now and then when something
  * always does. */
 typedef struct {
@@ -409,6 +416,7 @@ static void *writer_main(void *arg)
             if (a[i].op->done != NULL) a[i].op->done(a[i].op, a[i].op->ctx);
             idx_op_free(a[i].op);
         }
+        take_in_log(ix);
         if (spare.wanted && (n == 0 || ++spare.batches >= 64)) shrink(ix, &spare);
     }
     free(a);

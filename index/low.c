@@ -1,0 +1,78 @@
+/* low.c: see low.h. */
+#include "low.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+struct idx_low {
+    pthread_mutex_t lock;
+    pthread_cond_t given, done;
+    void (*fn)(void *ctx); /* NULL = nothing to do */
+    void *ctx;
+    bool stop;
+    pthread_t thread;
+};
+
+static void *low_main(void *arg)
+{
+    idx_low *l = arg;
+    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
+    pthread_mutex_lock(&l->lock);
+    for (;;) {
+        while (l->fn == NULL && !l->stop) pthread_cond_wait(&l->given, &l->lock);
+        if (l->stop) break;
+        pthread_mutex_unlock(&l->lock);
+        l->fn(l->ctx);
+        pthread_mutex_lock(&l->lock);
+        l->fn = NULL;
+        pthread_cond_signal(&l->done);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+idx_status idx_low_start(idx_low **out, idx_error *err)
+{
+    idx_low *l = calloc(1, sizeof *l);
+    if (l == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a thread");
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->given, NULL);
+    pthread_cond_init(&l->done, NULL);
+    if (pthread_create(&l->thread, NULL, low_main, l) != 0) {
+        free(l);
+        return idx_fail(err, IDX_ENOMEM, "cannot start a thread");
+    }
+    *out = l;
+    return IDX_OK;
+}
+
+void idx_low_stop(idx_low *l)
+{
+    if (l == NULL) return;
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    pthread_cond_signal(&l->given);
+    pthread_mutex_unlock(&l->lock);
+    pthread_join(l->thread, NULL);
+    pthread_mutex_destroy(&l->lock);
+    pthread_cond_destroy(&l->given);
+    pthread_cond_destroy(&l->done);
+    free(l);
+}
+
+void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx)
+{
+    if (l == NULL) {
+        fn(ctx);
+        return;
+    }
+    pthread_mutex_lock(&l->lock);
+    l->ctx = ctx;
+    l->fn = fn;
+    pthread_cond_signal(&l->given);
+    while (l->fn != NULL) pthread_cond_wait(&l->done, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}

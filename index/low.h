@@ -1,0 +1,17 @@
+/* low.h: a thread of low priority for work that takes processor time and no lock.
+ *
+ * Who holds a lock must not be of low priority: on a busy machine it may be some hundredths of a second until it gets its processor
+ * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here. */
+#ifndef LK_LOW_H
+#define LK_LOW_H
+
+#include "error.h"
+
+typedef struct idx_low idx_low;
+
+IDX_CHECK idx_status idx_low_start(idx_low **out, idx_error *err);
+void idx_low_stop(idx_low *l); /* nothing runs */
+/* Runs fn(ctx) there and waits for it; one caller at a time. l NULL: runs it here. */
+void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx);
+
+#endif
