@@ -1,6 +1,7 @@
 /* sorted.c: see sorted.h. Order: by number, equal ones by item. */
 #include "sorted.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,7 @@ struct idx_sorted {
     double *first;   /* [block] the number of its first item */
     uint32_t *count; /* [block] */
     uint32_t n_blocks, cap_blocks, n;
-    mark *marks; /* by `below` */
+    mark *marks; /* by `below`; the last, once there are any, holds all: its `below` is infinite */
     uint32_t n_marks, mark_words;
     uint32_t stuck; /* so many items lie between two marks and cannot be parted: they share a number */
 };
@@ -138,8 +139,8 @@ void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits 
         return;
     }
     uint32_t n = b.n_words < s->mark_words ? b.n_words : s->mark_words;
-    memcpy(b.w, hi->w, n * sizeof *b.w);
-    if (lo != NULL) idx_bits_andnot((idx_bits){b.w, n}, lo->w, n);
+    if (lo == NULL) memcpy(b.w, hi->w, n * sizeof *b.w);
+    for (uint32_t i = 0; lo != NULL && i < n; i++) b.w[i] = hi->w[i] & ~lo->w[i];
     paint(s, start, from, b, false);
     paint(s, from, start, b, true);
     paint(s, hi->count > from ? hi->count : from, to, b, true);
@@ -173,8 +174,7 @@ static bool marks_reach(idx_sorted *s, uint32_t item)
     return true;
 }
 
-/* A mark at a rank where a number begins, behind mark m - 1. */
-static bool mark_add(idx_sorted *s, uint32_t m, uint32_t rank)
+static bool mark_at(idx_sorted *s, uint32_t m, uint32_t rank, double below)
 {
     mark *marks = realloc(s->marks, (s->n_marks + 1u) * sizeof *marks);
     if (marks == NULL) return false;
@@ -185,16 +185,22 @@ static bool mark_add(idx_sorted *s, uint32_t m, uint32_t rank)
     if (m > 0) memcpy(w, marks[m - 1].w, s->mark_words * sizeof *w);
     paint(s, start, rank, (idx_bits){w, s->mark_words}, true);
     memmove(marks + m + 1, marks + m, (s->n_marks - m) * sizeof *marks);
-    marks[m] = (mark){number(s, idx_sorted_at(s, rank)), w, rank};
+    marks[m] = (mark){below, w, rank};
     s->n_marks++;
     return true;
+}
+
+/* A mark at a rank where a number begins, behind mark m - 1. */
+static bool mark_add(idx_sorted *s, uint32_t m, uint32_t rank)
+{
+    return (s->n_marks > 0 || mark_at(s, 0, s->n, INFINITY)) && mark_at(s, m, rank, number(s, idx_sorted_at(s, rank)));
 }
 
 static void thin_out(idx_sorted *s)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_marks; i++)
-        if (i % 2 == 0) s->marks[n++] = s->marks[i];
+        if (i % 2 == 0 || i + 1 == s->n_marks) s->marks[n++] = s->marks[i];
         else free(s->marks[i].w);
     s->n_marks = n;
 }
@@ -407,5 +413,6 @@ bool idx_sorted_check(const idx_sorted *s)
     }
     for (uint32_t m = 0; m < s->n_marks; m++)
         if (idx_bits_count(s->marks[m].w, s->mark_words) != s->marks[m].count || (m > 0 && s->marks[m].below <= s->marks[m - 1].below)) return false;
+    if (s->n_marks > 0 && s->marks[s->n_marks - 1].count != s->n) return false;
     return seen == s->n && seen == s->numbers->used;
 }
