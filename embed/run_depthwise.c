@@ -11,10 +11,25 @@ void emb_taps_inside(int64_t x0, int64_t k, int64_t d, int64_t n, int64_t *from,
     if (*from > *to) *from = *to;
 }
 
-/* One row of results: runs of pixels that see the same taps, which is every inner pixel together. */
+/* Windows that kernels know take whole rows. */
+static bool takes_rows(const emb_window *v) { return (v->kw == 3 || v->kw == 5) && v->dw == 1 && v->sw <= 2; }
+
+/* One row of results, or two: all at once, or runs of pixels that see the same taps, which is every inner pixel together. */
 static void depthwise_row(const emb_walk *w, const emb_step *s, const emb_depthwise *row, const emb_rows *r, int64_t y0, int64_t ky0)
 {
     const emb_window *v = &s->w;
+    const int64_t y = row->kh > 0 ? y0 + ky0 * v->dh - r->x_first : 0; /* where taps begin in x */
+    if (takes_rows(v)) {
+        emb_depthwise d = *row;
+        d.width = s->iw;
+        d.column = -(int32_t)v->left;
+        d.pixels = s->ow;
+        d.kw = (uint32_t)v->kw;
+        d.x = emb_x(s, r->x, (size_t)y * s->iw * s->ic);
+        d.w = emb_x(s, s->weights, (size_t)(ky0 * v->kw) * s->oc);
+        w->p->k->depthwise(&d);
+        return;
+    }
     for (int64_t ox = 0, next; ox < s->ow; ox = next) {
         int64_t kx0, kx1, x0 = ox * v->sw - v->left;
         emb_taps_inside(x0, v->kw, v->dw, s->iw, &kx0, &kx1);
@@ -28,7 +43,7 @@ static void depthwise_row(const emb_walk *w, const emb_step *s, const emb_depthw
         d.out = emb_y(s, row->out, (size_t)ox * s->oc);
         if (kx1 > kx0 && d.kh > 0) {
             d.kw = (uint32_t)(kx1 - kx0);
-            d.x = emb_x(s, r->x, (size_t)((y0 + ky0 * v->dh - r->x_first) * s->iw + x0 + kx0 * v->dw) * s->ic);
+            d.x = emb_x(s, r->x, (size_t)(y * s->iw + x0 + kx0 * v->dw) * s->ic);
             d.w = emb_x(s, s->weights, (size_t)(ky0 * v->kw + kx0) * s->oc);
         } else {
             d.kh = 0; /* only the bias is left */
@@ -55,7 +70,7 @@ void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r)
         int64_t ky0, ky1, next0 = 0, next1 = 0;
         rows_inside(s, oy, &ky0, &ky1);
         if (oy + 1 < r->oy1) rows_inside(s, oy + 1, &next0, &next1);
-        bool pair = v->sh == 1 && v->dh == 1 && ky0 == 0 && ky1 == v->kh && next0 == 0 && next1 == v->kh;
+        bool pair = takes_rows(v) && v->sw == 1 && v->sh == 1 && v->dh == 1 && ky0 == 0 && ky1 == v->kh && next0 == 0 && next1 == v->kh;
         void *y = d.out = emb_y(s, r->y, (oy - r->oy0) * row);
         d.rows = pair ? 2 : 1;
         d.kh = (uint32_t)(ky1 - ky0);

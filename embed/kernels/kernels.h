@@ -51,13 +51,16 @@ typedef struct {
 
 /* Pixels of one row of a depthwise convolution whose taps all lie in the picture (or the part of the taps that does):
  * out[p][c] = clamp(bias[c] + sum over ky, kx of x[ky * x_row + p * x_pixel + kx * x_tap + c] * w[ky * w_row + kx * channels + c]).
- * rows is 2: the row below as well, out_row further, from x + x_row (so neighbouring rows of taps are neighbours of the result). */
+ * width > 0, for kw of 3 or 5 and x_pixel of x_tap or twice that: x is the first of `width` columns, x_tap apart, and the first pixel
+ * begins at `column`; columns beside the picture are zeros. Then rows may be 2, where x_pixel is x_tap: the row below as well, out_row
+ * further, from x + x_row (so neighbouring rows of taps are neighbours of the result). */
 typedef struct {
     const void *x, *w;
     const float *bias;
     void *out; /* [pixels][channels] */
     size_t x_row, x_pixel, x_tap, w_row; /* in elements */
-    uint32_t kh, kw, pixels, channels, rows;
+    uint32_t kh, kw, pixels, channels, rows, width;
+    int32_t column;
     size_t out_row;
     float lo, hi;
 } emb_depthwise;

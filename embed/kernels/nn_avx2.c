@@ -6,6 +6,7 @@
 #define NV 2u
 #define DP 8u
 #define DP2 3u
+#define DPS 4u
 #define KERNEL_TABLE emb_kernels_avx2
 #define KERNEL_REF   emb_kernels_ref
 #define KERNEL_NAME  "avx2"

@@ -9,7 +9,8 @@
 #define NV 4u
 #define WIDE_MR 6
 #define DP 7u
-#define DP2 6u
+#define DP2 7u
+#define DPS 7u
 #ifndef KERNEL_TABLE
 #define KERNEL_TABLE emb_kernels_avx512
 #endif

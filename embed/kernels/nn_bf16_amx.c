@@ -11,7 +11,8 @@
 #define MR 8 /* pixels that are finished together */
 #define NV 2u
 #define DP 7u
-#define DP2 6u
+#define DP2 7u
+#define DPS 7u
 #define KERNEL_TABLE emb_kernels_bf16_amx
 #define KERNEL_REF   emb_kernels_bf16_ref
 #define KERNEL_NAME  "amx-bf16"

@@ -8,7 +8,8 @@
 #define MR 8
 #define NV 2u
 #define DP 7u
-#define DP2 6u
+#define DP2 7u
+#define DPS 7u
 #define KERNEL_TABLE emb_kernels_f16_neon
 #define KERNEL_REF   emb_kernels_f16_ref
 #define KERNEL_NAME  "neonfp16"

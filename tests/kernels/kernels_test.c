@@ -204,16 +204,31 @@ static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint
 {
     uint32_t wide = (pixels - 1) * stride + (kw - 1) * dilation + 1;
     void *x = elements((size_t)(kh + 1) * wide * channels), *w = elements((size_t)kh * kw * channels);
-    uint32_t two = 1 + (channels + pixels) % 2;
-    size_t n = two * ((size_t)pixels * channels + 3);
+    size_t n = (size_t)pixels * channels + 3;
     void *got = poison(n), *want = poison(n);
     emb_depthwise d = {.x = x, .w = w, .bias = guarded(channels), .out = got, .x_row = (size_t)wide * channels, .x_pixel = (size_t)stride * channels,
                        .x_tap = (size_t)dilation * channels, .w_row = (size_t)kw * channels, .kh = kh, .kw = kw, .pixels = pixels,
-                       .channels = channels, .rows = two, .out_row = (size_t)pixels * channels + 3, .lo = -0.5f, .hi = 2};
+                       .channels = channels, .rows = 1, .lo = -0.5f, .hi = 2};
     k->depthwise(&d);
     d.out = want;
     ref->depthwise(&d);
     same("depthwise", got, want, n, k->type == EMB_F16 ? 2e-2 : 1e-4);
+    release();
+}
+
+/* Whole rows of a picture of `width` columns, of which the first pixel begins `left` before the first. */
+static void test_windows(uint32_t channels, uint32_t width, uint32_t pixels, uint32_t left, uint32_t kw, uint32_t stride, uint32_t rows)
+{
+    const uint32_t kh = 1 + (channels + width) % 5;
+    const size_t out_row = (size_t)pixels * channels + 3, n = rows * out_row;
+    void *x = elements((size_t)(kh + rows - 1) * width * channels), *w = elements((size_t)kh * kw * channels), *got = poison(n), *want = poison(n);
+    emb_depthwise d = {.x = x, .w = w, .bias = guarded(channels), .out = got, .x_row = (size_t)width * channels, .x_pixel = (size_t)stride * channels,
+                       .x_tap = channels, .w_row = (size_t)kw * channels, .kh = kh, .kw = kw, .pixels = pixels, .channels = channels,
+                       .rows = rows, .width = width, .column = -(int32_t)left, .out_row = out_row, .lo = -0.5f, .hi = 2};
+    k->depthwise(&d);
+    d.out = want;
+    ref->depthwise(&d);
+    same("windows", got, want, n, k->type == EMB_F16 ? 2e-2 : 1e-4);
     release();
 }
 
@@ -333,6 +348,11 @@ int main(int argc, char **argv)
         test_depthwise(c, 1 + c % 9, 3, 3, 1, 1);
         test_depthwise(c, 1 + c % 17, 5, 5, 1 + c % 2, 1);
         test_depthwise(c, 1 + c % 10, c % 4, 1 + c % 7, 1 + c % 3, 1 + c % 2);
+        for (uint32_t kw = 3; kw <= 5; kw += 2)
+            for (uint32_t pixels = 1; pixels <= 17; pixels += 1 + c % 3) {
+                test_windows(c, pixels + c % 4, pixels, kw / 2, kw, 1, 1 + (c + pixels) % 2);
+                test_windows(c, pixels * 2 - c % 2, pixels, c % kw, kw, 2, 1);
+            }
         test_pools(c, c % 2 ? 9 : 25);
         test_winograd(c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
         test_rows(c, 1 + c % 11);
