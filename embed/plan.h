@@ -74,7 +74,7 @@ typedef struct {
     const emb_node *node;
     char *fused;            /* what was taken in, for people */
     int32_t *in, n_in;      /* buffers; GENERAL: -1 where the argument is a constant */
-    int32_t out, residual, scratch; /* buffers, -1 none; scratch: the padded input of a merged convolution,
+    int32_t out, residual, scratch; /* buffers, -1 none; scratch: padded pixels of a merged or even convolution,
                              * Winograd's planes, gated weights */
     emb_arg *args, *outs;   /* GENERAL: types and constants, n_in and n_out of them */
     int32_t *out_bufs;
@@ -83,7 +83,7 @@ typedef struct {
     uint32_t y_pixel, y_offset; /* elements from pixel to pixel of the result, oc unless it lies in a concat; where it begins there */
     int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
-    bool merged;            /* taps of a row are one run of kw * ic elements over a padded copy */
+    bool merged;            /* taps of a row are one run of kw * ic elements, those at the edges in a padded copy */
     bool dense;             /* CONV: pixel p of the result is made of pixel p of the picture */
     bool even;              /* CONV: run_even.c runs it */
     uint32_t chain, strip;  /* steps that run together from this one on, 1 = alone; rows that this one makes at a time */
@@ -196,7 +196,8 @@ emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
 /* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
-/* Decides on `even`, once the window and the sizes are known; -> the bytes of the padded copy that the step needs, 0 = none. */
+/* Decides on `even`, once the window and the sizes are known; -> the bytes of the copy of padded pixels that
+ * the step needs, 0 = none. */
 size_t emb_plan_even(emb_step *s);
 void emb_plan_block(emb_step *s, uint32_t longest, bool whole);
 

@@ -36,7 +36,7 @@ emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n);
 const void *emb_conv_weights(const emb_walk *w, const emb_step *s, const emb_rows *r); /* packed, gated by now */
 double emb_now(void); /* seconds */
 
-void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* scratch is filled when oy0 is 0, and must stay */
+void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r); /* gated weights are made when oy0 is 0, and must stay */
 void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r); /* one whose pixels lie evenly */
 void emb_run_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *r);
 void emb_run_pool(const emb_walk *w, const emb_step *s, const emb_rows *r);

@@ -4,24 +4,6 @@
 
 #include <string.h>
 
-/* The picture with its padding, so that the taps of a row are one run of elements. */
-static void pad_input(const emb_walk *w, const emb_step *s)
-{
-    size_t pixel = (size_t)s->ic * s->x_bytes, row = (size_t)(s->iw + s->w.left + s->w.right) * pixel;
-    size_t left = (size_t)s->w.left * pixel, mid = (size_t)s->iw * pixel;
-    char *line = emb_at(w, s->scratch);
-    const char *x = emb_at(w, s->in[0]);
-    int pad = s->q8 != NULL ? s->q8->x.zero : 0;
-    memset(line, pad, (size_t)s->w.top * row);
-    line += (size_t)s->w.top * row;
-    for (uint32_t y = 0; y < s->ih; y++, line += row, x += mid) {
-        memset(line, pad, left);
-        memcpy(line + left, x, mid);
-        memset(line + left + mid, pad, row - left - mid);
-    }
-    memset(line, pad, (size_t)s->w.bottom * row + (size_t)s->w.kw * pixel);
-}
-
 /* Pointers of one output pixel, m apart: ptr[tap * m]. Taps outside the picture point to zeros. */
 static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, int64_t y0, int64_t x0, uint32_t m, const void **ptr)
 {
@@ -32,6 +14,20 @@ static void edge_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
             bool in = yy >= 0 && yy < s->ih && xx >= 0 && xx < s->iw;
             *ptr = in ? emb_x(s, r->x, (size_t)((yy - r->x_first) * s->iw + xx) * s->ic + c) : padding;
         }
+}
+
+/* The same where the taps of a row are one run of elements: the window is copied with its padding, to be one there, too. */
+static void edge_window(const emb_step *s, const emb_rows *r, int64_t y0, int64_t x0, uint32_t m, char *to, const void **ptr)
+{
+    const size_t pixel = (size_t)s->ic * s->x_bytes, run = (size_t)s->w.kw * pixel;
+    const int64_t from = x0 < 0 ? -x0 : 0, end = s->iw - x0 < s->w.kw ? s->iw - x0 : s->w.kw;
+    for (int64_t ky = 0; ky < s->w.kh; ky++, to += run, ptr += m) {
+        const int64_t y = y0 + ky * s->w.dh;
+        memset(to, s->q8 != NULL ? s->q8->x.zero : 0, run);
+        if (y >= 0 && y < s->ih && from < end)
+            memcpy(to + (size_t)from * pixel, emb_x(s, r->x, (size_t)((y - r->x_first) * s->iw + x0 + from) * s->ic), (size_t)(end - from) * pixel);
+        *ptr = to;
+    }
 }
 
 /* Pointers of n neighbours in a row of the result whose taps all lie in the picture, the first tap of the first at `at`; as above,
@@ -47,12 +43,13 @@ static void inner_pointers(const emb_step *s, const char *at, uint32_t n, uint32
         }
 }
 
-/* Pointers of m output pixels from `pixel` on, to channel c of the picture: ptr[tap][m]. */
-static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t m, const void **ptr)
+/* Pointers of m output pixels from `pixel` on, to channel c of the picture: ptr[tap][m]. Windows that have to be copied go to `copies`,
+ * which has room for one of every pixel. */
+static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t m, char *copies, const void **ptr)
 {
     const emb_window *v = &s->w;
-    int64_t kh = v->kh, kw = s->merged ? 1 : v->kw, reach_y = (kh - 1) * v->dh, reach_x = (kw - 1) * v->dw;
-    int64_t iw = s->merged ? s->iw + v->left + v->right : s->iw, top = s->merged ? 0 : v->top, left = s->merged ? 0 : v->left;
+    const int64_t reach_y = (v->kh - 1) * v->dh, reach_x = (v->kw - 1) * v->dw;
+    const size_t window = (size_t)(v->kh * v->kw) * s->ic * s->x_bytes;
     size_t step = (size_t)s->ic * s->x_bytes;
     if (s->dense) {
         const char *x = emb_x(s, r->x, ((size_t)pixel - (size_t)r->x_first * s->iw) * s->ic + c);
@@ -61,16 +58,17 @@ static void tile_pointers(const emb_walk *w, const emb_step *s, const emb_rows *
     }
     uint32_t oy = pixel / s->ow, ox = pixel % s->ow;
     for (uint32_t i = 0, n; i < m; i += n) {
-        int64_t y0 = oy * v->sh - top, x0 = ox * v->sw - left;
+        int64_t y0 = oy * v->sh - v->top, x0 = ox * v->sw - v->left;
         n = m - i < s->ow - ox ? m - i : s->ow - ox;
-        bool inside = s->merged || (y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih);
-        int64_t fit = s->merged ? n : (iw - reach_x - x0 + v->sw - 1) / v->sw; /* neighbours from here on that end in the picture */
+        bool inside = y0 >= 0 && x0 >= 0 && y0 + reach_y < s->ih;
+        int64_t fit = (s->iw - reach_x - x0 + v->sw - 1) / v->sw; /* neighbours from here on that end in the picture */
         if (!inside || fit < 1) {
             n = 1;
-            edge_pointers(w, s, r, c, y0, x0, m, ptr + i);
+            if (s->merged) edge_window(s, r, y0, x0, m, copies + i * window, ptr + i);
+            else edge_pointers(w, s, r, c, y0, x0, m, ptr + i);
         } else {
             if (fit < n) n = (uint32_t)fit;
-            inner_pointers(s, emb_x(s, r->x, (size_t)((y0 - r->x_first) * iw + x0) * s->ic + c), n, m, (size_t)(v->dh * iw) * step, ptr + i);
+            inner_pointers(s, emb_x(s, r->x, (size_t)((y0 - r->x_first) * s->iw + x0) * s->ic + c), n, m, (size_t)(v->dh * s->iw) * step, ptr + i);
         }
         ox += n;
         if (ox == s->ow) ox = 0, oy++;
@@ -157,12 +155,8 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
     uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
     uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
     size_t panel = emb_panel_bytes(&s->t, nr, taps, run), group = emb_panel_bytes(&s->t, oc, taps, run);
-    emb_rows rows = *r;
-    if (s->merged) {
-        if (r->oy0 == 0) pad_input(w, s);
-        rows.x = emb_at(w, s->scratch);
-        rows.x_first = 0;
-    }
+    const size_t window = (size_t)taps * run * s->x_bytes;
+    char *copies = s->merged ? emb_at(w, s->scratch) : NULL;
     const char *weights = emb_conv_weights(w, s, r);
     for (uint32_t p0 = first; p0 < end; p0 += s->block) {
         uint32_t n = end - p0 < s->block ? end - p0 : s->block, tiles = (n + mr - 1) / mr;
@@ -171,7 +165,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
         for (uint32_t g = 0; g < groups; g++) {
             for (uint32_t i = 0, pixel = 0, m; i < tiles; i++, pixel += m) {
                 m = emb_tile_pixels(&s->t, n, tiles, i);
-                tile_pointers(w, s, &rows, g * ic, p0 + pixel, m, w->ptr + (size_t)pixel * taps);
+                tile_pointers(w, s, r, g * ic, p0 + pixel, m, s->merged ? copies + pixel * window : NULL, w->ptr + (size_t)pixel * taps);
             }
             for (uint32_t i = 0; i < panels; i++) {
                 size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
@@ -182,7 +176,7 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
                 t.sum = (float *)(void *)(w->arena + w->p->sums_offset);
                 t.lds = nr;
                 const bool leave = s->dense && i + 1 == panels && end - p0 > n; /* the next thing to be read are other pixels */
-                run_panel(w, s, &t, n, tiles, taps, run, leave ? emb_x(s, rows.x, ((size_t)p0 + n - (size_t)rows.x_first * s->iw) * s->ic) : NULL,
+                run_panel(w, s, &t, n, tiles, taps, run, leave ? emb_x(s, r->x, ((size_t)p0 + n - (size_t)r->x_first * s->iw) * s->ic) : NULL,
                           (size_t)(end - p0 - n < n ? end - p0 - n : n) * s->ic * s->x_bytes);
             }
         }

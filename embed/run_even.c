@@ -17,8 +17,9 @@ static bool one_line(const emb_step *s) { return s->w.sw == 1 && s->w.sh == 1; }
 size_t emb_plan_even(emb_step *s)
 {
     s->even = s->t.strided && (one_line(s) || s->ow >= SHORT_LINE);
-    if (!s->merged && !(s->even && padded(s))) return 0;
-    size_t rows = s->ih + (size_t)(s->w.top + s->w.bottom), beyond = s->even ? s->t.mr * (size_t)s->w.sw : (size_t)s->w.kw;
+    if (!s->even) return s->merged ? (size_t)s->block * (size_t)(s->w.kh * s->w.kw) * s->ic * s->x_bytes : 0; /* at worst all windows of a block */
+    if (!s->merged && !padded(s)) return 0;
+    size_t rows = s->ih + (size_t)(s->w.top + s->w.bottom), beyond = s->t.mr * (size_t)s->w.sw;
     return (rows * pitch(s) + beyond) * s->ic * s->x_bytes;
 }
 
