@@ -254,17 +254,35 @@ static void pool(emb_build *b, const char *op, const char *x, const char *to)
     emb_build_ints(b, "pads", (const int64_t[]){1, 1, 1, 1}, 4);
 }
 
-static void test_sums(void)
+static Onnx__Graph graph = ONNX__GRAPH__INIT;
+static const Onnx__Model like = {PROTOBUF_C_MESSAGE_INIT(&onnx__model__descriptor), .graph = &graph};
+
+static emb_build *build(int64_t height, int64_t width)
 {
-    Onnx__Model like = ONNX__MODEL__INIT;
-    Onnx__Graph graph = ONNX__GRAPH__INIT;
-    like.graph = &graph;
     emb_build *b = emb_build_new(&like, 13);
+    REQUIRE(b != NULL);
+    emb_build_input(b, "image", &(emb_type){EMB_F32, 4, {1, 3, height, width}});
+    return b;
+}
+
+/* The mean of `from` ends the network. */
+static void finish(emb_build *b, const char *name, const char *from, int64_t channels)
+{
     void *bytes_of = NULL;
     size_t n = 0;
     emb_error err = {0};
-    REQUIRE(b != NULL);
-    emb_build_input(b, "image", &(emb_type){EMB_F32, 4, {1, 3, 30, 22}});
+    node(b, "GlobalAveragePool", from, NULL, "mean");
+    node(b, "Flatten", "mean", NULL, "out");
+    emb_build_output(b, "out", &(emb_type){EMB_F32, 2, {1, channels}});
+    REQUIRE(emb_build_pack(b, &bytes_of, &n, &err) == EMB_OK);
+    emb_build_free(b);
+    test_network(name, bytes_of, n);
+    free(bytes_of);
+}
+
+static void test_sums(void)
+{
+    emb_build *b = build(30, 22);
     conv(b, "image", "a", 24, 3, 1);
     node(b, "Relu", "a", NULL, "ra");
     conv(b, "ra", "b", 24, 24, 1);
@@ -275,13 +293,21 @@ static void test_sums(void)
     emb_build_node(b, "Concat", "all", (const char *const[]){"sig", "b", "sum"}, 3, (const char *const[]){"all"}, 1);
     emb_build_attribute(b, "axis", 1);
     conv(b, "all", "c", 16, 72, 4);
-    node(b, "GlobalAveragePool", "c", NULL, "mean");
-    node(b, "Flatten", "mean", NULL, "out");
-    emb_build_output(b, "out", &(emb_type){EMB_F32, 2, {1, 16}});
-    REQUIRE(emb_build_pack(b, &bytes_of, &n, &err) == EMB_OK);
-    emb_build_free(b);
-    test_network("sums", bytes_of, n);
-    free(bytes_of);
+    finish(b, "sums", "c", 16);
+}
+
+/* Few channels all the way, and pictures so large that their rows are gone when the next convolution has made its own. */
+static void test_thin(void)
+{
+    emb_build *b = build(211, 157);
+    conv(b, "image", "a", 6, 3, 1);
+    node(b, "Relu", "a", NULL, "ra");
+    conv(b, "ra", "b", 8, 6, 1);
+    node(b, "Relu", "b", NULL, "rb");
+    conv(b, "rb", "c", 7, 8, 1);
+    pool(b, "MaxPool", "c", "p");
+    conv(b, "p", "d", 5, 7, 1);
+    finish(b, "thin", "d", 5);
 }
 
 int main(void)
@@ -311,6 +337,7 @@ int main(void)
     }
     free(names);
     test_sums();
+    test_thin();
     check_seen("float32", &floats, true, false);
     check_seen("float16", &halves, false, false);
     check_seen("bfloat16", &brains, false, false);
