@@ -34,7 +34,7 @@ struct idx {
     bool woken;
     pthread_t keeper;
     bool has_keeper;
-    idx_low *low; /* for its heavy work, under maintain_lock; NULL = in its own thread */
+    idx_low *low, *idle; /* for its heavy work, under maintain_lock; NULL = in its own thread */
 
     pthread_mutex_t audit_lock;
     pthread_cond_t audit_wake; /* ends a rest early */

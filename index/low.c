@@ -2,9 +2,12 @@
 #include "low.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 struct idx_low {
@@ -13,13 +16,15 @@ struct idx_low {
     void (*fn)(void *ctx); /* NULL = nothing to do */
     void *ctx;
     bool stop;
+    idx_low_kind kind;
     pthread_t thread;
 };
 
 static void *low_main(void *arg)
 {
     idx_low *l = arg;
-    setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* this thread alone, on Linux */
+    if (l->kind == IDX_NICE || sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) != 0)
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* both are of this thread alone, on Linux */
     pthread_mutex_lock(&l->lock);
     for (;;) {
         while (l->fn == NULL && !l->stop) pthread_cond_wait(&l->given, &l->lock);
@@ -34,10 +39,11 @@ static void *low_main(void *arg)
     return NULL;
 }
 
-idx_status idx_low_start(idx_low **out, idx_error *err)
+idx_status idx_low_start(idx_low **out, idx_low_kind kind, idx_error *err)
 {
     idx_low *l = calloc(1, sizeof *l);
     if (l == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a thread");
+    l->kind = kind;
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->given, NULL);
     pthread_cond_init(&l->done, NULL);
@@ -63,6 +69,14 @@ void idx_low_stop(idx_low *l)
     free(l);
 }
 
+/* Under the lock. */
+static void give(idx_low *l, void (*fn)(void *ctx), void *ctx)
+{
+    l->ctx = ctx;
+    l->fn = fn;
+    pthread_cond_signal(&l->given);
+}
+
 void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx)
 {
     if (l == NULL) {
@@ -70,9 +84,22 @@ void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx)
         return;
     }
     pthread_mutex_lock(&l->lock);
-    l->ctx = ctx;
-    l->fn = fn;
-    pthread_cond_signal(&l->given);
+    give(l, fn, ctx);
+    while (l->fn != NULL) pthread_cond_wait(&l->done, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += ms % 1000 * 1000000L;
+    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&l->lock);
+    give(l, fn, ctx);
+    for (int late = 0; l->fn != NULL && late == 0;) late = pthread_cond_timedwait(&l->done, &l->lock, &until);
+    if (l->fn != NULL) atomic_store(enough, true);
     while (l->fn != NULL) pthread_cond_wait(&l->done, &l->lock);
     pthread_mutex_unlock(&l->lock);
 }

@@ -1,7 +1,10 @@
-/* low.h: a thread of low priority for work that takes processor time and no lock.
+/* low.h: threads of low priority for work that takes processor time and no lock.
  *
  * Who holds a lock must not be of low priority: on a busy machine it may be some hundredths of a second until it gets its processor
- * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here. */
+ * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here.
+ *
+ * IDX_NICE (nice 10) gets a tenth of a processor that others want, but whoever else wakes may have to wait for the end of its turn,
+ * some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
 #ifndef LK_LOW_H
 #define LK_LOW_H
 
@@ -9,9 +12,12 @@
 
 typedef struct idx_low idx_low;
 
-IDX_CHECK idx_status idx_low_start(idx_low **out, idx_error *err);
+typedef enum { IDX_NICE, IDX_IDLE } idx_low_kind;
+IDX_CHECK idx_status idx_low_start(idx_low **out, idx_low_kind kind, idx_error *err);
 void idx_low_stop(idx_low *l); /* nothing runs */
 /* Runs fn(ctx) there and waits for it; one caller at a time. l NULL: runs it here. */
 void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx);
+/* The same; after some milliseconds *enough becomes true, upon which fn ends soon. l not NULL. */
+void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough);
 
 #endif
