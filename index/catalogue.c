@@ -13,6 +13,10 @@ static uint32_t hash(const char *s)
     return (uint32_t)(h ^ h >> 32);
 }
 
+static uint32_t hash_of_item(const void *ctx, uint32_t item) { return hash(idx_item_id(ctx, item)); }
+static bool item_is(const void *ctx, uint32_t item, const void *id) { return strcmp(idx_item_id(ctx, item), id) == 0; }
+static idx_slots_keys keys_of(const idx_cat *c) { return (idx_slots_keys){hash_of_item, item_is, c}; }
+
 idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **out, idx_error *err)
 {
     idx_cat *c = calloc(1, sizeof *c);
@@ -23,15 +27,14 @@ idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **
     idx_audit_init(c->audit, effort);
     c->free_item = IDX_NONE;
     c->next_number = 1;
-    c->slot_mask = 255;
-    c->slots = calloc(c->slot_mask + 1u, sizeof *c->slots);
     c->attrs = idx_attrs_new();
     pthread_rwlockattr_t attr; /* glibc prefers readers by default: steady searches would starve the writer */
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&c->lock, &attr);
     pthread_rwlockattr_destroy(&attr);
-    if (c->slots == NULL || c->attrs == NULL) {
+    idx_slots_keys k = keys_of(c);
+    if (c->attrs == NULL || !idx_slots_resize(&c->slots, &k, 255)) {
         idx_cat_free(c);
         return idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
     }
@@ -47,7 +50,7 @@ void idx_cat_free(idx_cat *c)
     for (uint32_t i = 0; i < c->n_segments; i++) idx_segment_free(c->segments[i]);
     free(c->items);
     idx_ids_fini(&c->ids);
-    free(c->slots);
+    idx_slots_fini(&c->slots);
     free(c->segments);
     free(c->by_slot);
     idx_attrs_free(c->attrs);
@@ -70,46 +73,8 @@ void idx_cat_lock(idx_cat *c)
 
 uint32_t idx_cat_find(const idx_cat *c, const char *id)
 {
-    for (uint32_t i = hash(id) & c->slot_mask; c->slots[i] != 0; i = (i + 1) & c->slot_mask)
-        if (strcmp(idx_item_id(c, c->slots[i] - 1), id) == 0) return c->slots[i] - 1;
-    return IDX_NONE;
-}
-
-static void slot_put(uint32_t *slots, uint32_t mask, const char *id, uint32_t item)
-{
-    uint32_t i = hash(id) & mask;
-    while (slots[i] != 0) i = (i + 1) & mask;
-    slots[i] = item + 1;
-}
-
-/* Linear probing without tombstones: the run behind the hole moves up. */
-static void slot_remove(idx_cat *c, uint32_t item)
-{
-    uint32_t i = hash(idx_item_id(c, item)) & c->slot_mask;
-    while (c->slots[i] != item + 1) i = (i + 1) & c->slot_mask;
-    uint32_t hole = i;
-    for (;;) {
-        i = (i + 1) & c->slot_mask;
-        if (c->slots[i] == 0) break;
-        uint32_t home = hash(idx_item_id(c, c->slots[i] - 1)) & c->slot_mask;
-        if (((i - home) & c->slot_mask) >= ((i - hole) & c->slot_mask)) {
-            c->slots[hole] = c->slots[i];
-            hole = i;
-        }
-    }
-    c->slots[hole] = 0;
-}
-
-static bool slots_resize(idx_cat *c, uint32_t mask)
-{
-    uint32_t *slots = calloc((size_t)mask + 1, sizeof *slots);
-    if (slots == NULL) return false;
-    for (uint32_t i = 0; i < c->n_items; i++)
-        if (c->items[i].rowid != 0) slot_put(slots, mask, idx_item_id(c, i), i);
-    free(c->slots);
-    c->slots = slots;
-    c->slot_mask = mask;
-    return true;
+    idx_slots_keys k = keys_of(c);
+    return idx_slots_find(&c->slots, &k, hash(id), id);
 }
 
 static void id_moved(void *ctx, uint32_t item, idx_id_at at)
@@ -133,7 +98,8 @@ static bool items_room(idx_cat *c)
 
 idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *out, idx_error *err)
 {
-    bool ok = items_room(c) && ((c->live_items + 1u) * UINT64_C(5) <= c->slot_mask * UINT64_C(4) || slots_resize(c, c->slot_mask * 2 + 1));
+    idx_slots_keys k = keys_of(c);
+    bool ok = items_room(c) && ((c->live_items + 1u) * UINT64_C(5) <= c->slots.mask * UINT64_C(4) || idx_slots_resize(&c->slots, &k, c->slots.mask * 2 + 1));
     uint32_t item = ok && c->free_item != IDX_NONE ? c->free_item : c->n_items;
     idx_id_at at = 0;
     if (!ok || !idx_ids_add(&c->ids, id, item, &at)) return idx_fail(err, IDX_ENOMEM, "no memory for an item");
@@ -145,7 +111,7 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
     if (c->free_item != IDX_NONE) c->free_item = c->items[item].at.next_free;
     else c->n_items++;
     c->items[item] = (idx_mem_item){.rowid = rowid, .id = at};
-    slot_put(c->slots, c->slot_mask, id, item);
+    idx_slots_add(&c->slots, &k, hash(id), item);
     c->live_items++;
     if (rowid > c->newest) c->newest = rowid;
     *out = item;
@@ -200,13 +166,14 @@ void idx_cat_item_remove(idx_cat *c, uint32_t item)
     idx_mem_item *it = &c->items[item];
     idx_cat_images_remove(c, item);
     idx_attrs_remove(c->attrs, item);
-    slot_remove(c, item);
+    idx_slots_keys k = keys_of(c);
+    idx_slots_remove(&c->slots, &k, hash(idx_item_id(c, item)), item);
     it->rowid = 0;
     it->at.next_free = c->free_item;
     c->free_item = item;
     c->live_items--;
     idx_ids_remove(&c->ids, it->id, id_moved, c);
-    if (c->slot_mask > 255 && c->live_items * UINT64_C(8) < c->slot_mask) (void)slots_resize(c, c->slot_mask / 2); /* it can stay as it is */
+    if (c->slots.mask > 255 && c->live_items * UINT64_C(8) < c->slots.mask) (void)!idx_slots_resize(&c->slots, &k, c->slots.mask / 2); /* it can stay as it is */
 }
 
 /* ---- segments ----------------------------------------------------------------------------------------------------- */
@@ -268,7 +235,7 @@ uint32_t idx_cat_fresh(const idx_cat *c)
 
 uint64_t idx_cat_bytes(const idx_cat *c)
 {
-    uint64_t n = c->cap_items * sizeof *c->items + (c->slot_mask + UINT64_C(1)) * sizeof *c->slots + idx_ids_bytes(&c->ids);
+    uint64_t n = c->cap_items * sizeof *c->items + idx_slots_bytes(&c->slots) + idx_ids_bytes(&c->ids);
     for (uint32_t i = 0; i < c->n_segments; i++) n += c->segments[i]->rows * (sizeof(uint32_t) + 1) + c->segments[i]->rows / 8;
     return n;
 }

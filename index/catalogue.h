@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "ids.h"
 #include "segment.h"
+#include "slots.h"
 #include "store.h"
 
 #include <pthread.h>
@@ -46,7 +47,7 @@ typedef struct idx_cat {
     int64_t newest; /* rowid of the item that came last */
     uint32_t free_item; /* the first of the free numbers, IDX_NONE = none */
     idx_ids ids;
-    uint32_t *slots, slot_mask; /* id -> item + 1 */
+    idx_slots slots; /* id -> item */
     idx_segment **segments; /* the last takes new rows */
     uint32_t n_segments;
     idx_segment **by_slot; /* NULL = free */

@@ -218,7 +218,7 @@ void idx_store_rollback(idx_store *s) { sqlite3_exec(s->db, "ROLLBACK", NULL, NU
 
 idx_status idx_store_checkpoint_due(idx_store *s, idx_error *err)
 {
-    enum { PAGES = 2000 }; /* of 4 KiB: some milliseconds */
+    enum { PAGES = 1000 }; /* of 4 KiB: some milliseconds */
     if (s->log_pages < PAGES) return IDX_OK;
     s->log_pages = 0;
     int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);

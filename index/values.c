@@ -22,41 +22,22 @@ void idx_values_free(idx_values *d)
     }
     free((char *)(uintptr_t)d->kept);
     free(d->v);
-    free(d->slots);
+    idx_slots_fini(&d->slots);
     free(d->listed);
     *d = (idx_values){0};
 }
 
+static uint32_t hash_of_value(const void *ctx, uint32_t value) { return ((const idx_values *)ctx)->v[value].hash; }
+static bool value_is(const void *ctx, uint32_t value, const void *text) { return strcmp(((const idx_values *)ctx)->v[value].text, text) == 0; }
+static idx_slots_keys keys_of(const idx_values *d) { return (idx_slots_keys){hash_of_value, value_is, d}; }
+
 static uint32_t find(const idx_values *d, const char *text, uint32_t h)
 {
-    if (d->slots == NULL) return UINT32_MAX;
-    for (uint32_t i = h & d->mask; d->slots[i] != 0; i = (i + 1) & d->mask) {
-        const idx_value *v = &d->v[d->slots[i] - 1];
-        if (v->hash == h && strcmp(v->text, text) == 0) return d->slots[i] - 1;
-    }
-    return UINT32_MAX;
+    idx_slots_keys k = keys_of(d);
+    return idx_slots_find(&d->slots, &k, h, text);
 }
 
 uint32_t idx_values_find(const idx_values *d, const char *text) { return find(d, text, hash_of(text)); }
-
-static void slot_put(uint32_t *slots, uint32_t mask, uint32_t h, uint32_t value)
-{
-    uint32_t i = h & mask;
-    while (slots[i] != 0) i = (i + 1) & mask;
-    slots[i] = value + 1;
-}
-
-static bool slots_grow(idx_values *d)
-{
-    uint32_t mask = d->slots == NULL ? 7 : d->mask * 2 + 1, *slots = calloc(mask + 1u, sizeof *slots);
-    if (slots == NULL) return false;
-    for (uint32_t i = 0; i < d->n; i++)
-        if (d->v[i].text != NULL) slot_put(slots, mask, d->v[i].hash, i);
-    free(d->slots);
-    d->slots = slots;
-    d->mask = mask;
-    return true;
-}
 
 static bool room(idx_values *d)
 {
@@ -79,7 +60,9 @@ uint32_t idx_values_make(idx_values *d, const char *text, bool keep)
 {
     uint32_t h = hash_of(text), at = find(d, text, h);
     if (at != UINT32_MAX) return at;
-    if ((d->slots == NULL || (d->live + 1) * 4 > d->mask * 3) && !slots_grow(d)) return UINT32_MAX;
+    idx_slots_keys k = keys_of(d);
+    bool full = d->slots.now == NULL || (d->live + 1) * UINT64_C(4) > d->slots.mask * UINT64_C(3);
+    if (full && !idx_slots_resize(&d->slots, &k, d->slots.now == NULL ? 7 : d->slots.mask * 2 + 1)) return UINT32_MAX;
     const char *copy = keep ? text : room(d) ? strdup(text) : NULL;
     if (copy == NULL || !room(d)) {
         if (!keep) free((char *)(uintptr_t)copy);
@@ -88,24 +71,9 @@ uint32_t idx_values_make(idx_values *d, const char *text, bool keep)
     at = d->spare != 0 ? d->spare - 1 : d->n++;
     if (d->spare != 0) d->spare = d->v[at].hash;
     d->v[at] = (idx_value){.text = copy, .hash = h};
-    slot_put(d->slots, d->mask, h, at);
+    idx_slots_add(&d->slots, &k, h, at);
     d->live++;
     return at;
-}
-
-/* Linear probing without tombstones: the run behind the hole moves up. */
-static void slot_remove(idx_values *d, uint32_t value)
-{
-    uint32_t hole = d->v[value].hash & d->mask;
-    while (d->slots[hole] != value + 1) hole = (hole + 1) & d->mask;
-    for (uint32_t i = hole;;) {
-        i = (i + 1) & d->mask;
-        if (d->slots[i] == 0) break;
-        if (((i - (d->v[d->slots[i] - 1].hash & d->mask)) & d->mask) < ((i - hole) & d->mask)) continue;
-        d->slots[hole] = d->slots[i];
-        hole = i;
-    }
-    d->slots[hole] = 0;
 }
 
 bool idx_values_add(idx_values *d, uint32_t value, uint32_t item, bool listed)
@@ -120,7 +88,8 @@ void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed)
     if (!listed) idx_posting_remove(&v->scalar, item);
     else if (d->listed != NULL) idx_posting_remove(&d->listed[value], item);
     if (!idx_posting_empty(&v->scalar) || (d->listed != NULL && !idx_posting_empty(&d->listed[value]))) return;
-    slot_remove(d, value);
+    idx_slots_keys k = keys_of(d);
+    idx_slots_remove(&d->slots, &k, v->hash, value);
     if (!is_kept(d, v->text)) free((char *)(uintptr_t)v->text);
     *v = (idx_value){.hash = d->spare};
     d->spare = value + 1;
@@ -131,18 +100,18 @@ bool idx_values_reserve(idx_values *d, uint32_t n)
 {
     uint32_t mask = 7;
     while (mask / 4 * 3 < n) mask = mask * 2 + 1;
+    idx_slots_keys k = keys_of(d);
     d->v = calloc(n + 1u, sizeof *d->v);
-    d->slots = calloc(mask + 1u, sizeof *d->slots);
     d->n = d->cap = n;
-    d->mask = mask;
-    return d->v != NULL && d->slots != NULL;
+    return d->v != NULL && idx_slots_resize(&d->slots, &k, mask);
 }
 
 bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash)
 {
     if (value >= d->n || d->v[value].text != NULL) return false;
     d->v[value] = (idx_value){.text = text, .hash = hash};
-    slot_put(d->slots, d->mask, hash, value);
+    idx_slots_keys k = keys_of(d);
+    idx_slots_add(&d->slots, &k, hash, value);
     d->live++;
     return true;
 }
@@ -158,7 +127,7 @@ uint32_t idx_values_hash(const char *text) { return hash_of(text); }
 
 uint64_t idx_values_bytes(const idx_values *d)
 {
-    uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + (d->slots != NULL ? (d->mask + 1u) * sizeof *d->slots : 0);
+    uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + idx_slots_bytes(&d->slots);
     for (uint32_t i = 0; i < d->n; i++)
         if (d->v[i].text != NULL && !is_kept(d, d->v[i].text)) sum += strlen(d->v[i].text) + 1;
     return sum;

@@ -4,6 +4,7 @@
 #define LK_VALUES_H
 
 #include "posting.h"
+#include "slots.h"
 
 typedef struct {
     const char *text; /* NULL = this number is free */
@@ -15,7 +16,7 @@ typedef struct {
     idx_value *v;
     idx_posting *listed; /* [number]; NULL = nobody has a list */
     uint32_t n, cap, live;
-    uint32_t *slots, mask; /* text -> number + 1 */
+    idx_slots slots; /* text -> number */
     uint32_t spare;        /* a free number + 1 */
     const char *kept, *kept_end; /* texts in here are of one piece of memory (malloc'd), others of their own */
 } idx_values; /* zero-initialised = empty */

@@ -7,6 +7,8 @@
  *   settle                                waits until the background has nothing left to do
  *   search SECONDS THREADS RATE EF        RATE a second together (0 = as fast as it goes); EF 0 = as the auditor has it
  *   both SECONDS THREADS RATE EF FROM TO WRITES     the same while rows FROM..TO-1 are put at WRITES a second
+ *   beside SECONDS THREADS RATE EF SHARE  the same while another thread works SHARE of the time, a fifth of a millisecond at once, and
+ *                                         touches nothing: what a scheduler makes of as much work as writes are
  *   recall EF                             of all queries
  *   memory  close  kill
  */
@@ -215,24 +217,46 @@ static void *search_thread(void *arg)
     return NULL;
 }
 
-static void search_command(double seconds, uint32_t threads, double rate, uint32_t ef, uint64_t from, uint64_t to, double writes_rate)
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static void work(double share, double end)
+{
+    for (double at = now(); at < end; at += 0.0002 / share) {
+        sleep_until(at);
+        for (double t = now(); now() < t + 0.0002;) {}
+    }
+}
+
+typedef struct { /* beside the searches */
+    uint64_t from, to;
+    double writes; /* a second */
+    double share;  /* of a processor for nothing */
+} load;
+
+static void search_command(double seconds, uint32_t threads, double rate, uint32_t ef, load l)
 {
     pthread_t t[MAX_THREADS];
     job j[MAX_THREADS];
-    double start = now();
+    double start = now(), cpu = cpu_seconds();
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     for (uint32_t i = 0; i < threads; i++) {
         j[i] = (job){start + seconds, rate / threads, ef, (uint32_t)(n_queries * i / threads), 0};
         if (pthread_create(&t[i], NULL, search_thread, &j[i]) != 0) fail("search", "no thread");
     }
-    if (writes_rate > 0) write_rows(make_put, from, to, writes_rate, start + seconds);
+    if (l.writes > 0) write_rows(make_put, l.from, l.to, l.writes, start + seconds);
+    if (l.share > 0) work(l.share, start + seconds);
     for (uint32_t i = 0; i < threads; i++) pthread_join(t[i], NULL);
     double took = now() - start;
     printf("{");
     print_samples("searches", &searches, took);
     printf(",");
     print_samples("writes", &writes, took);
-    printf("}\n");
+    printf(",\"cpu_share\":%.3f}\n", (cpu_seconds() - cpu) / took);
 }
 
 static void recall_command(uint32_t ef)
@@ -320,9 +344,11 @@ int main(int argc, char **argv)
         else if (ix == NULL) fail("command", "open comes first");
         else if (sscanf(line, "write %llu %llu %lf", &from, &to, &rate) == 3 && to <= n_rows) write_command(make_put, from, to, rate);
         else if (sscanf(line, "remove %llu %llu", &from, &to) == 2) write_command(make_delete, from, to, 0);
-        else if (sscanf(line, "search %lf %u %lf %u", &seconds, &threads, &rate, &ef) == 4) search_command(seconds, threads, rate, ef, 0, 0, 0);
+        else if (sscanf(line, "search %lf %u %lf %u", &seconds, &threads, &rate, &ef) == 4) search_command(seconds, threads, rate, ef, (load){0});
         else if (sscanf(line, "both %lf %u %lf %u %llu %llu %lf", &seconds, &threads, &rate, &ef, &from, &to, &other) == 7 && to <= n_rows)
-            search_command(seconds, threads, rate, ef, from, to, other);
+            search_command(seconds, threads, rate, ef, (load){.from = from, .to = to, .writes = other});
+        else if (sscanf(line, "beside %lf %u %lf %u %lf", &seconds, &threads, &rate, &ef, &other) == 5 && other > 0)
+            search_command(seconds, threads, rate, ef, (load){.share = other});
         else if (sscanf(line, "recall %u", &ef) == 1) recall_command(ef);
         else if (strncmp(line, "settle", 6) == 0) settle_command();
         else if (strncmp(line, "memory", 6) == 0) memory_command();
