@@ -27,6 +27,7 @@ struct idx {
     bool has_writer;
     atomic_bool read_only, full;
     atomic_ullong commits, committed_ops, fsync_ns;
+    atomic_ullong searches; /* begun */
 
     pthread_mutex_t maintain_lock; /* one piece of background work at a time */
     pthread_mutex_t wake_lock;

@@ -386,6 +386,7 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     idx_cat *c = idx_take_cat(ix, catalogue, err);
     if (c == NULL) return IDX_ENOTFOUND;
     idx_result *r = NULL;
+    atomic_fetch_add_explicit(&ix->searches, 1, memory_order_relaxed);
     idx_status st = check_query(c, q, err);
     if (st == IDX_OK) st = idx_search_in(c, q, NULL, NULL, &r, err);
     if (st == IDX_OK) idx_audit_offer(c->audit, q, r);

@@ -385,14 +385,36 @@ static void wait_for_ops(idx *ix, const shrinking *s)
         late = s->wanted ? pthread_cond_timedwait(&ix->queue_filled, &ix->queue_lock, &until) : pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
 }
 
+typedef struct { /* the last batch */
+    uint64_t began_ns;
+    unsigned long long searches; /* begun before it */
+} last_batch;
+
+/* Under the queue's lock, with something in it. A commit, and the lock after it, take some tenths of a millisecond from searches: beside
+ * them commits keep a distance, and what comes meanwhile goes together. Without searches nobody waits. */
+static void keep_distance(idx *ix, last_batch *last)
+{
+    enum { DISTANCE_NS = 2000000, MANY = 64 };
+    uint64_t now = idx_mono_ns(), until = last->began_ns + DISTANCE_NS;
+    if (atomic_load(&ix->searches) != last->searches && ix->queued < MANY && !ix->closing && now < until) {
+        pthread_mutex_unlock(&ix->queue_lock);
+        nanosleep(&(struct timespec){0, (long)(until - now)}, NULL);
+        pthread_mutex_lock(&ix->queue_lock);
+        now = idx_mono_ns();
+    }
+    *last = (last_batch){now, atomic_load(&ix->searches)};
+}
+
 static void *writer_main(void *arg)
 {
     idx *ix = arg;
     applied *a = calloc(BATCH_OPS, sizeof *a);
     shrinking spare = {.wanted = true}; /* what an earlier process left */
+    last_batch last = {0};
     for (;;) {
         pthread_mutex_lock(&ix->queue_lock);
         wait_for_ops(ix, &spare);
+        if (ix->head != NULL) keep_distance(ix, &last);
         size_t n = 0;
         bool alone = false; /* a catalogue is made or removed in a transaction of its own: others may name it */
         while (ix->head != NULL && n < BATCH_OPS && !alone) {
