@@ -196,9 +196,9 @@ emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
 /* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
-/* Decides on `even`, once the window and the sizes are known; -> the bytes of the copy of padded pixels that
- * the step needs, 0 = none. */
-size_t emb_plan_even(emb_step *s);
+/* Decides on `even` and `merged`, once a convolution's window and sizes are known. */
+void emb_plan_even(emb_step *s);
+size_t emb_padded_bytes(const emb_step *s); /* of the copy of padded pixels that it needs, 0 = none; when block is set, too */
 void emb_plan_block(emb_step *s, uint32_t longest, bool whole);
 
 /* ---- quantised values (plan_q8.c, plan_q8_conv.c) ------------------------------------------------------------ */

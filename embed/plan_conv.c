@@ -259,6 +259,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     const emb_kernels *k = pl->p->k;
     if (s->kind == EMB_STEP_CONV) {
         emb_plan_shape(&s->t, k, s->oc / (uint32_t)v->group);
+        emb_plan_even(s);
         emb_plan_block(s, k->longest, !k->parts);
     }
     size_t scratch = 0;
@@ -266,7 +267,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     bool ok = s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, k) : s->kind == EMB_STEP_WINOGRAD ? pack_winograd(d, k, &scratch) : pack(d, k);
     int32_t residual = !ok || d->residual < 0 ? -1 : image ? emb_plan_nhwc(pl, d->residual) : emb_plan_rows(pl, d->residual);
     if (ok && d->residual >= 0 && residual < 0) ok = false;
-    if (s->kind == EMB_STEP_CONV) scratch = emb_plan_even(s);
+    if (s->kind == EMB_STEP_CONV) scratch = emb_padded_bytes(s);
     if (s->gate >= 0) scratch = emb_panel_bytes(&s->t, s->oc, 1, s->ic);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     int32_t out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * k->bytes) : -1;
@@ -334,7 +335,6 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     s->ic = (uint32_t)x->type.dims[1], s->ih = (uint32_t)x->type.dims[2], s->iw = (uint32_t)x->type.dims[3];
     s->oc = (uint32_t)y->type.dims[1], s->oh = (uint32_t)y->type.dims[2], s->ow = (uint32_t)y->type.dims[3];
     s->kind = s->w.group == s->ic && s->oc == s->ic && s->ic > 1 ? EMB_STEP_DEPTHWISE : EMB_STEP_CONV;
-    s->merged = s->kind == EMB_STEP_CONV && s->w.group == 1 && s->w.dw == 1 && s->w.kw > 1 && s->ic <= 8;
     if (pl->p->k->type == EMB_F32 && emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;

@@ -266,13 +266,13 @@ static bool padding(emb_step *s)
     return s->q8->padding != NULL;
 }
 
-static size_t scratch_bytes(emb_step *s)
+static size_t scratch_bytes(const emb_step *s)
 {
     if (s->kind == EMB_STEP_DEPTHWISE) {
         size_t columns = (size_t)(s->ow - 1) * (size_t)s->w.sw + (size_t)((s->w.kw - 1) * s->w.dw) + 1;
         return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh);
     }
-    return emb_plan_even(s);
+    return emb_padded_bytes(s);
 }
 
 /* Nobody else has read, or will read, the weights that were packed. */
@@ -294,7 +294,10 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->y_bytes = d->wide ? sizeof(float) : 1;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
-    if (s->kind == EMB_STEP_CONV) emb_plan_block(s, 0, !pl->p->q8->parts);
+    if (s->kind == EMB_STEP_CONV) {
+        emb_plan_even(s);
+        emb_plan_block(s, 0, !pl->p->q8->parts);
+    }
     if (ok) constants(pl, d, scale, bias);
     ok = ok && (s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, pl->p->q8, scale, bias) : pack(d, scale, bias)) && padding(s);
     free(scale);
@@ -354,7 +357,6 @@ static emb_status plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     s->ic = (uint32_t)x->type.dims[1], s->ih = (uint32_t)x->type.dims[2], s->iw = (uint32_t)x->type.dims[3];
     s->oc = (uint32_t)y->type.dims[1], s->oh = (uint32_t)y->type.dims[2], s->ow = (uint32_t)y->type.dims[3];
     bool depthwise = s->w.group == s->ic && s->oc == s->ic && s->ic > 1;
-    s->merged = s->w.group == 1 && s->w.dw == 1 && s->w.kw > 1 && s->ic <= 8;
     d.row_step = d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     d.col_step = 1;
     d.image = *handled = true;

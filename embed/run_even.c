@@ -14,11 +14,20 @@ static bool padded(const emb_step *s) { return s->w.top != 0 || s->w.left != 0 |
 
 static bool one_line(const emb_step *s) { return s->w.sw == 1 && s->w.sh == 1; }
 
-size_t emb_plan_even(emb_step *s)
+static uint32_t rounds(const emb_step *s, uint32_t channels) { return (channels + s->t.round - 1) / s->t.round; }
+
+void emb_plan_even(emb_step *s)
 {
+    const uint32_t kw = (uint32_t)s->w.kw;
     s->even = s->t.strided && (one_line(s) || s->ow >= SHORT_LINE);
+    const bool fewer = s->even && rounds(s, kw * s->ic) < kw * rounds(s, s->ic); /* multiplications by what fills a tap up */
+    s->merged = s->w.group == 1 && s->w.dw == 1 && kw > 1 && (s->ic <= 8 || fewer);
+}
+
+size_t emb_padded_bytes(const emb_step *s)
+{
     if (!s->even) return s->merged ? (size_t)s->block * (size_t)(s->w.kh * s->w.kw) * s->ic * s->x_bytes : 0; /* at worst all windows of a block */
-    if (!s->merged && !padded(s)) return 0;
+    if (!padded(s)) return 0;
     size_t rows = s->ih + (size_t)(s->w.top + s->w.bottom), beyond = s->t.mr * (size_t)s->w.sw;
     return (rows * pitch(s) + beyond) * s->ic * s->x_bytes;
 }
@@ -55,7 +64,7 @@ static grid grid_of(const emb_walk *w, const emb_step *s, const emb_rows *r)
     const uint32_t rows = r->oy1 - r->oy0;
     grid g = {.step = (size_t)v->sw * pixel, .line = (size_t)v->sh * row, .lines = rows, .pixels = s->ow, .row = s->ow, .tap_row = (size_t)v->dh * row,
               .tap = (size_t)v->dw * pixel};
-    if (s->merged || padded(s)) {
+    if (padded(s)) {
         char *to = emb_at(w, s->scratch);
         pad_rows(s, r, to);
         g.x = to;
