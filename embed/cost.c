@@ -57,7 +57,7 @@ static void run_winograd_in(const trial *t)
 {
     const void *px[36];
     for (size_t i = 0; i < 36; i++) px[i] = t->memory + i * WINOGRAD_N * sizeof(float);
-    t->c->p->k->winograd_in(px, WINOGRAD_N, t->memory + LARGEST / 2, emb_winograd_plane(1, WINOGRAD_N));
+    t->c->p->k->winograd_in(px, 6, WINOGRAD_N, t->memory + LARGEST / 2, emb_winograd_plane(1, WINOGRAD_N));
 }
 static void run_winograd_out(const trial *t)
 {
@@ -71,7 +71,7 @@ static void run_winograd_out(const trial *t)
                     .lo = -INFINITY,
                     .hi = INFINITY};
     t->c->p->k->winograd_out((const float *)(const void *)(t->memory + LARGEST / 2), emb_winograd_plane(1, WINOGRAD_N),
-                             WINOGRAD_N, &to);
+                             6, WINOGRAD_N, &to);
 }
 static void run_act(const trial *t) { t->k->act(t->memory, ACT_N, t->act, 1.0f / 6, 0.5f); }
 
@@ -195,7 +195,7 @@ static sums sums_of(const emb_step *s)
     uint32_t groups = groups_of(s), nr = s->t.nr, kw = (uint32_t)s->w.kw, all = (uint32_t)s->w.kh * kw;
     sums r = {(size_t)groups * ((s->oc / groups + nr - 1) / nr), (double)groups * emb_panel_width(&s->t, s->oc / groups) / nr, s->merged ? all / kw : all,
               s->ic / groups * (s->merged ? kw : 1)};
-    if (s->kind == EMB_STEP_WINOGRAD) r.taps = 36;
+    if (s->kind == EMB_STEP_WINOGRAD) r.taps = s->side * s->side;
     return r;
 }
 
@@ -254,12 +254,12 @@ double emb_cost_step(const emb_cost *c, const emb_step *s, double parts[EMB_COST
     memset(parts, 0, EMB_COST_PARTS * sizeof *parts);
     switch (s->kind) {
     case EMB_STEP_WINOGRAD: {
-        uint32_t n = ((s->oh + 3) / 4) * ((s->ow + 3) / 4);
+        const uint32_t n = emb_winograd_tiles(s), places = s->side * s->side;
         add_tiles(c, s, n, 1, parts);
-        parts[EMB_COST_TRANSFORMS] = n * (s->ic * c->winograd_in + s->oc * c->winograd_out);
+        parts[EMB_COST_TRANSFORMS] = n * places / 36.0 * (s->ic * c->winograd_in + s->oc * c->winograd_out); /* measured with 36 */
         weights *= (n + s->block - 1) / s->block;
-        moves += (size_t)2 * 36 * n * (s->ic + s->oc) * sizeof(float); /* the planes before and behind the products */
-        near = (size_t)36 * s->block * (s->ic + s->oc) * sizeof(float);
+        moves += (size_t)2 * places * n * (s->ic + s->oc) * sizeof(float); /* the planes before and behind the products */
+        near = (size_t)places * s->block * (s->ic + s->oc) * sizeof(float);
         break;
     }
     case EMB_STEP_CONV: {

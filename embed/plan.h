@@ -11,7 +11,7 @@
 
 typedef enum {
     EMB_STEP_CONV,      /* also Gemm and MatMul with constant weights: 1 x 1 over rows */
-    EMB_STEP_WINOGRAD,  /* 3 x 3 of stride 1 by F(4 x 4, 3 x 3) */
+    EMB_STEP_WINOGRAD,  /* 3 x 3 of stride 1 by F(4 x 4, 3 x 3) or F(3 x 3, 3 x 3) */
     EMB_STEP_DEPTHWISE,
     EMB_STEP_MAX_POOL,
     EMB_STEP_AVG_POOL,
@@ -92,6 +92,7 @@ typedef struct {
     float lo, hi;
     emb_act act;
     float act_a, act_b;
+    uint32_t side;          /* WINOGRAD: 6 or 5, of a tile before its transform */
     emb_tiler t;            /* CONV, WINOGRAD */
     void *weights;          /* packed, of the table's type, owned; AFFINE: float scales; LOOKUP: tables */
     float *bias;            /* packed, owned; AFFINE: shifts */
@@ -173,11 +174,12 @@ bool emb_plan_by_channel(const emb_planner *pl, int32_t v, const emb_type *t, fl
 bool emb_plan_activation(const emb_planner *pl, const emb_node *n, emb_step *s);
 /* n's output becomes the last value of the step. *handled false: leave the node to the general executor. */
 EMB_CHECK emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
-/* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? */
-bool emb_winograd_pays(const emb_step *s);
-/* Sets the form of tile, block and the size of scratch; packs w, which is [oc][ic][3][3], as [36][panel][ic][its width]. NULL = no memory. */
+/* A convolution whose kind, shapes and window are set: is WINOGRAD the faster way? Sets side. */
+bool emb_winograd_pays(emb_step *s);
+uint32_t emb_winograd_tiles(const emb_step *s);
+/* Sets the form of tile, block and the size of scratch; packs w, which is [oc][ic][3][3], as [side * side][panel][ic][its width]. NULL = no memory. */
 void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_t *scratch_bytes);
-/* Elements between two of the 36 planes of `channels` for a block of tiles. */
+/* Elements between two of the planes of `channels` for a block of tiles. */
 size_t emb_winograd_plane(uint32_t tiles, uint32_t channels);
 #define EMB_CHAIN_MAX   16
 #define EMB_BLOCK_TILES 16 /* that a block of pixels has at most */

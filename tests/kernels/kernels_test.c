@@ -247,22 +247,22 @@ static void test_pools(uint32_t channels, uint32_t taps)
 }
 
 /* Against the scalar transforms, and both together with a product of one channel against the sum of nine. */
-static void test_winograd(uint32_t channels, uint32_t rows, uint32_t columns, bool residual)
+static void test_winograd(uint32_t side, uint32_t channels, uint32_t rows, uint32_t columns, bool residual)
 {
     enum { PLANE = 131 };
     const void *px[36];
     for (int i = 0; i < 36; i++) px[i] = i < 20 ? elements(channels) : px[i % 20];
     void *got = poison(36 * PLANE), *want = poison(36 * PLANE);
-    k->winograd_in(px, channels, got, PLANE);
-    ref->winograd_in(px, channels, want, PLANE);
+    k->winograd_in(px, side, channels, got, PLANE);
+    ref->winograd_in(px, side, channels, want, PLANE);
     same("winograd_in", got, want, 36 * PLANE, 2e-5);
     size_t pixel = channels + 2, row = 4 * pixel + 1, n = 3 * row + 4 * pixel;
     void *res = elements(n), *out = poison(n), *out_want = poison(n);
     float *m = guarded(36 * PLANE);
     emb_patch to = {out, residual ? res : NULL, guarded(channels), row, pixel, rows, columns, residual ? -20 : -INFINITY, residual ? 30 : INFINITY};
-    k->winograd_out(m, PLANE, channels, &to);
+    k->winograd_out(m, PLANE, side, channels, &to);
     to.out = out_want;
-    ref->winograd_out(m, PLANE, channels, &to);
+    ref->winograd_out(m, PLANE, side, channels, &to);
     same("winograd_out", out, out_want, n, 2e-4);
     release();
 }
@@ -354,7 +354,8 @@ int main(int argc, char **argv)
                 test_windows(c, pixels * 2 - c % 2, pixels, c % kw, kw, 2, 1);
             }
         test_pools(c, c % 2 ? 9 : 25);
-        test_winograd(c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
+        test_winograd(6, c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
+        test_winograd(5, c, 1 + c % 3, 1 + c / 3 % 3, c % 4 == 0);
         test_rows(c, 1 + c % 11);
         test_act(c);
         test_gate_panel(c, 1 + c * 5 % most);
