@@ -293,7 +293,7 @@ static idx_status check_segment(const idx_cat *c, const idx_segment *g, uint32_t
 idx_status idx_cat_check(idx_cat *c, idx_store *s, idx_error *err)
 {
     counter k = {.c = c, .err = err};
-    idx_status st = idx_store_each_item(s, c->row.id, check_item, &k, err);
+    idx_status st = idx_store_each_item(s, c->row.id, true, check_item, &k, err);
     if (st != IDX_OK) return st;
     const char *why = idx_attrs_check(c->attrs);
     if (why != NULL || idx_attrs_count(c->attrs) != c->live_items)

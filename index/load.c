@@ -181,7 +181,7 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     uint64_t rest = 0;
     idx_segment_reader *reader = idx_segment_reader_start(c, ix->segment_dir, ix->opts.ef_construction);
     if (reader == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory to read index files");
-    if (st == IDX_OK) st = idx_store_each_item(ix->store, row->id, load_item, &l, err);
+    if (st == IDX_OK) st = idx_store_each_item(ix->store, row->id, false, load_item, &l, err);
     if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
     if (st == IDX_OK && !l.sorted) qsort(l.runs, l.n_runs, sizeof *l.runs, by_first);
     if (st == IDX_OK) st = load_segments(&l, reader);

@@ -33,13 +33,14 @@ static const char *const write_sql[W_COUNT] = {
      " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096"),
 };
 
-enum { R_CATALOGUES, R_BEGIN, R_END, R_LIST, R_ITEMS, R_VECTORS, R_ITEM, R_RECORD, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
+enum { R_CATALOGUES, R_BEGIN, R_END, R_LIST, R_ITEMS, R_ITEMS_BARE, R_VECTORS, R_ITEM, R_RECORD, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
     "SELECT id, name, model, fingerprint, dim, generation, created_ms, storage, kept FROM catalogues ORDER BY name",
     "BEGIN",
     "COMMIT",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-    "SELECT rowid, id, attributes, first_image, length(images) FROM items WHERE catalogue = ?1 ORDER BY rowid",
+    "SELECT rowid, id, first_image, length(images), attributes FROM items WHERE catalogue = ?1 ORDER BY rowid",
+    "SELECT rowid, id, first_image, length(images) FROM items WHERE catalogue = ?1 ORDER BY rowid",
     "SELECT image, vector FROM embeddings WHERE image BETWEEN ?1 AND ?2 ORDER BY image",
     "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE catalogue = ?1 AND id = ?2",
     "SELECT attributes, images FROM items WHERE rowid = ?1",
@@ -432,18 +433,18 @@ idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n
     return IDX_OK;
 }
 
-idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err)
+idx_status idx_store_each_item(idx_store *s, int64_t catalogue, bool attributes, idx_item_fn *fn, void *ctx, idx_error *err)
 {
     reader *r;
     idx_status st = reader_take(s, &r, err);
     if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[R_ITEMS];
+    sqlite3_stmt *q = r->q[attributes ? R_ITEMS : R_ITEMS_BARE];
     sqlite3_bind_int64(q, 1, catalogue);
     int rc = SQLITE_ROW;
     while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-        idx_item_row row = {sqlite3_column_int64(q, 0), (const char *)sqlite3_column_text(q, 1), (const char *)sqlite3_column_text(q, 2),
-                            sqlite3_column_int64(q, 3), (uint32_t)sqlite3_column_int(q, 4) / IDX_IMAGE_BYTES};
-        st = row.id == NULL || row.attributes == NULL ? idx_fail(err, IDX_ENOMEM, "no memory to read items") : fn(ctx, &row);
+        idx_item_row row = {sqlite3_column_int64(q, 0), (const char *)sqlite3_column_text(q, 1), attributes ? (const char *)sqlite3_column_text(q, 4) : NULL,
+                            sqlite3_column_int64(q, 2), (uint32_t)sqlite3_column_int(q, 3) / IDX_IMAGE_BYTES};
+        st = row.id == NULL || (attributes && row.attributes == NULL) ? idx_fail(err, IDX_ENOMEM, "no memory to read items") : fn(ctx, &row);
     }
     if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read items", err);
     reader_give(s, r);
