@@ -47,6 +47,7 @@ static void pad_rows(const emb_step *s, const emb_rows *r, char *to)
         memcpy(to + left, (const char *)r->x + (size_t)(y - r->x_first) * mid, mid);
         memset(to + left + mid, pad, row - left - mid);
     }
+    memset(to, 0, s->t.mr * (size_t)s->w.sw * pixel); /* what is read beyond, but not wanted, are numbers of the right type */
 }
 
 /* Lines of pixels of the result, each made from pixels `step` bytes apart. */
@@ -131,7 +132,9 @@ void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     const grid g = grid_of(w, s, r);
     const char *weights = emb_conv_weights(w, s, r);
-    const size_t reach = (size_t)(s->w.kh - 1) * g.tap_row + (s->merged ? (size_t)s->w.kw : (size_t)(s->w.kw - 1)) * g.tap + (size_t)s->ic * s->x_bytes;
+    const uint32_t run = rounds(s, s->merged ? (uint32_t)s->w.kw * s->ic : s->ic / (uint32_t)s->w.group) * s->t.round;
+    const size_t last = (size_t)(s->w.group - 1) * (s->ic / (uint32_t)s->w.group) + run; /* channels behind the first of a pixel that are read */
+    const size_t reach = (size_t)(s->w.kh - 1) * g.tap_row + (s->merged ? 0 : (size_t)(s->w.kw - 1) * g.tap) + last * s->x_bytes;
     const uint32_t tiles = g.lines * ((g.pixels + s->t.mr - 1) / s->t.mr), blocks = (tiles + EMB_BLOCK_TILES - 1) / EMB_BLOCK_TILES;
     spot spots[EMB_BLOCK_TILES];
     for (uint32_t b = 0, first = 0, n; b < blocks; b++, first += n) {

@@ -164,7 +164,7 @@ static void test_even(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32
     uint32_t wanted = 0;
     for (uint32_t i = 0; i < m; i++) wanted += row == 0 || (at + i) % width < row;
     for (uint32_t tap = 0; tap < taps; tap++) {
-        first[tap] = elements((pixels - 1) * (size_t)step + kk);
+        first[tap] = elements((pixels - 1) * (size_t)step + (kk + k->round - 1) / k->round * k->round); /* numbers behind the last pixel, too */
         for (uint32_t i = 0, to = 0; i < m; i++)
             if (row == 0 || (at + i) % width < row) each[tap * wanted + to++] = (const char *)first[tap] + (size_t)i * step * k->bytes;
     }
