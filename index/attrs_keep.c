@@ -113,7 +113,7 @@ idx_status idx_attrs_load(idx_cat *c, idx *ix, idx_error *err)
         l.hint = 0;
         c->log_from = c->attrs_generation = l.key.generation;
         st = load_rest(&l, ix->store);
-        free(l.changed.w);
+        idx_bits_free(&l.changed);
         return st;
     }
     if (st != IDX_ENOTFOUND) {
@@ -121,7 +121,7 @@ idx_status idx_attrs_load(idx_cat *c, idx *ix, idx_error *err)
         unlink(path);
     }
     idx_attrs_free(c->attrs);
-    free(l.changed.w);
+    idx_bits_free(&l.changed);
     if ((c->attrs = idx_attrs_new()) == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
     l = (loading){.c = c, .err = err};
     return idx_store_each_item(ix->store, c->row.id, true, take_all, &l, err);

@@ -2,6 +2,7 @@
  * its own. */
 #include "bits.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +11,60 @@
 #define HAVE_TO_BITSET 1 /* CRoaring from 1.0 on has a function for it; Debian 12's 0.2.66 shows its containers instead */
 #endif
 
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+enum { KEPT = 16, SMALL = 512 }; /* words that malloc() hands out as fast */
+
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    uint64_t *w;
+    size_t words;
+} kept[KEPT]; /* what was given back last is the last */
+static uint32_t n_kept;
+
+/* A little more than is needed, so that what is given back fits while a catalogue grows. */
+static size_t room_for(uint32_t n_words) { return n_words < SMALL ? n_words + 1u : (n_words + SMALL) / SMALL * (size_t)SMALL; }
+
 bool idx_bits_new(idx_bits *b, uint32_t n)
 {
-    b->n_words = idx_bits_words(n);
-    b->w = calloc(b->n_words + 1u, sizeof *b->w);
+    *b = (idx_bits){NULL, idx_bits_words(n)};
+    size_t words = room_for(b->n_words);
+    pthread_mutex_lock(&kept_lock);
+    for (uint32_t i = words > SMALL ? n_kept : 0; i-- > 0 && b->w == NULL;) {
+        if (kept[i].words != words) continue;
+        b->w = kept[i].w;
+        memmove(kept + i, kept + i + 1, (--n_kept - i) * sizeof *kept);
+    }
+    pthread_mutex_unlock(&kept_lock);
+    if (b->w != NULL) memset(b->w, 0, (b->n_words + 1u) * sizeof *b->w);
+    else b->w = calloc(words, sizeof *b->w);
     return b->w != NULL;
 }
+
+void idx_bits_free(idx_bits *b)
+{
+    uint64_t *old = b->w;
+    size_t words = room_for(b->n_words);
+    if (b->w != NULL && words > SMALL) {
+        pthread_mutex_lock(&kept_lock);
+        old = n_kept == KEPT ? kept[0].w : NULL;
+        if (n_kept == KEPT) memmove(kept, kept + 1, --n_kept * sizeof *kept);
+        kept[n_kept].w = b->w;
+        kept[n_kept++].words = words;
+        pthread_mutex_unlock(&kept_lock);
+    }
+    free(old);
+    *b = (idx_bits){0};
+}
+
+void idx_bits_drop_all(void)
+{
+    pthread_mutex_lock(&kept_lock);
+    while (n_kept > 0) free(kept[--n_kept].w);
+    pthread_mutex_unlock(&kept_lock);
+}
+
+/* ---- words ------------------------------------------------------------------------------------------------------- */
 
 static uint64_t count_plain(const uint64_t *w, size_t n)
 {

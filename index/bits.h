@@ -17,8 +17,11 @@ static inline bool idx_bit(const uint64_t *w, uint32_t i) { return w[i / 64] >> 
 static inline void idx_bit_set(uint64_t *w, uint32_t i) { w[i / 64] |= (uint64_t)1 << i % 64; }
 static inline void idx_bit_clear(uint64_t *w, uint32_t i) { w[i / 64] &= ~((uint64_t)1 << i % 64); }
 
-/* All of `n` bits clear; false = no memory. free(b.w). */
+/* All of `n` bits clear, as are those of one more word behind them; false = no memory. idx_bits_free() keeps some for the next that are
+ * asked for: every search wants some, and memory in such pieces comes from the system anew each time. */
 IDX_CHECK bool idx_bits_new(idx_bits *b, uint32_t n);
+void idx_bits_free(idx_bits *b); /* leaves it empty, as which it may be, too */
+void idx_bits_drop_all(void);    /* frees those that are kept */
 uint64_t idx_bits_count(const uint64_t *w, size_t n_words);
 /* Members of `r` beyond the words are left out. */
 void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r);

@@ -248,7 +248,7 @@ static bool members(const counting *c, const roaring_bitmap_t *r, uint64_t *n)
     idx_bits_or_roaring(b, r);
     idx_bits_and(b, c->items);
     *n = idx_bits_count(b.w, b.n_words);
-    free(b.w);
+    idx_bits_free(&b);
     return true;
 }
 
@@ -273,7 +273,7 @@ static bool count_range(const counting *c, const idx_range *r, uint64_t *n)
     idx_sorted_range(s, from, to, b);
     idx_bits_and(b, c->items);
     *n = idx_bits_count(b.w, b.n_words);
-    free(b.w);
+    idx_bits_free(&b);
     return true;
 }
 

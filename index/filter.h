@@ -24,7 +24,7 @@ typedef struct idx_filter idx_filter;
 /* IDX_EFILTER with the 1-based byte column and what was expected. */
 IDX_CHECK idx_status idx_filter_parse(const char *text, idx_filter **out, idx_error *err);
 void idx_filter_free(idx_filter *f);
-/* *items: those that match, free(items->w) by the caller. */
+/* *items: those that match, idx_bits_free() by the caller. */
 IDX_CHECK idx_status idx_filter_eval(const idx_filter *f, const idx_attrs *a, idx_bits *items, idx_error *err);
 
 #endif

@@ -89,7 +89,7 @@ static bool compare(const idx_filter *f, const idx_attrs *a, idx_bits out)
     idx_bits_or_roaring(there, d->there);
     idx_bits_andnot(there, out.w, out.n_words);
     memcpy(out.w, there.w, out.n_words * sizeof *out.w);
-    free(there.w);
+    idx_bits_free(&there);
     return true;
 }
 
@@ -108,7 +108,7 @@ static bool eval(const idx_filter *f, const idx_attrs *a, idx_bits out)
     bool ok = eval(f->b, a, b);
     if (f->kind == IDX_NODE_AND) idx_bits_and(out, b);
     else idx_bits_or(out, b);
-    free(b.w);
+    idx_bits_free(&b);
     return ok;
 }
 
@@ -117,7 +117,7 @@ idx_status idx_filter_eval(const idx_filter *f, const idx_attrs *a, idx_bits *it
     idx_bits out;
     if (!idx_bits_new(&out, idx_attrs_items(a).n_words * 64)) return idx_fail(err, IDX_ENOMEM, "no memory for a filter");
     if (!eval(f, a, out)) {
-        free(out.w);
+        idx_bits_free(&out);
         return idx_fail(err, IDX_ENOMEM, "no memory for a filter");
     }
     *items = out;

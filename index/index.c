@@ -151,6 +151,7 @@ void idx_close(idx *ix)
     free(ix->cats);
     free(ix->segment_dir);
     idx_scratch_drop_all();
+    idx_bits_drop_all();
     free(ix->dir);
     free(ix);
 }
@@ -348,7 +349,7 @@ static idx_status matching_ids(idx_cat *c, const idx_filter *f, const char *afte
             }
     }
     pthread_rwlock_unlock(&c->lock);
-    free(items.w);
+    idx_bits_free(&items);
     *out = ids;
     *n = count;
     return st;

@@ -38,8 +38,12 @@ void idx_lists_load(idx_cat *c, const idx *ix)
         path_of(c, g, ix->segment_dir, path, sizeof path);
         tag_of(g, tag);
         idx_status st = idx_parts_read(path, idx_segment_linked(g), c->row.info.dim, tag, &g->parts, &why);
-        if (st == IDX_OK) fill_items(g, g->parts, 0, g->parts->rows);
-        else g->parts = NULL;
+        if (st == IDX_OK) {
+            fill_items(g, g->parts, 0, g->parts->rows);
+            idx_parts_index(g->parts);
+        } else {
+            g->parts = NULL;
+        }
         if (st == IDX_OK || st == IDX_ENOTFOUND) continue;
         idx_say(ix, 1, "%s", why.text);
         unlink(path);
@@ -98,6 +102,7 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
         fill_items(g, p, at, p->rows - at < CHUNK ? p->rows : at + CHUNK);
         pthread_rwlock_unlock(&c->lock);
     }
+    idx_parts_index(p);
     idx_cat_lock(c);
     g->parts = p;
     pthread_rwlock_unlock(&c->lock);

@@ -3,7 +3,7 @@
  *
  * PARTS FILE (derived.h), little endian: "LKPART\4\0", tag[32], rows u32, dim u32, groups u32, lists u32,
  * trained u32, 0 u32, then the arrays of
- * idx_parts in their order, without item, near, spread and list_of */
+ * idx_parts in their order, without item, near, spread and what idx_parts_index() makes */
 #include "parts.h"
 #include "derived.h"
 #include "dot.h"
@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384 };
+enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384,
+       SPARSE = 4 }; /* items between the first and the last for each row, at most, for an index from items */
 
 static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 4, 0};
 
@@ -35,7 +36,7 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32
     if (p == NULL) return NULL;
     *p = (idx_parts){groups, lists, rows, dim, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
                      malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
-                     calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, NULL};
+                     calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, 0, 0, NULL, NULL};
     if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL) return p;
     idx_parts_free(p);
     return NULL;
@@ -52,7 +53,8 @@ void idx_parts_free(idx_parts *p)
     free(p->centroid);
     idx_rows_free(p->near);
     free(p->spread);
-    free(p->list_of);
+    free(p->place_of);
+    free(p->next);
     free(p);
 }
 
@@ -60,7 +62,33 @@ uint64_t idx_parts_bytes(const idx_parts *p)
 {
     if (p == NULL) return 0;
     uint64_t centroids = ((uint64_t)p->n_groups + p->n_lists) * p->dim * sizeof(float);
-    return centroids + (uint64_t)p->rows * (sizeof *p->row + sizeof *p->item) + ((uint64_t)p->n_lists + p->n_groups) * sizeof(uint32_t);
+    uint64_t places = (p->place_of != NULL ? p->n_items : 0) + (uint64_t)(p->next != NULL ? p->rows : 0);
+    return centroids + places * sizeof(uint32_t) + (uint64_t)p->rows * (sizeof *p->row + sizeof *p->item) + ((uint64_t)p->n_lists + p->n_groups) * sizeof(uint32_t);
+}
+
+void idx_parts_index(idx_parts *p)
+{
+    uint32_t first = UINT32_MAX, last = 0;
+    if (p->n_lists == 1) return;
+    for (uint32_t j = 0; j < p->rows; j++) {
+        if (p->item[j] == UINT32_MAX) continue;
+        if (p->item[j] < first) first = p->item[j];
+        if (p->item[j] > last) last = p->item[j];
+    }
+    if (first > last || last - first >= (uint64_t)p->rows * SPARSE || (p->place_of = calloc(last - first + 1u, sizeof *p->place_of)) == NULL) return;
+    p->first_item = first;
+    p->n_items = last - first + 1;
+    for (uint32_t j = 0; j < p->rows; j++) {
+        if (p->item[j] == UINT32_MAX) continue;
+        uint32_t *at = &p->place_of[p->item[j] - first];
+        if (*at != 0 && p->next == NULL && (p->next = calloc(p->rows, sizeof *p->next)) == NULL) {
+            free(p->place_of);
+            p->place_of = NULL;
+            return;
+        }
+        if (*at != 0) p->next[j] = *at;
+        *at = j + 1;
+    }
 }
 
 /* ---- building ------------------------------------------------------------------------------------------------- */
@@ -197,9 +225,6 @@ static idx_status make_ready(idx_parts *p, idx_error *err)
     for (uint32_t g = 0; st == IDX_OK && g < p->n_groups; g++)
         for (uint32_t i = p->group_start[g]; i < p->group_start[g + 1]; i++)
             p->spread[g] += idx_dot(p->group_centroid + (size_t)g * p->dim, p->centroid + (size_t)i * p->dim, p->dim) / (float)(p->group_start[g + 1] - p->group_start[g]);
-    if (st == IDX_OK && (p->list_of = malloc(p->rows * sizeof *p->list_of)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for lists");
-    for (uint32_t i = 0; st == IDX_OK && i < p->n_lists; i++)
-        for (uint32_t j = p->start[i]; j < p->start[i + 1]; j++) p->list_of[p->row[j]] = (uint16_t)i;
     return st;
 }
 

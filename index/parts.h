@@ -20,13 +20,18 @@ typedef struct {
     float *centroid;       /* [n_lists][dim] */
     idx_rows *near;        /* [n_lists] the centroids as int8, which is what queries compare; NULL = one list */
     float *spread;         /* [n_groups] the mean cosine of a group's centroid and those of its lists; NULL = one list */
-    uint16_t *list_of;     /* [rows] the list of a row; NULL = one list */
+    /* From items to j, for searches whose matches are few: idx_parts_index(). */
+    uint32_t first_item, n_items;
+    uint32_t *place_of; /* [n_items] 1 + a j of item first_item + i, 0 = none; NULL = not kept */
+    uint32_t *next;     /* [rows] 1 + another j of the same item, 0 = none; NULL = no item has two */
 } idx_parts;
 
 /* Of the first `rows` rows. Seconds for a million; `stop` ends it with IDX_EBUSY. item is left clear. */
 IDX_CHECK idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err);
 /* The same lists with the rows that came since: around the old centroids, which costs only the new rows. */
 IDX_CHECK idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err);
+/* From item[], once it is filled in. What there is no memory for is not kept, nor what little of so many items would take much. */
+void idx_parts_index(idx_parts *p);
 void idx_parts_free(idx_parts *p);
 uint64_t idx_parts_bytes(const idx_parts *p); /* NULL has none */
 /* tag: of what the segment holds: a file with another one is refused. */

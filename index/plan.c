@@ -7,12 +7,18 @@
 #include <math.h>
 
 static const double ROW_NS = 25, BYTE_NS = 0.05; /* an image of a matching item, anywhere in memory */
-static const double TEST_NS = 3;                 /* a row of a list is asked whether it matches */
-static const double SORT_NS = 40;                /* a matching image is put into its list */
+static const double TEST_NS = 0.9;               /* a row of a list is asked whether it matches */
+static const double PLACE_NS = 8;                /* the place in the lists of a matching image is found */
 static const double CENTROID_NS = 8, CENTROID_BYTE_NS = 0.04;
 
 /* So large a share of the items leaves graphs connected wherever the query is, and a walk steps over few. */
 static const double WIDE = 0.7;
+
+/* Lists near the query hold at least so large a part of the matches that they would if the two had nothing to do with each other. */
+static const double NEAR = 0.5;
+
+/* Matches' worth of rows that have as many matches as all, before any was asked. */
+static const double GUESS = 4;
 
 /* Rows that a walk compares for each that is wanted, or more. Where there are no more rows than that, comparing all of them in a row
  * takes no longer, and misses none: a graph of some hundred rows may not lead to all of them. */
@@ -40,10 +46,16 @@ uint32_t idx_plan_list_patience(const idx_plan_query *q) { return q->effort * LI
 
 static double images_of(const idx_cat *c, const idx_plan_query *q) { return c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0; }
 
-bool idx_plan_sort_matches(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t left)
+bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t left)
 {
-    double cost = images_of(c, q) * SORT_NS, spent = (double)tests * TEST_NS; /* of which a quarter was worth trying it without */
-    return spent >= cost / 4 && (double)left * spent / ((double)compared + 1) > cost;
+    double cost = images_of(c, q) * PLACE_NS, spent = (double)tests * TEST_NS; /* of which some was worth trying it without */
+    double rows_each = c->live_items > 0 && q->matches > 0 ? (double)c->live_items / (double)q->matches : 1; /* until they say otherwise */
+    return spent >= cost / 16 && (double)left * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS > cost;
+}
+
+bool idx_plan_is_far(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared)
+{
+    return (double)compared * c->live_items < (double)tests * (double)q->matches * NEAR;
 }
 
 static double scan_cost(const idx_cat *c, const idx_plan_query *q)
@@ -56,7 +68,7 @@ static double lists_cost(const idx_cat *c, const idx_plan_query *q)
     double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q);
     double bytes = (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim), centroid = (double)idx_rows_stride(IDX_INT8, c->row.info.dim);
     for (uint32_t i = 0; i < c->n_segments; i++) lists += c->segments[i]->parts != NULL ? c->segments[i]->parts->n_lists : 0;
-    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + fmin(rows / share * TEST_NS, images_of(c, q) * SORT_NS);
+    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + fmin(rows / share * TEST_NS, images_of(c, q) * PLACE_NS);
 }
 
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)

@@ -219,7 +219,7 @@ static idx_status count_facets(search *s, idx_result *r)
         st = idx_facet_count(s->f.c->attrs, over, r->facet_items, &s->q->facets[i], &r->facets[i], s->f.err);
         r->n_facets++;
     }
-    free(over.w);
+    idx_bits_free(&over);
     return st;
 }
 
@@ -371,7 +371,7 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
         pthread_rwlock_unlock(&c->lock);
     }
     idx_filter_free(filter);
-    free(s.f.matches.w);
+    idx_bits_free(&s.f.matches);
     free(s.f.pool.heap);
     free(s.heap);
     free(s.seen);

@@ -57,7 +57,7 @@ static void check_range(const idx_sorted *s, const double *plain, const bool *th
     CHECK_INT(wrong, 0);
     if (lo <= hi) CHECK_INT(to - from, want);
     CHECK_INT(idx_bits_count(b.w, b.n_words), lo <= hi ? want : 0);
-    free(b.w);
+    idx_bits_free(&b);
 }
 
 /* kind: of the numbers. 2 % of the steps look at ranges. */
@@ -157,9 +157,9 @@ static void test_postings(void)
             if (i % 2) idx_bit_set(odds.w, i), odd += plain[i];
         }
         CHECK_INT(idx_posting_count_and(&p, odds), odd);
-        free(b.w);
-        free(half.w);
-        free(odds.w);
+        idx_bits_free(&b);
+        idx_bits_free(&half);
+        idx_bits_free(&odds);
         idx_posting_free(&p);
     }
 }
@@ -185,8 +185,8 @@ static void test_words(void)
     uint64_t seen = 0;
     for (uint32_t i, last = 0; idx_bits_next(&it, &i); last = i, seen++) CHECK(roaring_bitmap_contains(r, i) && (seen == 0 || i > last));
     CHECK_INT(seen, roaring_bitmap_get_cardinality(r));
-    free(b.w);
-    free(cut.w);
+    idx_bits_free(&b);
+    idx_bits_free(&cut);
     roaring_bitmap_free(r);
 }
 

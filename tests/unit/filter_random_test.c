@@ -261,7 +261,7 @@ static void ask(const idx_attrs *a)
             }
         }
         for (uint32_t i = ITEMS; i < m.n_words * 64; i++) CHECK(!idx_bit(m.w, i));
-        free(m.w);
+        idx_bits_free(&m);
     }
     idx_filter_free(f);
     expr_free(e);

@@ -61,7 +61,7 @@ int main(void)
             if (idx_bit(m.w, i)) snprintf(got + strlen(got), 2, "%u", i);
         test_checks++;
         if (strcmp(got, table[k].want) != 0) TEST_FAIL("%s matches \"%s\", want \"%s\"", table[k].filter, got, table[k].want);
-        free(m.w);
+        idx_bits_free(&m);
         idx_filter_free(f);
     }
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
@@ -85,7 +85,7 @@ int main(void)
         if (idx_filter_parse(text, &f, NULL) != IDX_OK) continue;
         idx_bits m = {0};
         CHECK_INT(idx_filter_eval(f, a, &m, NULL), IDX_OK);
-        free(m.w);
+        idx_bits_free(&m);
         idx_filter_free(f);
     }
     idx_attrs_remove(a, 0);

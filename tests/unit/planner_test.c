@@ -67,11 +67,13 @@ static idx *fill(float **rows_out, place **places_out)
         idx_op *op = idx_op_new(IDX_PUT, "shop", id);
         op->attributes = strdup(attributes);
         op->dim = DIM;
-        op->n_images = 1;
+        op->n_images = i % 5 == 0 ? 2 : 1;
         memcpy(op->fingerprint, fp, sizeof fp);
-        op->images = calloc(1, sizeof *op->images);
-        op->images->embedding = malloc(DIM * sizeof(float));
-        memcpy(op->images->embedding, rows + (size_t)i * DIM, DIM * sizeof(float));
+        op->images = calloc(op->n_images, sizeof *op->images);
+        for (size_t k = 0; k < op->n_images; k++) { /* a second image is like another item's */
+            op->images[k].embedding = malloc(DIM * sizeof(float));
+            memcpy(op->images[k].embedding, rows + (size_t)i * (k + 1) % (size_t)n_items * DIM, DIM * sizeof(float));
+        }
         if (i % 1000 == 999 || i == n_items - 1) REQUIRE(idx_write_take(ix, op, NULL, NULL) == IDX_OK);
         else REQUIRE(idx_submit_take(ix, op, NULL) == IDX_OK);
         if (i == n_items * 9 / 10) REQUIRE(idx_maintain(ix, NULL) == IDX_OK); /* the last tenth stays fresh */
@@ -131,6 +133,39 @@ static void measure(idx *ix, const place *places, double share, int kind)
     if (share >= 0.5) CHECK_INT(plans[0], 0);
 }
 
+/* Lists far from the query hold the matches, those near it few: mostly their places are looked for, and few rows are asked. Scores are
+ * those of the exact search, also of items with two images. */
+static void measure_far(idx *ix)
+{
+    double found = 0, all = 0;
+    int few = 0;
+    for (int q = 0; q < QUERIES; q++) {
+        float v[DIM], p;
+        idx_result *r = NULL, *e = NULL;
+        do random_row(v);
+        while ((p = project(v)) > -0.2f);
+        idx_query query = {.embedding = v, .dim = DIM, .limit = 10, .min_score = -2, .filter = "p >= 0.9", .ef_search = 32};
+        REQUIRE(idx_search(ix, "shop", &query, &r, NULL) == IDX_OK);
+        query.exact = true;
+        REQUIRE(idx_search(ix, "shop", &query, &e, NULL) == IDX_OK);
+        CHECK_STR(r->plan, "lists");
+        few += r->tests < (uint64_t)n_items / 3;
+        CHECK_INT(r->n, e->n);
+        for (size_t i = 0; i < e->n; i++)
+            for (size_t k = 0; k < r->n; k++) {
+                if (strcmp(e->hits[i].id, r->hits[k].id) != 0) continue;
+                found++;
+                CHECK(e->hits[i].score == r->hits[k].score && e->hits[i].image == r->hits[k].image);
+            }
+        all += (double)e->n;
+        idx_result_free(r);
+        idx_result_free(e);
+    }
+    printf("far with little effort: recall %.4f\n", found / all);
+    CHECK(found / all > 0.9);
+    CHECK(few > QUERIES / 2);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) n_items = atoi(argv[1]);
@@ -146,6 +181,7 @@ int main(int argc, char **argv)
     static const double shares[] = {0.9, 0.5, 0.1, 0.01, 0.001};
     for (size_t s = 0; s < sizeof shares / sizeof *shares; s++)
         for (int kind = 0; kind < 3; kind++) measure(ix, places, shares[s], kind);
+    measure_far(ix);
     idx_result *r = NULL;
     idx_query plain = {.embedding = rows, .dim = DIM, .limit = 10, .min_score = -2};
     REQUIRE(idx_search(ix, "shop", &plain, &r, NULL) == IDX_OK);
