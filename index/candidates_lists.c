@@ -28,7 +28,7 @@ typedef struct {
         bool seen;
     } *of; /* [segments] */
     bool found;
-    uint32_t n_places, place[IDX_BATCH + 1]; /* matches of one segment on their way to its rows */
+    uint32_t n_places, place[IDX_BATCH + 16]; /* matches of one segment on their way to its rows */
 } lists;
 
 static void lists_fini(lists *l, uint32_t n_segments)
@@ -146,18 +146,13 @@ static void prefetch_list(const idx_finder *f, const lists *l, near_list at)
     for (uint32_t j = p->start[at.at]; j < p->start[at.at + 1]; j += 16) __builtin_prefetch(&p->item[j]);
 }
 
-/* The matches among places from..to - 1, at most as many as there is room for. Half of them may match, in no order that a branch
- * could learn. */
-static void ask(const idx_finder *f, const idx_parts *p, lists *l, uint32_t from, uint32_t to)
+/* The matches among places from..to - 1, at most as many as there is room for. */
+static void ask(const idx_finder *f, const idx_segment *g, lists *l, uint32_t from, uint32_t to)
 {
-    const uint64_t *w = f->matches.w;
-    uint32_t n = l->n_places, none = f->matches.n_words * 64; /* whose word is there, and clear */
-    for (uint32_t j = from; j < to; j++) {
-        uint32_t item = p->item[j] < none ? p->item[j] : none;
-        l->place[n] = j;
-        n += idx_bit(w, item);
-    }
-    l->n_places = n;
+    uint32_t *place = l->place + l->n_places, none = f->matches.n_words * 64; /* whose word is there, and clear */
+    uint32_t n = g->v->k->members(f->matches.w, none, g->parts->item + from, to - from, place);
+    for (uint32_t i = 0; i < n; i++) place[i] += from;
+    l->n_places += n;
 }
 
 /* The same where places were found. */
@@ -199,7 +194,7 @@ static idx_status read_list(idx_finder *f, lists *l, near_list at)
         uint32_t room = IDX_BATCH - l->n_places;
         to = end - from > room ? from + room : end;
         if (places != NULL) look_up(places, l, from, to);
-        else ask(f, g->parts, l, from, to);
+        else ask(f, g, l, from, to);
         f->tests += places != NULL ? 0 : to - from;
         if (l->n_places >= ENOUGH) st = compare(f, g, l);
     }

@@ -115,7 +115,19 @@ float idx_dot(const float *a, const float *b, size_t n)
 
 /* ---- the choice ------------------------------------------------------------------------------------------------------------- */
 
-static idx_kernels table[4] = {{"scalar", f32_one, f32_four, f16_one, f16_four, i8_one, i8_four, f32_i8, f16_widen}};
+/* Half of them may be, in no order that a branch could learn. */
+static uint32_t members(const uint64_t *w, uint32_t none, const uint32_t *number, uint32_t n, uint32_t *out)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bit = number[i] < none ? number[i] : none;
+        out[found] = i;
+        found += w[bit / 64] >> bit % 64 & 1;
+    }
+    return found;
+}
+
+static idx_kernels table[4] = {{"scalar", f32_one, f32_four, f16_one, f16_four, i8_one, i8_four, f32_i8, f16_widen, members}};
 static size_t n_tables = 1;
 static const idx_kernels *chosen;
 static pthread_once_t once = PTHREAD_ONCE_INIT;

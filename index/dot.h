@@ -32,6 +32,9 @@ typedef struct {
     /* A float query with an int8 row: sum of q * (row - 128). */
     float (*f32_i8)(const float *q, const uint8_t *row, size_t n);
     void (*f16_widen)(const uint16_t *row, size_t n, float *out);
+    /* Which of n numbers are in the set of bits w, in order: i of number[i] to out, which has room for n + 16. Returns how many. none: the
+     * bit to ask in place of larger numbers; a multiple of 64. */
+    uint32_t (*members)(const uint64_t *w, uint32_t none, const uint32_t *number, uint32_t n, uint32_t *out);
 } idx_kernels;
 
 /* Chosen once by processor, and by IDX_CPU (scalar, avx2, avx512, vnni, neon) where that is set to one this processor has. */

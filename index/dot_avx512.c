@@ -38,8 +38,25 @@ static void f16_widen(const uint16_t *row, size_t n, float *out)
     for (size_t i = 0; i < n; i += 16) _mm512_storeu_ps(out + i, load(F16, row, i));
 }
 
+static uint32_t members(const uint64_t *w, uint32_t none, const uint32_t *number, uint32_t n, uint32_t *out)
+{
+    const __m512i most = _mm512_set1_epi32((int)none), low = _mm512_set1_epi32(31), one = _mm512_set1_epi32(1);
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < n; i += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
+        __mmask16 there = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
+        __m512i bit = _mm512_min_epu32(_mm512_maskz_loadu_epi32(there, number + i), most);
+        __m512i word = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, _mm512_srli_epi32(bit, 5), w, 4);
+        __mmask16 set = _mm512_mask_test_epi32_mask(there, _mm512_srlv_epi32(word, _mm512_and_si512(bit, low)), one);
+        _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(set, at));
+        found += (uint32_t)__builtin_popcount(set);
+    }
+    return found;
+}
+
 void idx_kernels_avx512(idx_kernels *k)
 {
+    k->members = members;
     idx_take_rows(k);
     k->f16_widen = f16_widen;
 }

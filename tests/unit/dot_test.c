@@ -92,6 +92,24 @@ static void test_floats(const idx_kernels *k, size_t n, uint64_t *seed)
     }
 }
 
+static void test_members(const idx_kernels *k, uint64_t *seed)
+{
+    enum { BITS = 1024, NUMBERS = 70 };
+    uint64_t w[BITS / 64 + 1] = {0};
+    for (int i = 0; i < BITS / 64; i++) w[i] = i % 3 == 0 ? 0 : i % 3 == 1 ? UINT64_MAX : test_rand(seed);
+    for (uint32_t n = 0; n <= NUMBERS; n++) {
+        uint32_t *number = guarded(n * sizeof *number), out[NUMBERS + 16], found = 0;
+        for (uint32_t i = 0; i < n; i++) number[i] = i % 11 == 3 ? UINT32_MAX - i : (uint32_t)(test_rand(seed) % (BITS + 100));
+        uint32_t got = k->members(w, BITS, number, n, out);
+        for (uint32_t i = 0; i < n; i++) {
+            if (number[i] >= BITS || (w[number[i] / 64] >> number[i] % 64 & 1) == 0) continue;
+            CHECK(found < got && out[found] == i);
+            found++;
+        }
+        CHECK_INT(got, found);
+    }
+}
+
 static void test_bytes(const idx_kernels *k, size_t n, uint64_t *seed, bool extreme)
 {
     uint8_t *row[4];
@@ -210,6 +228,7 @@ int main(void)
             test_bytes(k, n, &seed, false);
             test_bytes(k, n, &seed, true);
         }
+        test_members(k, &seed);
     }
     for (size_t n = 0; n < 70; n++) { /* rows of any length and alignment */
         double want = 0;
