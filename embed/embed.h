@@ -207,6 +207,7 @@ typedef struct {          /* one step of the plan; texts are borrowed from the m
 typedef struct {
     const char *table, *numbers; /* "avx512", "fp32" */
     double per_second;           /* multiplications and additions */
+    uint32_t pixels, channels;   /* of a tile */
 } emb_peak;
 
 typedef struct { /* of one thread */

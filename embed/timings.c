@@ -124,9 +124,9 @@ emb_status emb_model_time(const emb_model *m, double seconds, emb_timings **out,
         judge(c, &m->plan->steps[i], &p->layers[i]);
     }
     for (size_t i = 0; st == EMB_OK && i < emb_peak_loops_count && p->n_peaks < sizeof p->peaks / sizeof *p->peaks; i++)
-        if (c->peak[i] > 0) p->peaks[p->n_peaks++] = (emb_peak){emb_peak_loops[i].table, emb_peak_loops[i].numbers, c->peak[i]};
+        if (c->peak[i] > 0) p->peaks[p->n_peaks++] = (emb_peak){emb_peak_loops[i].table, emb_peak_loops[i].numbers, c->peak[i], 0, 0};
     for (size_t i = 0; st == EMB_OK && i < c->n_tilers; i++)
-        p->tiles[p->n_tiles++] = (emb_peak){c->tiler[i].table, "", 2.0 * c->tiler[i].t.mr * c->tiler[i].t.nr / c->tiler[i].row};
+        p->tiles[p->n_tiles++] = (emb_peak){c->tiler[i].table, "", 2.0 * c->tiler[i].t.mr * c->tiler[i].t.nr / c->tiler[i].row, c->tiler[i].t.mr, c->tiler[i].t.nr};
     static const size_t sizes[3] = {16 << 10, 512 << 10, 32 << 20};
     for (int i = 0; st == EMB_OK && i < 3; i++) {
         p->memory[i].bytes = sizes[i];

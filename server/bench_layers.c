@@ -23,7 +23,7 @@ static void print_machine(const emb_timings *p)
                strcmp(p->peaks[i].numbers, "int8") == 0 ? "OP" : "FLOP");
     fputs("\ntiles   ", stdout);
     for (size_t i = 0; i < p->n_tiles; i++)
-        printf("%s %s %.0f G/s", i > 0 ? "," : "", p->tiles[i].table, p->tiles[i].per_second * 1e-9);
+        printf("%s %s %u x %u %.0f G/s", i > 0 ? "," : "", p->tiles[i].table, p->tiles[i].pixels, p->tiles[i].channels, p->tiles[i].per_second * 1e-9);
     fputs(" over operands in the first cache\nmemory  ", stdout);
     for (size_t i = 0; i < sizeof p->memory / sizeof *p->memory; i++)
         printf("%s %zu KiB: read %.0f, copy %.0f GB/s", i > 0 ? "," : "", p->memory[i].bytes >> 10, p->memory[i].fetch * 1e-9,

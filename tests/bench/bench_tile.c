@@ -88,6 +88,7 @@ int main(int argc, char **argv)
         if (tables[i] == NULL) continue;
         if (tables[i]->begin != NULL) tables[i]->begin();
         tile(tables[i]->name, tables[i]->tile, tables[i]->mr, tables[i]->nr, tables[i]->bytes, k);
+        if (tables[i]->wide_nr > 0) tile(tables[i]->name, tables[i]->tile, tables[i]->wide_mr, tables[i]->wide_nr, tables[i]->bytes, k);
         if (tables[i]->end != NULL) tables[i]->end();
         depthwise(tables[i]);
     }
