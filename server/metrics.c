@@ -206,7 +206,7 @@ static const char *const search_kinds[] = {"plain", "filtered"};
 /* What the auditor knows; a kind that was not audited yet has no recall. */
 static void print_audits(FILE *f, const idx_catalogue *cats, size_t n)
 {
-    head(f, "search_recall_at_10", "gauge", "Recall@10 of the latest searches that were made again exactly, by kind: without a filter, with one.");
+    head(f, "search_recall_at_10", "gauge", "Recall@10 of the latest approximate searches that were made again exactly (those that compare everything are exact, and not among them), by kind: without a filter, with one.");
     for (size_t i = 0; i < n; i++)
         for (int k = 0; k < 2; k++)
             if (cats[i].audits[k] > 0) fprintf(f, "likeness_search_recall_at_10{catalogue=\"%s\",kind=\"%s\"} %.6g\n", cats[i].name, search_kinds[k], cats[i].recall[k]);
