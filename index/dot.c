@@ -122,7 +122,7 @@ static uint32_t members(const uint64_t *w, uint32_t none, const uint32_t *number
     for (uint32_t i = 0; i < n; i++) {
         uint32_t bit = number[i] < none ? number[i] : none;
         out[found] = i;
-        found += w[bit / 64] >> bit % 64 & 1;
+        found += (uint32_t)(w[bit / 64] >> bit % 64 & 1);
     }
     return found;
 }
