@@ -468,10 +468,11 @@ void emb_graph_count_uses(emb_graph *g)
 
 int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb_type *t, const void *data)
 {
+    const emb_type type = *t; /* which may be that of a value, and these move */
     uint32_t n_in = in + 1 > n->n_in ? in + 1 : n->n_in;
     char name[64];
     int len = snprintf(name, sizeof name, "likeness:constant_%zu", g->n_values);
-    size_t bytes = emb_type_bytes(t);
+    size_t bytes = emb_type_bytes(&type);
     emb_value *values = realloc(g->values, (g->n_values + 1) * sizeof *values);
     if (values != NULL) g->values = values;
     int32_t *args = values != NULL ? malloc((n_in + n->n_out) * sizeof *args) : NULL;
@@ -490,7 +491,7 @@ int32_t emb_graph_add_constant(emb_graph *g, emb_node *n, uint32_t in, const emb
     if (data != NULL) memcpy(copy, data, bytes);
     else memset(copy, 0, bytes);
     memcpy(copy + bytes + 64, name, (size_t)len + 1); /* lives and goes with the data */
-    g->values[g->n_values] = (emb_value){.name = copy + bytes + 64, .type = *t, .known = true, .data = copy, .producer = -1, .uses = 1};
+    g->values[g->n_values] = (emb_value){.name = copy + bytes + 64, .type = type, .known = true, .data = copy, .producer = -1, .uses = 1};
     return (int32_t)g->n_values++;
 }
 

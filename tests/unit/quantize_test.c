@@ -141,6 +141,24 @@ static void test_builtin(void)
     free(onnx);
 }
 
+/* A copy is made of a value that may move while it is made. */
+static void test_copies(void)
+{
+    size_t n, i = 0;
+    void *bytes = slurp("residual", &n);
+    emb_graph *g = NULL;
+    REQUIRE(emb_graph_load(&(emb_onnx_source){"residual", bytes, n}, NULL, 0, &g, NULL) == EMB_OK);
+    while (strcmp(g->nodes[i].op->name, "Conv") != 0) i++;
+    for (int k = 0; k < 20; k++) {
+        int32_t from = g->nodes[i].in[1], copy = emb_graph_add_constant(g, &g->nodes[i], 1, &g->values[from].type, g->values[from].data);
+        REQUIRE(copy >= 0 && g->nodes[i].in[1] == copy);
+        CHECK(memcmp(&g->values[copy].type, &g->values[from].type, sizeof(emb_type)) == 0);
+        CHECK(memcmp(g->values[copy].data, g->values[from].data, emb_type_bytes(&g->values[from].type)) == 0);
+    }
+    emb_graph_free(g);
+    free(bytes);
+}
+
 static void test_errors(void)
 {
     emb_error err = {0};
@@ -164,6 +182,7 @@ int main(void)
     test_network("residual", 99.99);
     test_keep();
     test_builtin();
+    test_copies();
     test_errors();
     return test_end();
 }
