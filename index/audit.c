@@ -162,11 +162,7 @@ bool idx_audit_once(idx *ix, void (*rest)(void *, uint64_t), void *ctx)
 /* Until then, or until the index closes. */
 static void sleep_ns(idx *ix, uint64_t ns)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    ns += (uint64_t)t.tv_nsec;
-    t.tv_sec += (time_t)(ns / 1000000000u);
-    t.tv_nsec = (long)(ns % 1000000000u);
+    const struct timespec t = idx_deadline(ns);
     pthread_mutex_lock(&ix->audit_lock);
     while (!ix->stop && pthread_cond_timedwait(&ix->audit_wake, &ix->audit_lock, &t) != ETIMEDOUT) {}
     pthread_mutex_unlock(&ix->audit_lock);

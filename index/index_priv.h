@@ -73,5 +73,6 @@ IDX_CHECK idx_status idx_writer_start(idx *ix, idx_error *err);
 void idx_writer_stop(idx *ix); /* drains */
 int64_t idx_now_ms(void);
 uint64_t idx_mono_ns(void);
+struct timespec idx_deadline(uint64_t ns); /* so long from now, for pthread_cond_timedwait() */
 
 #endif

@@ -436,11 +436,7 @@ idx_status idx_maintain(idx *ix, idx_error *err) { return maintain(ix, true, err
 /* Waits until there is something to do; *idle: until nothing was for a while. */
 static bool wait(idx *ix, bool *idle)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += IDLE_MS % 1000 * 1000000L;
-    until.tv_sec += IDLE_MS / 1000 + until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    const struct timespec until = idx_deadline(IDLE_MS * UINT64_C(1000000));
     pthread_mutex_lock(&ix->wake_lock);
     int late = 0;
     while (!ix->woken && !ix->stop && late == 0) late = *idle ? pthread_cond_wait(&ix->wake, &ix->wake_lock) : pthread_cond_timedwait(&ix->wake, &ix->wake_lock, &until);

@@ -1,5 +1,6 @@
 /* low.c: see low.h. */
 #include "low.h"
+#include "index_priv.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -91,11 +92,7 @@ void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx)
 
 void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += ms % 1000 * 1000000L;
-    until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    const struct timespec until = idx_deadline(ms * UINT64_C(1000000));
     pthread_mutex_lock(&l->lock);
     give(l, fn, ctx);
     for (int late = 0; l->fn != NULL && late == 0;) late = pthread_cond_timedwait(&l->done, &l->lock, &until);

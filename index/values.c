@@ -123,8 +123,6 @@ void idx_values_placed(idx_values *d)
         if (d->v[i].text == NULL) d->v[i] = (idx_value){.hash = d->spare}, d->spare = i + 1;
 }
 
-uint32_t idx_values_hash(const char *text) { return hash_of(text); }
-
 uint64_t idx_values_bytes(const idx_values *d)
 {
     uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + idx_slots_bytes(&d->slots);

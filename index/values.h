@@ -26,11 +26,10 @@ uint32_t idx_values_find(const idx_values *d, const char *text); /* UINT32_MAX =
 /* The number of a text, a new one if need be; UINT32_MAX = no memory. keep: `text` itself stays, within the kept range. */
 uint32_t idx_values_make(idx_values *d, const char *text, bool keep);
 /* At a start, in this order and nothing else between: room for numbers below n in an empty `d` (false = no memory); texts of the kept
- * range, whose hash is idx_values_hash(text), get a number each (false = it is taken); the numbers in between become free ones. */
+ * range, with the hash that idx_value had of each, get a number each (false = it is taken); the numbers in between become free ones. */
 IDX_CHECK bool idx_values_reserve(idx_values *d, uint32_t n);
 IDX_CHECK bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash);
 void idx_values_placed(idx_values *d);
-uint32_t idx_values_hash(const char *text);
 IDX_CHECK bool idx_values_add(idx_values *d, uint32_t value, uint32_t item, bool listed); /* the item has it */
 /* Takes the item out of a value's posting, and forgets the value with its last item. */
 void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed);

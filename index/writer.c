@@ -19,6 +19,14 @@ int64_t idx_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+struct timespec idx_deadline(uint64_t ns)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    ns += (uint64_t)t.tv_nsec;
+    return (struct timespec){t.tv_sec + (time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
 uint64_t idx_mono_ns(void)
 {
     struct timespec t;
@@ -376,11 +384,7 @@ static void shrink(idx *ix, shrinking *s)
 /* Under the queue's lock. Waits for operations; with something to give back, only for a moment. */
 static void wait_for_ops(idx *ix, const shrinking *s)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += (s->begun ? 5 : 500) * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    const struct timespec until = idx_deadline((s->begun ? 5 : 500) * UINT64_C(1000000));
     for (int late = 0; ix->head == NULL && !ix->closing && late == 0;)
         late = s->wanted ? pthread_cond_timedwait(&ix->queue_filled, &ix->queue_lock, &until) : pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
 }
