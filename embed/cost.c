@@ -192,9 +192,8 @@ static uint32_t groups_of(const emb_step *s) { return (uint32_t)s->w.group; }
 
 static sums sums_of(const emb_step *s)
 {
-    uint32_t groups = groups_of(s), nr = s->t.nr, kw = (uint32_t)s->w.kw, all = (uint32_t)s->w.kh * kw;
-    sums r = {(size_t)groups * ((s->oc / groups + nr - 1) / nr), (double)groups * emb_panel_width(&s->t, s->oc / groups) / nr, s->merged ? all / kw : all,
-              s->ic / groups * (s->merged ? kw : 1)};
+    uint32_t groups = groups_of(s), nr = s->t.nr;
+    sums r = {(size_t)groups * ((s->oc / groups + nr - 1) / nr), (double)groups * emb_panel_width(&s->t, s->oc / groups) / nr, emb_conv_taps(s), emb_conv_run(s)};
     if (s->kind == EMB_STEP_WINOGRAD) r.taps = s->side * s->side;
     return r;
 }

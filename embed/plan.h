@@ -100,6 +100,10 @@ typedef struct {
     uint64_t macs;
 } emb_step;
 
+/* Of a convolution: runs of elements that make a sum of one group, and how long each is. */
+static inline uint32_t emb_conv_taps(const emb_step *s) { return (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw); }
+static inline uint32_t emb_conv_run(const emb_step *s) { return s->ic / (uint32_t)s->w.group * (s->merged ? (uint32_t)s->w.kw : 1); }
+
 typedef struct {
     size_t bytes, offset;
     int32_t first, last; /* steps between which it is alive */
@@ -197,10 +201,10 @@ bool emb_plan_same_bytes(const emb_type *t);
 emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out, bool bytes);
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
-/* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
 /* Decides on `even` and `merged`, once a convolution's window and sizes are known. */
 void emb_plan_even(emb_step *s);
 size_t emb_padded_bytes(const emb_step *s); /* of the copy of padded pixels that it needs, 0 = none; when block is set, too */
+/* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */
 void emb_plan_block(emb_step *s, uint32_t longest, bool whole);
 
 /* ---- quantised values (plan_q8.c, plan_q8_conv.c) ------------------------------------------------------------ */

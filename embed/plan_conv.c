@@ -212,8 +212,7 @@ static bool pack_winograd(draft *d, const emb_kernels *k, size_t *scratch_bytes)
 void emb_plan_block(emb_step *s, uint32_t longest, bool whole)
 {
     uint32_t pixels = s->oh * s->ow, most = EMB_BLOCK_TILES * s->t.mr, blocks = (pixels + most - 1) / most;
-    uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), run = s->ic / (uint32_t)s->w.group;
-    if (s->merged) run *= (uint32_t)s->w.kw;
+    uint32_t taps = emb_conv_taps(s), run = emb_conv_run(s);
     s->block = (pixels + blocks - 1) / blocks;
     s->part_taps = taps;
     s->part_k = run;

@@ -152,8 +152,8 @@ void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
     }
     const emb_kernels *k = w->p->k;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, mr = s->t.mr, nr = s->t.nr;
-    uint32_t taps = (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw), panels = (oc + nr - 1) / nr;
-    uint32_t run = s->merged ? (uint32_t)s->w.kw * ic : ic, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
+    uint32_t taps = emb_conv_taps(s), panels = (oc + nr - 1) / nr;
+    uint32_t run = emb_conv_run(s), first = r->oy0 * s->ow, end = r->oy1 * s->ow;
     size_t panel = emb_panel_bytes(&s->t, nr, taps, run), group = emb_panel_bytes(&s->t, oc, taps, run);
     const size_t window = (size_t)taps * run * s->x_bytes;
     char *copies = s->merged ? emb_at(w, s->scratch) : NULL;

@@ -102,7 +102,7 @@ static spot spot_of(const emb_step *s, const grid *g, uint32_t i, size_t reach)
 static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, const grid *g, const spot *spots, uint32_t n, uint32_t group, const char *weights)
 {
     const uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, panels = (oc + nr - 1) / nr;
-    const uint32_t kw = s->merged ? 1 : (uint32_t)s->w.kw, taps = (uint32_t)s->w.kh * kw, run = s->merged ? (uint32_t)s->w.kw * ic : ic;
+    const uint32_t taps = emb_conv_taps(s), run = emb_conv_run(s), kw = taps / (uint32_t)s->w.kh;
     const size_t panel = emb_panel_bytes(&s->t, nr, taps, run), row = emb_panel_row(&s->t, nr);
     const void **ptr = w->ptr;
     for (uint32_t i = 0; i < n; i++)
@@ -132,7 +132,7 @@ void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     const grid g = grid_of(w, s, r);
     const char *weights = emb_conv_weights(w, s, r);
-    const uint32_t run = rounds(s, s->merged ? (uint32_t)s->w.kw * s->ic : s->ic / (uint32_t)s->w.group) * s->t.round;
+    const uint32_t run = rounds(s, emb_conv_run(s)) * s->t.round;
     const size_t last = (size_t)(s->w.group - 1) * (s->ic / (uint32_t)s->w.group) + run; /* channels behind the first of a pixel that are read */
     const size_t reach = (size_t)(s->w.kh - 1) * g.tap_row + (s->merged ? 0 : (size_t)(s->w.kw - 1) * g.tap) + last * s->x_bytes;
     const uint32_t tiles = g.lines * ((g.pixels + s->t.mr - 1) / s->t.mr), blocks = (tiles + EMB_BLOCK_TILES - 1) / EMB_BLOCK_TILES;

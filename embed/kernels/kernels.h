@@ -38,10 +38,9 @@ typedef struct {
     void *sum;             /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
     size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
     bool resume, more;
-    /* Tables that are `strided` only: pixels that lie `step` bytes apart, a[tap] the first; of them, `there` may be read, with
-     * numbers behind each up to the table's `round` of channels. Not all of
-     * the m are wanted: the first is number `at` of a line in which `row` are (0: all), and the `gap` behind them are not; c and
-     * residual go on without those. step 0: as above. */
+    /* Tables that are `strided` only: pixels that lie `step` bytes apart, a[tap] the first; of them, `there` may be read, with numbers
+     * behind each up to the table's `round` of channels. Not all of the m are wanted: the first is number `at` of a line in which
+     * `row` are (0: all), and the `gap` behind them are not; c and residual go on without those. step 0: as above. */
     size_t step;
     uint32_t there, at, row, gap;
     /* Quantised tables only, see q8.h. */
