@@ -16,6 +16,27 @@ static void *slurp(const char *name, size_t *n)
     return b;
 }
 
+/* A file's messages, for a test to change. */
+static Onnx__Model *unpacked(const char *name)
+{
+    size_t n;
+    void *b = slurp(name, &n);
+    Onnx__Model *p = onnx__model__unpack(NULL, n, b);
+    REQUIRE(p != NULL);
+    free(b);
+    return p;
+}
+
+static emb_status open_packed(const Onnx__Model *p, const char *name, emb_model **m, emb_error *err)
+{
+    size_t n = onnx__model__get_packed_size(p);
+    void *b = malloc(n);
+    REQUIRE(b != NULL && onnx__model__pack(p, b) == n);
+    emb_status st = emb_model_open_memory(b, n, name, NULL, m, err);
+    free(b);
+    return st;
+}
+
 /* In 8 bits a number on the edge of two steps falls to either side. */
 static double bound_of(const char *name) { return strncmp(name, "int8", 4) == 0 ? 1e-2 : strcmp(name, "half") == 0 ? 2e-3 : 1e-4; }
 
@@ -209,11 +230,7 @@ static void test_rewrite(void)
 /* Height and width that the file leaves free. */
 static void test_free_size(void)
 {
-    size_t n;
-    void *b = slurp("map.onnx", &n);
-    Onnx__Model *p = onnx__model__unpack(NULL, n, b);
-    REQUIRE(p != NULL);
-    free(b);
+    Onnx__Model *p = unpacked("map.onnx");
     Onnx__Shape *s = p->graph->input[0]->type->tensor_type->shape;
     for (size_t i = 0; i < 4; i++)
         if (i != 1) s->dim[i]->has_dim_value = false;
@@ -225,15 +242,11 @@ static void test_free_size(void)
         size.value = (char *)(round == 2 ? "many" : "40");
         p->metadata_props = list;
         p->n_metadata_props = round > 0;
-        n = onnx__model__get_packed_size(p);
-        b = malloc(n);
-        REQUIRE(b != NULL && onnx__model__pack(p, b) == n);
-        emb_status st = emb_model_open_memory(b, n, "free", NULL, &m, &err);
+        emb_status st = open_packed(p, "free", &m, &err);
         CHECK_INT(st, round == 2 ? EMB_EFORMAT : EMB_OK);
         if (st == EMB_OK) CHECK_INT(m->info.input_w, round == 0 ? 224 : 40);
         else CHECK_CONTAINS(err.text, "likeness.size");
         emb_model_close(m);
-        free(b);
     }
     p->metadata_props = NULL;
     p->n_metadata_props = 0;
@@ -274,22 +287,14 @@ static void test_fingerprint(void)
 /* An input that no node takes, as Keras leaves them behind. */
 static void test_unused_input(void)
 {
-    size_t n;
-    void *b = slurp("map.onnx", &n);
-    Onnx__Model *p = onnx__model__unpack(NULL, n, b);
-    REQUIRE(p != NULL);
-    free(b);
+    Onnx__Model *p = unpacked("map.onnx");
     Onnx__ValueInfo behind = *p->graph->input[0], *both[2] = {p->graph->input[0], &behind}, **own = p->graph->input;
     behind.name = (char *)"left behind";
     p->graph->input = both;
     p->graph->n_input = 2;
-    n = onnx__model__get_packed_size(p);
-    b = malloc(n);
-    REQUIRE(b != NULL && onnx__model__pack(p, b) == n);
     emb_model *m = NULL;
-    CHECK_INT(emb_model_open_memory(b, n, "behind", NULL, &m, NULL), EMB_OK);
+    CHECK_INT(open_packed(p, "behind", &m, NULL), EMB_OK);
     emb_model_close(m);
-    free(b);
     p->graph->input = own;
     p->graph->n_input = 1;
     onnx__model__free_unpacked(p, NULL);
