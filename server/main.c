@@ -1,14 +1,10 @@
-/* main.c: the `likeness` program: finds the subcommand, and sets what must be in the environment before the numeric
- * libraries load. */
+/* main.c: the `likeness` program: finds the subcommand. */
 #include "commands.h"
-#include "embed.h"
+#include "environment.h"
 
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -34,32 +30,9 @@ static void usage(FILE *to)
     fputs("\nlikeness COMMAND --help says more; likeness --version prints the version.\n", to);
 }
 
-/* One thread for each BLAS call and OpenMP region: the compute pool is the parallelism. Both libraries read this when they
- * are loaded, so that it must be there before main(): set it and start again. Debian 12's OpenBLAS does not know newer
- * processors and takes kernels of 2004 for them; emb_cpu_blas_coretype() knows better. */
-static void settle_environment(char **argv)
-{
-    bool again = false;
-    const struct {
-        const char *name, *value;
-        bool force;
-    } wanted[] = {
-        {"OMP_NUM_THREADS", "1", true},
-        {"OPENBLAS_NUM_THREADS", "1", true},
-        {"OPENBLAS_CORETYPE", emb_cpu_blas_coretype(), false},
-        {"MALLOC_ARENA_MAX", "4", false}, // bounded memory beats the last percent of malloc's speed
-    };
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        const char *is = getenv(wanted[i].name);
-        if (wanted[i].value == NULL || (is != NULL && (!wanted[i].force || strcmp(is, wanted[i].value) == 0))) continue;
-        if (setenv(wanted[i].name, wanted[i].value, 1) == 0) again = true;
-    }
-    if (again) execv("/proc/self/exe", argv); // returns only on failure: go on, slower but right
-}
-
 int main(int argc, char **argv)
 {
-    settle_environment(argv);
+    srv_settle_environment(argv);
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         usage(stderr);

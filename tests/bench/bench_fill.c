@@ -1,6 +1,7 @@
 /* bench_fill.c: a data folder with N items for benchmarks: embeddings in clusters, as those of real catalogues are, and a
  * small rendition each. Written through the index's own write path.
  *   bench_fill DIR N [CLUSTERS] */
+#include "../../server/environment.h"
 #include "embed.h"
 #include "index.h"
 
@@ -63,6 +64,7 @@ static idx_op *make_op(uint64_t n, const float *centre, const emb_model_info *in
 
 int main(int argc, char **argv)
 {
+    srv_settle_environment(argv);
     if (argc < 3) fail("usage", "bench_fill DIR N [CLUSTERS]");
     uint64_t n = strtoull(argv[2], NULL, 10), clusters = argc > 3 ? strtoull(argv[3], NULL, 10) : 1000;
     emb_error ee = {0};

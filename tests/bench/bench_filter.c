@@ -4,6 +4,7 @@
  * do with the query, that choose its neighbourhood, and that exclude it: recall@10 against the exact answer, the median, its ratio to
  * the median without a filter in the same run, and how the search was done. Both kinds of search have the least ef of a ladder that
  * finds 98 % (with filters: in every row), which is where a server's audits take them; EF sets both. */
+#include "../../server/environment.h"
 #include "index.h"
 #include "vectors.h"
 
@@ -226,6 +227,7 @@ static void print(const char *what, const char *kind, const outcome *o, const ou
 
 int main(int argc, char **argv)
 {
+    srv_settle_environment(argv);
     if (argc < 3) fail("usage", "bench_filter DIR N [DIM [QUERIES [EF]]]");
     n_rows = strtoull(argv[2], NULL, 10);
     if (argc > 3) dim = (uint32_t)atoi(argv[3]);

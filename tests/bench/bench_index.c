@@ -12,6 +12,7 @@
  *   recall EF                             of all queries
  *   memory  close  kill
  */
+#include "../../server/environment.h"
 #include "index.h"
 
 #include <fcntl.h>
@@ -323,6 +324,7 @@ static void memory_command(void)
 
 int main(int argc, char **argv)
 {
+    srv_settle_environment(argv);
     size_t bytes;
     if (argc != 4 || (dim = (uint32_t)strtoul(argv[3], NULL, 10)) == 0) fail("usage", "bench_index DIR VECTORS DIM");
     dir = argv[1];

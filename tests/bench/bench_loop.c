@@ -2,6 +2,7 @@
  * between. What an HTTP server could reach at most.
  *   bench_loop DIR|- PHOTO... --threads T --seconds S [--rendition]     DIR "-": no search (the rate of an import)
  * Prints one JSON line. With several photos each thread takes the next one. --rendition: also the kept picture. */
+#include "../../server/environment.h"
 #include "embed.h"
 #include "index.h"
 
@@ -93,20 +94,9 @@ static photo read_photo(const char *path)
     return p;
 }
 
-/* As the server does: the libraries read these when they are loaded. */
-static void settle(char **argv)
-{
-    const char *core = emb_cpu_blas_coretype();
-    if (getenv("OMP_NUM_THREADS") != NULL) return;
-    setenv("OMP_NUM_THREADS", "1", 1);
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    if (core != NULL) setenv("OPENBLAS_CORETYPE", core, 0);
-    execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
-    settle(argv);
+    srv_settle_environment(argv);
     unsigned threads = 1;
     double seconds = 5;
     const char *dir = argc > 1 ? argv[1] : "-";

@@ -5,6 +5,7 @@
  *   bench_model FILE.onnx|- --check IN.f32 OUT.f32       one run of the plan: IN holds 1 x 3 x H x W floats
  *   bench_model FILE.onnx|- --embed LIST OUT.f32         embeddings of the photos that LIST names, a path a line
  * "-" is the built-in model. BENCH_PRECISION is fp32, fp16, bf16 or int8 (auto). All but --embed run the whole graph. */
+#include "../../server/environment.h"
 #include "../../embed/model.h"
 #include "../file.h"
 
@@ -178,16 +179,6 @@ static void measure(int threads, double seconds)
     fflush(stdout);
 }
 
-static void settle(char **argv)
-{
-    const char *core = emb_cpu_blas_coretype();
-    if (getenv("OMP_NUM_THREADS") != NULL) return;
-    setenv("OMP_NUM_THREADS", "1", 1);
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    if (core != NULL) setenv("OPENBLAS_CORETYPE", core, 0);
-    execv("/proc/self/exe", argv);
-}
-
 static emb_precision precision_of(const char *name)
 {
     for (emb_precision p = EMB_PRECISION_AUTO; name != NULL && p <= EMB_PRECISION_INT8; p++)
@@ -197,7 +188,7 @@ static emb_precision precision_of(const char *name)
 
 int main(int argc, char **argv)
 {
-    settle(argv);
+    srv_settle_environment(argv);
     uint64_t start = now_ns();
     long before = memory("VmHWM");
     if (argc < 3) fail("usage", "bench_model FILE.onnx|- THREADS SECONDS | --asked | --first | --check IN OUT | --embed LIST OUT");
