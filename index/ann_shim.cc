@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -22,6 +23,7 @@
 #include <faiss/impl/DistanceComputer.h>
 #include <faiss/impl/HNSW.h>
 #include <faiss/impl/IDSelector.h>
+#include <faiss/impl/ResultHandler.h>
 
 struct idx_hnsw {
     faiss::HNSW graph;
@@ -185,7 +187,7 @@ int idx_faiss_search(const idx_graph *g, uint32_t linked, const float *query, ui
         if (allowed != nullptr) params.sel = &bitmap;
         auto want = static_cast<int>(std::max(k, ef)); // FAISS 1.7 takes its ef from k
         std::vector<float> all(static_cast<size_t>(want), INFINITY);
-        std::vector<faiss::HNSW::idx_t> names(all.size(), -1);
+        std::vector<int64_t> names(all.size(), -1);
 #if FAISS_VERSION_MAJOR == 1 && FAISS_VERSION_MINOR < 8
         g->hnsw->graph.search(distance, want, names.data(), all.data(), seen, &params);
         faiss::maxheap_reorder(names.size(), all.data(), names.data());
