@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PHOTO = 256 << 20, MAX_MODEL = 1 << 30, MAX_THREADS = 256 };
+enum { MAX_PHOTO = 256 << 20, MAX_MODEL = INT32_MAX, MAX_THREADS = 256 };
 
 typedef struct { /* one photo of the source */
     const char *path, *label;

@@ -289,6 +289,10 @@ static void test_bytes(void)
     CHECK_INT(emb_model_open_memory(nodes, (size_t)(w - nodes), "hostile.onnx", NULL, &m, &err), EMB_ELIMIT);
     CHECK_CONTAINS(err.text, "hostile.onnx");
     free(nodes);
+
+    err = (emb_error){0}; /* more than any message can have; refused before a byte is read */
+    CHECK_INT(emb_model_open_memory((const uint8_t *)"", (size_t)INT32_MAX + 1, "hostile.onnx", NULL, &m, &err), EMB_ELIMIT);
+    CHECK_CONTAINS(err.text, "hostile.onnx has 2147483648 bytes, the limit is 2147483647");
 }
 
 int main(void)
