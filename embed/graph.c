@@ -282,7 +282,7 @@ static emb_status node_init(emb_graph *g, names *nm, const Onnx__Node *p, emb_no
 /* ---- graph -------------------------------------------------------------------------------------- */
 
 /* Takes the file's bytes over where they are what is wanted, unpacks them otherwise. */
-static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_error *err)
+static emb_status take_tensor(emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_error *err)
 {
     emb_status st = emb_tensor_type(t, g->file, &v->type, err);
     if (st != EMB_OK) return st;
@@ -296,6 +296,7 @@ static emb_status take_tensor(const emb_graph *g, Onnx__Tensor *t, emb_value *v,
     v->data = malloc(emb_type_bytes(&v->type) + 64);
     if (v->data == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory for tensor %s", g->file, t->name);
     emb_tensor_copy(t, v->data);
+    emb_hasher_release(&g->hasher, t->raw_data.data, t->raw_data.len);
     free(t->raw_data.data);
     t->raw_data = (ProtobufCBinaryData){0, NULL};
     return EMB_OK;
@@ -501,8 +502,7 @@ emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inputs, size_
     emb_graph *g = calloc(1, sizeof *g);
     if (g == NULL) return emb_fail(err, EMB_ENOMEM, "%s: no memory", from->name);
     g->file = from->name;
-    sha256_init(&g->hash);
-    emb_status st = emb_onnx_read(from, &g->hash, &g->proto, err);
+    emb_status st = emb_onnx_read(from, &g->hasher, &g->proto, err);
     g->file_bytes = from->n;
     if (st == EMB_OK) st = build(g, inputs, n_inputs, err);
     if (st != EMB_OK) {
@@ -513,8 +513,17 @@ emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inputs, size_
     return EMB_OK;
 }
 
+void *emb_graph_take(emb_graph *g, emb_value *v)
+{
+    void *data = v->data;
+    emb_hasher_release(&g->hasher, data, emb_type_bytes(&v->type));
+    v->data = NULL;
+    return data;
+}
+
 void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx)
 {
+    emb_hasher_finish(&g->hasher);
     for (size_t i = 0; i < g->n_values; i++) {
         if (g->values[i].data == NULL || needed(g->values[i].data, ctx)) continue;
         free(g->values[i].data);
@@ -525,6 +534,7 @@ void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *c
 void emb_graph_free(emb_graph *g)
 {
     if (g == NULL) return;
+    emb_hasher_finish(&g->hasher);
     for (size_t i = 0; i < g->n_values; i++) free(g->values[i].data);
     for (size_t i = 0; i < g->n_nodes; i++) free(g->nodes[i].in);
     if (g->proto != NULL) onnx__model__free_unpacked(g->proto, NULL);

@@ -63,7 +63,7 @@ typedef struct {
     size_t n_inputs, n_outputs;
     int64_t opset;
     size_t file_bytes, folded_bytes;
-    struct sha256_ctx hash; /* of the file */
+    emb_hasher hasher; /* of the file: reads the constants that came with it until it has finished */
     double folded_work, run_work;
     char chosen[300]; /* by emb_graph_choose: what the embedding is, when it is not the file's first output; for people, and part of
                        * the fingerprint */
@@ -74,7 +74,9 @@ typedef struct {
  * they are those of one picture (likeness.size of the metadata, 224 x 224). from->name is borrowed by the graph. */
 EMB_CHECK emb_status emb_graph_load(emb_onnx_source *from, const emb_tensor *inputs, size_t n_inputs, emb_graph **out, emb_error *err);
 void emb_graph_free(emb_graph *g);
-/* Frees the constants that nobody needs any more; the graph is good for its names and types then. */
+/* A constant's data leave the graph: the caller's, to change and to free. */
+void *emb_graph_take(emb_graph *g, emb_value *v);
+/* Frees the constants that nobody needs any more; the graph is good for its names, its types and the digest of its file then. */
 void emb_graph_drop(emb_graph *g, bool (*needed)(const void *data, const void *ctx), const void *ctx);
 static inline bool emb_is_constant(const emb_value *v) { return v->data != NULL || v->late; }
 /* Computes the late constants among n's inputs; n == NULL: all that there are. */

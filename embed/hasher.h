@@ -1,4 +1,5 @@
-/* hasher.h: SHA-256 of bytes while they are read, on a thread of its own: the digest of a large model costs as much as reading it. */
+/* hasher.h: SHA-256 of bytes beside who reads them and works with them, on a thread of its own: the digest of a large model takes longer
+ * than reading it. One thread calls these functions. */
 #ifndef LK_HASHER_H
 #define LK_HASHER_H
 
@@ -8,10 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { EMB_HASHER_PIECES = 64 };
+enum { EMB_HASHER_PIECES = 1024 };
 
 typedef struct {
-    struct sha256_ctx *hash; /* the caller's, begun */
+    struct sha256_ctx hash; /* whole after emb_hasher_finish() */
     bool threaded;
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows */
@@ -22,14 +23,16 @@ typedef struct {
     } piece[EMB_HASHER_PIECES];
     uint64_t given, done; /* pieces */
     bool end;
+    void *kept; /* memory that emb_hasher_finish() frees */
 } emb_hasher;
 
 /* threaded: try to; without a thread, emb_hasher_give() hashes. */
-void emb_hasher_start(emb_hasher *h, struct sha256_ctx *hash, bool threaded);
-/* n bytes in order. They must stay as they are until emb_hasher_wait() for the number that this returns. */
-uint64_t emb_hasher_give(emb_hasher *h, const uint8_t *at, size_t n);
-void emb_hasher_wait(emb_hasher *h, uint64_t number);
-/* Everything given is in the hash, and the thread has ended. */
+void emb_hasher_start(emb_hasher *h, bool threaded);
+/* n bytes in order. They must stay as they are until emb_hasher_release(). Waits while too many pieces are ahead of the thread. */
+void emb_hasher_give(emb_hasher *h, const uint8_t *at, size_t n);
+/* Waits until none of these bytes is to be hashed any more: they may change, or go. */
+void emb_hasher_release(emb_hasher *h, const void *at, size_t n);
+/* Everything given is in the hash, and the thread has ended. Once more does no harm, nor does a hasher of zeros that never started. */
 void emb_hasher_finish(emb_hasher *h);
 
 #endif

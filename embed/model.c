@@ -50,7 +50,7 @@ emb_status emb_preproc_read(const emb_graph *g, uint32_t in_w, uint32_t in_h, em
 
 static void fingerprint(emb_model *m)
 {
-    struct sha256_ctx h = m->graph->hash;
+    struct sha256_ctx h = m->graph->hasher.hash; /* of all of the file: the graph was dropped */
     uint8_t digest[SHA256_DIGEST_SIZE];
     sha256_update(&h, sizeof EMB_PREPROC_VERSION, (const uint8_t *)EMB_PREPROC_VERSION);
     const char *output = m->graph->values[m->graph->outputs[0]].name;

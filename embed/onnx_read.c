@@ -16,8 +16,8 @@
 enum { MODEL, GRAPH, TENSOR };                                   /* messages that are looked into */
 enum { MODEL_GRAPH = 7, GRAPH_INITIALIZER = 5, TENSOR_RAW = 9 }; /* their fields that matter, as in onnx.proto */
 enum { VARINT, FIXED64, BYTES, FIXED32 = 5 };                    /* wire types */
-enum { WINDOW = 64 << 10, CHUNK = 256 << 10, PADDED = 5 };       /* a length is written in PADDED bytes before it is known */
-enum { WINDOWS = 4, SMALL = 1 << 20 };                           /* smaller files are hashed by who reads them */
+enum { WINDOW = 8 << 10, CHUNK = 256 << 10, PADDED = 5 };       /* a length is written in PADDED bytes before it is known */
+enum { WINDOWS = 64, SMALL = 1 << 20 };                          /* smaller files are hashed by who reads them */
 
 typedef struct {
     uint8_t *data;
@@ -31,9 +31,8 @@ typedef struct {
     size_t left;            /* in the file, behind the window */
     const uint8_t *at, *end; /* the window that is used; the others may wait for the hasher */
     uint8_t *windows;
-    uint64_t hashed[WINDOWS]; /* when it is done with each */
     uint32_t turn;
-    emb_hasher hasher;
+    emb_hasher *hasher;
     uint8_t *rest; /* the file without raw_data */
     size_t n_rest, room_rest;
     raw *raws; /* one for each initializer */
@@ -52,15 +51,15 @@ static bool damaged(reader *r) { return fail(r, EMB_EFORMAT, " is not an ONNX fi
 
 /* ---- input ------------------------------------------------------------------------------------------ */
 
-/* The next n bytes of the file, which has them unless it became shorter. *hashed: when they may change. */
-static bool bring(reader *r, uint8_t *to, size_t n, uint64_t *hashed)
+/* The next n bytes of the file, which has them unless it became shorter. */
+static bool bring(reader *r, uint8_t *to, size_t n)
 {
     while (n > 0) {
         const ssize_t k = read(r->fd, to, n < CHUNK ? n : CHUNK); /* in the cache still when they are hashed */
         if (k < 0 && errno == EINTR) continue;
         if (k < 0) return fail(r, EMB_EIO, " cannot be read");
         if (k == 0) return fail(r, EMB_EIO, " became shorter while it was read");
-        *hashed = emb_hasher_give(&r->hasher, to, (size_t)k);
+        emb_hasher_give(r->hasher, to, (size_t)k);
         to += k;
         n -= (size_t)k;
         r->left -= (size_t)k;
@@ -70,11 +69,10 @@ static bool bring(reader *r, uint8_t *to, size_t n, uint64_t *hashed)
 
 static bool next_window(reader *r)
 {
-    const uint32_t turn = r->turn++ % WINDOWS;
     const size_t n = r->left < WINDOW ? r->left : WINDOW;
-    uint8_t *window = r->windows + (size_t)turn * WINDOW;
-    emb_hasher_wait(&r->hasher, r->hashed[turn]);
-    if (!bring(r, window, n, &r->hashed[turn])) return false;
+    uint8_t *window = r->windows + (size_t)(r->turn++ % WINDOWS) * WINDOW;
+    emb_hasher_release(r->hasher, window, WINDOW);
+    if (!bring(r, window, n)) return false;
     r->at = window;
     r->end = window + n;
     return true;
@@ -85,9 +83,8 @@ static bool take(reader *r, uint8_t *to, size_t n, bool stays)
 {
     while (n > 0) {
         if (r->at == r->end) {
-            uint64_t hashed;
             if (n > r->left) return damaged(r);
-            if (stays && n >= WINDOW) return bring(r, to, n, &hashed);
+            if (stays && n >= WINDOW) return bring(r, to, n);
             if (!next_window(r)) return false;
         }
         const size_t have = (size_t)(r->end - r->at), now = n < have ? n : have;
@@ -136,7 +133,7 @@ static bool number(reader *r, size_t *n, uint64_t *v)
 static bool take_raw(reader *r, size_t n)
 {
     raw *w = &r->raws[r->n_raws - 1]; /* of two in one tensor, the last counts */
-    if (w->data != NULL) emb_hasher_wait(&r->hasher, r->hasher.given);
+    if (w->data != NULL) emb_hasher_release(r->hasher, w->data, w->n);
     free(w->data);
     *w = (raw){n > 0 ? emb_weights_memory(n) : NULL, n, true};
     if (n > 0 && w->data == NULL) return fail(r, EMB_ENOMEM, ": no memory for its weights");
@@ -261,27 +258,27 @@ static bool open_file(reader *r, emb_onnx_source *from)
     return r->windows != NULL || fail(r, EMB_ENOMEM, ": no memory to read it");
 }
 
-emb_status emb_onnx_read(emb_onnx_source *from, struct sha256_ctx *hash, Onnx__Model **out, emb_error *err)
+emb_status emb_onnx_read(emb_onnx_source *from, emb_hasher *hasher, Onnx__Model **out, emb_error *err)
 {
-    reader r = {.from = from, .fd = -1, .err = err};
+    reader r = {.from = from, .fd = -1, .hasher = hasher, .err = err};
     bool ok = from->memory != NULL || open_file(&r, from);
     if (ok && from->n > EMB_MAX_MODEL_BYTES) {
         r.status = emb_fail(err, EMB_ELIMIT, "%s has %zu bytes, the limit is %zu", from->name, from->n, EMB_MAX_MODEL_BYTES);
         ok = false;
     }
-    emb_hasher_start(&r.hasher, hash, ok && from->n > SMALL);
+    emb_hasher_start(hasher, ok && from->n > SMALL);
+    hasher->kept = r.windows;
     if (ok && from->memory != NULL) {
         r.at = from->memory;
         r.end = r.at + from->n;
-        (void)emb_hasher_give(&r.hasher, r.at, from->n);
+        emb_hasher_give(hasher, r.at, from->n);
     }
     ok = ok && message(&r, from->n, MODEL);
-    emb_hasher_finish(&r.hasher);
     ok = ok && unpack(&r, EMB_FOLDED_BYTES(from->n), out);
+    if (!ok || from->memory != NULL) emb_hasher_finish(hasher);
     for (size_t i = 0; i < r.n_raws; i++) free(r.raws[i].data);
     free(r.raws);
     free(r.rest);
-    free(r.windows);
     if (r.fd >= 0) close(r.fd);
     return ok ? EMB_OK : r.status;
 }

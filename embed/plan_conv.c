@@ -131,21 +131,38 @@ void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, ui
     }
 }
 
-/* Weights of n channels, [channel][ic][tap], to rows of nr: row x of tap t begins at to + t * tap + x * nr. A few channels of the input at
- * a time, so that neither the lines that are read nor those that are written leave the first cache half used. */
-static void turn(const float *w, size_t per_channel, uint32_t n, uint32_t ic, uint32_t taps, float *to, size_t tap, uint32_t nr)
+typedef float four __attribute__((vector_size(16), aligned(4)));
+
+/* Four numbers of each of four channels, `apart` from channel to channel, to column j of four rows. */
+static void turn_four(const float *w, size_t apart, float *const *row, size_t j)
 {
-    const uint32_t few = taps == 1 ? 16 : 4;
+    const four a = *(const four *)w, b = *(const four *)(w + apart), c = *(const four *)(w + 2 * apart), d = *(const four *)(w + 3 * apart);
+    const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+    const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(four *)(row[0] + j) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(four *)(row[1] + j) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(four *)(row[2] + j) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+    *(four *)(row[3] + j) = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+}
+
+/* Weights of n channels, [channel][ic][tap], to rows of nr: row x of tap t begins at to + t * tap + x * nr. A line of each channel at a
+ * time, so that neither the lines that are read nor those that are written leave the first cache half used. */
+static void turn(const float *w, uint32_t n, uint32_t ic, uint32_t taps, float *to, size_t tap, uint32_t nr)
+{
+    enum { LINE = 16 };
+    const size_t all = (size_t)ic * taps;
+    float *row[LINE];
     if (n < nr)
         for (uint32_t t = 0; t < taps; t++) memset(to + t * tap, 0, (size_t)ic * nr * sizeof *to);
-    for (uint32_t x0 = 0; x0 < ic; x0 += few) {
-        const uint32_t xs = ic - x0 < few ? ic - x0 : few;
+    for (size_t from = 0; from < all; from += LINE) {
+        const uint32_t m = all - from < LINE ? (uint32_t)(all - from) : LINE, quick = n / 4 * 4, whole = m / 4 * 4;
+        for (uint32_t i = 0; i < m; i++) row[i] = to + (from + i) % taps * tap + (from + i) / taps * nr;
+        for (uint32_t j = 0; j < quick; j += 4) {
+            const float *at = w + j * all + from;
+            for (uint32_t i = 0; i < whole; i += 4) turn_four(at + i, all, row + i, j);
+        }
         for (uint32_t j = 0; j < n; j++)
-            for (uint32_t t = 0; t < taps; t++) {
-                const float *from = w + j * per_channel + (size_t)x0 * taps + t;
-                float *at = to + t * tap + (size_t)x0 * nr + j;
-                for (uint32_t x = 0; x < xs; x++) at[(size_t)x * nr] = from[(size_t)x * taps];
-            }
+            for (uint32_t i = j < quick ? whole : 0; i < m; i++) row[i][j] = w[j * all + from + i];
     }
 }
 
@@ -171,7 +188,7 @@ static bool pack(draft *d, const emb_kernels *k)
             uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr, width = emb_panel_width(&s->t, n);
             size_t part = emb_panel_bytes(&s->t, n, 1, run), rows = (size_t)run * width;
             for (uint32_t j = 0; j < nr; j++) s->bias[(size_t)(g * panels + p) * nr + j] = j < n ? d->b[first + j] : 0;
-            turn(d->w + (size_t)first * d->per_channel, d->per_channel, n, ic, all, turned != NULL ? turned : (float *)(void *)to, rows / merged, width);
+            turn(d->w + (size_t)first * d->per_channel, n, ic, all, turned != NULL ? turned : (float *)(void *)to, rows / merged, width);
             if (stays) memcpy(to, turned, part * taps);
             for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, width, to + t * part);
             to += part * taps;
@@ -320,7 +337,8 @@ static emb_step blank(const emb_kernels *k)
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
 {
-    const emb_value *x = &pl->g->values[n->in[0]], *w = &pl->g->values[n->in[1]], *y = &pl->g->values[n->out[0]];
+    const emb_value *x = &pl->g->values[n->in[0]], *y = &pl->g->values[n->out[0]];
+    emb_value *w = &pl->g->values[n->in[1]];
     const float *bias = n->n_in > 2 && n->in[2] >= 0 ? pl->g->values[n->in[2]].data : NULL;
     *handled = emb_is_image(&x->type) && w->data != NULL && (n->n_in < 3 || n->in[2] < 0 || bias != NULL);
     if (!*handled) return EMB_OK;
@@ -337,7 +355,7 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
     if (pl->p->k->type == EMB_F32 && emb_winograd_pays(s)) s->kind = EMB_STEP_WINOGRAD;
     d.per_channel = (size_t)(w->type.dims[1] * s->w.kh * s->w.kw);
     s->macs = (uint64_t)s->oh * s->ow * s->oc * d.per_channel;
-    d.w = leaves ? w->data : draft_weights(pl, (size_t)s->oc * d.per_channel);
+    d.w = leaves ? emb_graph_take(pl->g, w) : draft_weights(pl, (size_t)s->oc * d.per_channel);
     d.b = calloc(s->oc, sizeof(float));
     if (d.w == NULL || d.b == NULL) {
         st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
@@ -346,7 +364,6 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
         if (bias != NULL) memcpy(d.b, bias, s->oc * sizeof(float));
         st = finish(pl, n, &d, n->in[0], true);
     }
-    if (leaves) pl->g->values[n->in[1]].data = NULL;
     if (leaves && d.step.weights != d.w) free(d.w);
     free(d.b);
     return st;
@@ -355,7 +372,8 @@ emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)
 /* Gemm (A not transposed, alpha = beta = 1) and MatMul with a constant matrix: rows of the dense input times it. */
 emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
 {
-    const emb_value *x = &pl->g->values[n->in[0]], *w = &pl->g->values[n->in[1]];
+    const emb_value *x = &pl->g->values[n->in[0]];
+    emb_value *w = &pl->g->values[n->in[1]];
     bool gemm = strcmp(n->op->name, "Gemm") == 0;
     bool tb = gemm && emb_attr_i(n->proto, "transB", 0) != 0;
     const emb_value *b = gemm && n->n_in > 2 && n->in[2] >= 0 ? &pl->g->values[n->in[2]] : NULL;
@@ -369,29 +387,28 @@ emb_status emb_plan_matrix(emb_planner *pl, const emb_node *n, bool *handled)
         *handled = false;
         return EMB_OK;
     }
-    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0], .per_channel = k};
+    const bool leaves = pl->last && w->uses == 1 && tb; /* as it lies there */
+    draft d = {.step = blank(pl->p->k), .residual = -1, .out = n->out[0], .per_channel = k, .ours = leaves};
     emb_step *s = &d.step;
     s->kind = EMB_STEP_CONV;
     s->w = (emb_window){.kh = 1, .kw = 1, .sh = 1, .sw = 1, .dh = 1, .dw = 1, .group = 1};
     s->ic = k, s->oc = oc, s->ih = s->oh = 1;
     s->iw = s->ow = (uint32_t)(emb_elements(&x->type) / k);
     s->macs = (uint64_t)s->ow * k * oc;
-    d.w = draft_weights(pl, (size_t)oc * k);
+    d.w = leaves ? emb_graph_take(pl->g, w) : draft_weights(pl, (size_t)oc * k);
     d.b = calloc(oc, sizeof(float));
     emb_status st = EMB_OK;
     if (d.w == NULL || d.b == NULL) {
         st = emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
     } else {
         const float *from = w->data;
-        for (size_t o = 0; o < oc; o++)
-            for (size_t i = 0; i < k; i++) d.w[o * k + i] = tb ? from[o * k + i] : from[i * oc + o];
+        if (tb && !leaves) memcpy(d.w, from, (size_t)oc * k * sizeof *from);
+        else if (!tb) turn(from, k, oc, 1, d.w, 0, k);
         if (b != NULL) memcpy(d.b, b->data, oc * sizeof(float));
-        if (pl->last && w->uses == 1) {
-            free(w->data);
-            pl->g->values[n->in[1]].data = NULL;
-        }
+        if (pl->last && w->uses == 1 && !tb) free(emb_graph_take(pl->g, w));
         st = finish(pl, n, &d, n->in[0], false);
     }
+    if (leaves && d.step.weights != d.w) free(d.w);
     free(d.b);
     return st;
 }

@@ -276,10 +276,9 @@ static size_t scratch_bytes(const emb_step *s)
 }
 
 /* Nobody else has read, or will read, the weights that were packed. */
-static void let_go(draft *d)
+static void let_go(emb_planner *pl, draft *d)
 {
-    free(d->bytes->data);
-    d->bytes->data = NULL;
+    free(emb_graph_take(pl->g, d->bytes));
     d->floats->late = false;
 }
 
@@ -302,7 +301,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     ok = ok && (s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, pl->p->q8, scale, bias) : pack(d, scale, bias)) && padding(s);
     free(scale);
     free(copy);
-    if (pl->last && d->floats->uses == 1 && d->bytes->uses == 1) let_go(d);
+    if (pl->last && d->floats->uses == 1 && d->bytes->uses == 1) let_go(pl, d);
     size_t scratch = scratch_bytes(s);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     s->out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * s->y_bytes) : -1;
