@@ -149,14 +149,14 @@ emb_status emb_workspace_new(const emb_model *m, emb_workspace **out, emb_error 
 {
     emb_workspace *ws = calloc(1, sizeof *ws);
     if (ws != NULL) {
-        ws->arena = aligned_alloc(64, m->plan->arena_bytes + 64);
+        ws->arena = emb_weights_memory(m->plan->arena_bytes);
         ws->pointers = malloc((m->plan->pointers + 1) * sizeof(void *));
     }
     if (ws == NULL || ws->arena == NULL || ws->pointers == NULL) {
         emb_workspace_free(ws);
         return emb_fail(err, EMB_ENOMEM, "no memory for a workspace of %zu bytes", m->plan->arena_bytes);
     }
-    memset(ws->arena, 0, m->plan->arena_bytes + 64);
+    memset(ws->arena, 0, m->plan->arena_bytes + EMB_KERNEL_SLACK);
     *out = ws;
     return EMB_OK;
 }
