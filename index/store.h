@@ -1,4 +1,4 @@
-/* store.h: SQLite, the truth. No SQL elsewhere than store.c and schema.c.
+/* store.h: SQLite, the truth. No SQL elsewhere than in store.c, store_read.c and schema.c.
  *
  * One connection writes and alone checkpoints (a WAL race of SQLite before 3.51.3 needs two); readers are opened
  * read-only, one for each thread at a time, from a pool. */
