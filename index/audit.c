@@ -178,6 +178,7 @@ static void rest(void *ctx, uint64_t busy_ns)
 static void *audit_main(void *arg)
 {
     idx *ix = arg;
+    pthread_setname_np(pthread_self(), "index auditor");
     while (!ix->stop) {
         idx_audit_once(ix, rest, ix);
         sleep_ns(ix, PAUSE_MS * 1000000u);

@@ -450,6 +450,7 @@ static bool wait(idx *ix, bool *idle)
 static void *keeper_main(void *arg)
 {
     idx *ix = arg;
+    pthread_setname_np(pthread_self(), "index keeper");
     bool idle = false;
     while (wait(ix, &idle)) {
         idx_error err = {0};

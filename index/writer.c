@@ -412,6 +412,7 @@ static void keep_distance(idx *ix, last_batch *last)
 static void *writer_main(void *arg)
 {
     idx *ix = arg;
+    pthread_setname_np(pthread_self(), "index writer"); /* for who looks at threads, in top -H and in perf */
     applied *a = calloc(BATCH_OPS, sizeof *a);
     shrinking spare = {.wanted = true}; /* what an earlier process left */
     last_batch last = {0};

@@ -5,9 +5,11 @@
 
 #include "embed.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 /* One thread for each BLAS call and OpenMP region: the compute pool is the parallelism. Both libraries read this when they are loaded, so
@@ -35,6 +37,7 @@ static inline void srv_settle_environment(char **argv)
         if (setenv(wanted[i].name, wanted[i].value, 1) == 0) again = true;
     }
     if (again) execv("/proc/self/exe", argv); /* returns only on failure: go on, slower but right */
+    prctl(PR_SET_NAME, program_invocation_short_name); /* the kernel has named it after the last part of that path */
 }
 
 #endif

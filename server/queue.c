@@ -87,6 +87,7 @@ static void *thread_main(void *arg)
     thread_arg a = *(thread_arg *) arg;
     free(arg);
     srv_pool *p = a.p;
+    pthread_setname_np(pthread_self(), "compute");
     pthread_mutex_lock(&p->lock);
     while (!(p->stop && p->n == 0 && p->n_bulk == 0)) {
         if (p->n == 0 && p->n_bulk == 0) {

@@ -4,6 +4,7 @@ finishes what has begun."""
 import http.client
 import json
 import os
+import pathlib
 import shutil
 import socket
 import sqlite3
@@ -147,6 +148,14 @@ class Start(Folder):
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         text = done.stderr.rstrip("\n")
         return json.loads(text)["msg"] if text.startswith("{") else text
+
+    def test_names(self):
+        """What ps, pgrep and top -H show: the program, not how it started itself again, and whose thread is whose."""
+        with Server() as s:
+            proc = pathlib.Path(f"/proc/{s.process.pid}")
+            self.assertEqual((proc / "comm").read_text(), "likeness\n")
+            threads = {(t / "comm").read_text().strip() for t in (proc / "task").iterdir()}
+            self.assertLessEqual({"likeness", "compute", "index writer", "index keeper", "index nice", "index idle", "index auditor"}, threads)
 
     def test_second_server(self):
         with Server() as s:
