@@ -4,6 +4,7 @@
 #include "segment_file.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,6 +208,7 @@ idx_status idx_load_all(idx *ix, idx_error *err)
     idx_attrs_clean(ix->segment_dir, rows, n);
     for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
     free(rows);
+    malloc_trim(0); /* what reading took */
     idx_lists_sweep(ix->segment_dir);
     return st;
 }

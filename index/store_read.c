@@ -157,6 +157,8 @@ idx_status idx_store_each_item(idx_store *s, int64_t catalogue, bool attributes,
         st = row.id == NULL || (attributes && row.attributes == NULL) ? idx_fail(err, IDX_ENOMEM, "no memory to read items") : fn(ctx, &row);
     }
     if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read items", err);
+    sqlite3_reset(q);
+    sqlite3_db_release_memory(r->db); /* megabytes of pages that a reader of all will not ask for again */
     reader_give(s, r);
     return st;
 }
