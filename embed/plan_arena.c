@@ -17,14 +17,46 @@ static int by_size(const void *a, const void *b)
     return (*x)->first < (*y)->first ? -1 : (*x)->first > (*y)->first;
 }
 
+static void rename_buffer(emb_plan *p, int32_t from, int32_t to)
+{
+    for (size_t i = 0; i < p->n_steps; i++) {
+        emb_step *s = &p->steps[i];
+        for (int32_t k = 0; k < s->n_in; k++)
+            if (s->in[k] == from) s->in[k] = to;
+        if (s->out == from) s->out = to;
+        if (s->residual == from) s->residual = to;
+        if (s->gate == from) s->gate = to;
+    }
+    if (p->output == from) p->output = to;
+}
+
+/* Step i is part of a chain from step `from` to step `to`. Where nobody else reads its residual there or later, the sum takes its place,
+ * number by number. */
+static void add_in_place(emb_plan *p, int32_t i, int32_t from, int32_t to)
+{
+    emb_step *s = &p->steps[i];
+    if ((s->kind != EMB_STEP_CONV && s->kind != EMB_STEP_WINOGRAD) || s->residual < 0 || s->y_pixel != s->oc || s->y_bytes != s->r_bytes) return;
+    emb_buffer *r = &p->buffers[s->residual], *y = &p->buffers[s->out];
+    if (r->bytes != y->bytes || r->last != to || y->first != from) return;
+    for (int32_t j = from; j <= to; j++) {
+        const emb_step *o = &p->steps[j];
+        for (int32_t k = 0; k < o->n_in; k++)
+            if (o->in[k] == s->residual) return;
+        if (o->gate == s->residual || (j != i && o->residual == s->residual)) return;
+    }
+    r->last = y->last;
+    y->bytes = 0;
+    rename_buffer(p, s->out, s->residual);
+}
+
 /* Largest first, each at the lowest offset where it overlaps no buffer that is alive with it. */
 emb_status emb_plan_layout(emb_planner *pl)
 {
     emb_plan *p = pl->p;
     int32_t n = (int32_t)p->n_steps;
-    for (int32_t i = 0, from = 0, to = 0; i < n; i++) {
+    for (int32_t i = 0, from = 0, to = -1; i < n; i++) {
         const emb_step *s = &p->steps[i];
-        if (i > to || i == 0) from = i, to = i + (int32_t)s->chain - 1; /* of a chain all is alive from end to end */
+        if (i > to) from = i, to = i + (int32_t)s->chain - 1; /* of a chain all is alive from end to end */
         for (int32_t k = 0; k < s->n_in; k++) touch(p, s->in[k], from), touch(p, s->in[k], to);
         touch(p, s->out, from), touch(p, s->out, to);
         touch(p, s->residual, to), touch(p, s->gate, to);
@@ -33,6 +65,10 @@ emb_status emb_plan_layout(emb_planner *pl)
     }
     touch(p, p->input, -1);
     touch(p, p->output, n);
+    for (int32_t i = 0, from = 0, to = -1; i < n; i++) {
+        if (i > to) from = i, to = i + (int32_t)p->steps[i].chain - 1;
+        add_in_place(p, i, from, to);
+    }
     emb_buffer **order = malloc((p->n_buffers + 1) * sizeof(emb_buffer *));
     if (order == NULL) return emb_fail(pl->err, EMB_ENOMEM, "%s: no memory to plan", pl->g->file);
     for (size_t i = 0; i < p->n_buffers; i++) order[i] = &p->buffers[i];

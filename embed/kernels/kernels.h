@@ -28,7 +28,7 @@ typedef struct {
     const char *next;      /* what will be read soon is fetched on the way, next_step bytes further at each row of the panel; or */
     uint32_t next_step;    /* NULL and 0 */
     const float *bias;     /* width floats */
-    const void *residual;  /* rows like c, or NULL */
+    const void *residual;  /* rows like c, which they may be, or NULL */
     void *c;               /* m rows of ldc elements */
     size_t ldc;
     uint32_t n;            /* columns to write, 1..nr */
@@ -67,7 +67,7 @@ typedef struct {
 
 typedef struct { /* up to 4 x 4 pixels of a result */
     void *out;
-    const void *residual; /* NULL, or strides as of out */
+    const void *residual; /* NULL, or strides as of out, which it may be */
     const float *bias;
     size_t row, pixel;    /* strides in elements */
     uint32_t rows, columns;

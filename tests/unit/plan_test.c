@@ -36,7 +36,7 @@ static void draw(void)
 /* ---- what plans are made of --------------------------------------------------------------------------- */
 
 typedef struct {
-    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, gate, grouped, dilated, merged, in_place, chain;
+    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain;
 } seen;
 
 static void look(const emb_plan *p, seen *k, bool eight)
@@ -49,7 +49,8 @@ static void look(const emb_plan *p, seen *k, bool eight)
         k->kind[s->kind] = true;
         k->clamp = k->clamp || (conv && strstr(s->fused, "Relu") != NULL) || (conv && strstr(s->fused, "Clip") != NULL);
         k->act = k->act || (conv && s->act != EMB_ACT_NONE);
-        k->residual = k->residual || s->residual >= 0;
+        k->residual = k->residual || (s->residual >= 0 && s->residual != s->out);
+        k->summed = k->summed || (s->residual >= 0 && s->residual == s->out);
         k->gate = k->gate || s->gate >= 0;
         k->grouped = k->grouped || (s->kind == EMB_STEP_CONV && s->w.group > 1);
         k->dilated = k->dilated || (conv && s->w.dw > 1);
@@ -72,7 +73,7 @@ static void check_seen(const char *what, const seen *k, bool winograd, bool eigh
     const struct {
         const char *name;
         bool there;
-    } fusions[] = {{"a clamp", k->clamp},     {"an activation", k->act},  {"a residual", k->residual}, {"gated weights", k->gate || eight}, {"groups", k->grouped},
+    } fusions[] = {{"a clamp", k->clamp},     {"an activation", k->act},  {"a residual that is read again", k->residual}, {"a sum in place", k->summed}, {"gated weights", k->gate || eight}, {"groups", k->grouped},
                    {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd}};
     for (size_t i = 0; i < sizeof fusions / sizeof *fusions; i++) {
         test_checks++;
@@ -296,6 +297,23 @@ static void test_sums(void)
     finish(b, "sums", "c", 16);
 }
 
+/* Residuals that nobody reads again: of a depthwise convolution, of one that lies further on, of one whose picture they are. */
+static void test_residuals(void)
+{
+    emb_build *b = build(26, 30);
+    conv(b, "image", "a", 21, 3, 1);
+    node(b, "Relu", "a", NULL, "ra");
+    conv(b, "ra", "own", 21, 21, 1);
+    conv(b, "own", "b", 21, 21, 21);
+    node(b, "Add", "b", "ra", "sum");
+    conv(b, "sum", "c", 21, 21, 1);
+    conv(b, "c", "d", 21, 21, 1);
+    node(b, "Add", "sum", "d", "sum2");
+    conv(b, "sum2", "e", 21, 21, 1);
+    node(b, "Add", "e", "sum2", "sum3");
+    finish(b, "residuals", "sum3", 21);
+}
+
 /* Few channels all the way, and pictures so large that their rows are gone when the next convolution has made its own. */
 static void test_thin(void)
 {
@@ -368,6 +386,7 @@ int main(void)
     }
     free(names);
     test_sums();
+    test_residuals();
     test_thin();
     test_rounding(16, 6);
     test_rounding(15, 5);
