@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 typedef struct { /* a convolution on its way into a step; weights as ONNX has them, scaled in place */
     emb_step step;
@@ -166,6 +167,16 @@ static void turn(const float *w, uint32_t n, uint32_t ic, uint32_t taps, float *
     }
 }
 
+/* The first n weights will not be read again before they are freed, so that a large layer need not be there twice. *gone: what went before. */
+static void give_back(float *w, size_t *gone, size_t n)
+{
+    enum { PIECE = 2 << 20 }; /* a large page */
+    const uintptr_t from = ((uintptr_t)w + *gone + PIECE - 1) / PIECE * PIECE, to = (uintptr_t)(w + n) / PIECE * PIECE;
+    if (to <= from) return;
+    (void)madvise((void *)from, to - from, MADV_DONTNEED);
+    *gone = to - (uintptr_t)w;
+}
+
 /* [group][panel][tap][rows of a panel] and biases to match; a merged convolution has kh taps of kw * ic, which are the rows of kw taps
  * behind each other. */
 static bool pack(draft *d, const emb_kernels *k)
@@ -183,6 +194,7 @@ static bool pack(draft *d, const emb_kernels *k)
         free(turned);
         return false;
     }
+    size_t gone = 0;
     for (uint32_t g = 0; g < groups; g++)
         for (uint32_t p = 0; p < panels; p++) {
             uint32_t first = g * oc + p * nr, n = oc - p * nr < nr ? oc - p * nr : nr, width = emb_panel_width(&s->t, n);
@@ -192,6 +204,7 @@ static bool pack(draft *d, const emb_kernels *k)
             if (stays) memcpy(to, turned, part * taps);
             for (uint32_t t = 0; !plain && t < taps; t++) emb_plan_pack_panel(k, turned + t * rows, run, width, to + t * part);
             to += part * taps;
+            if (d->ours && !stays) give_back(d->w, &gone, (size_t)(first + n) * d->per_channel);
         }
     free(turned);
     return true;
