@@ -120,13 +120,18 @@ static void paint(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits b, b
         }
 }
 
+static uint32_t apart(uint32_t a, uint32_t b) { return a > b ? a - b : b - a; }
+
 static uint32_t nearest(const idx_sorted *s, uint32_t rank)
 {
     uint32_t best = 0;
     for (uint32_t i = 1; i < s->n_marks; i++)
-        if ((uint32_t)abs((int)(s->marks[i].count - rank)) < (uint32_t)abs((int)(s->marks[best].count - rank))) best = i;
+        if (apart(s->marks[i].count, rank) < apart(s->marks[best].count, rank)) best = i;
     return best;
 }
+
+/* By marks where their words, some of which are copied in the time that a bit takes, and the bits between them and the ends are fewer
+ * than the bits of the range. */
 
 void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits b)
 {
@@ -134,7 +139,7 @@ void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits 
     const mark *hi = s->n_marks > 0 ? &s->marks[nearest(s, to)] : NULL, *lo = s->n_marks > 0 ? &s->marks[nearest(s, from)] : NULL;
     if (lo != NULL && lo->count > from * 2) lo = NULL; /* the start is nearer than any mark */
     uint32_t start = lo != NULL ? lo->count : 0;
-    if (from >= to || hi == NULL || hi->count <= start || hi->count - start < (to - from) / 2) {
+    if (from >= to || hi == NULL || hi->count <= start || to - from <= apart(start, from) + apart(hi->count, to) + s->mark_words / 16) {
         paint(s, from, to, b, true);
         return;
     }
