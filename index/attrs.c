@@ -38,6 +38,8 @@ void idx_attrs_free(idx_attrs *a)
 }
 
 idx_bits idx_attrs_items(const idx_attrs *a) { return a->all; }
+uint64_t idx_attrs_changes(const idx_attrs *a) { return a->changes; }
+uint32_t idx_attrs_change(const idx_attrs *a, uint64_t i) { return a->changed[i % IDX_CHANGES]; }
 uint32_t idx_attrs_count(const idx_attrs *a) { return a->n_items; }
 const idx_field *idx_attrs_field_at(const idx_attrs *a, uint32_t i) { return i < a->n_fields ? a->fields[i] : NULL; }
 
@@ -220,7 +222,9 @@ static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
     (void)ok;
 }
 
-void idx_attrs_remove(idx_attrs *a, uint32_t item)
+static void note_change(idx_attrs *a, uint32_t item) { a->changed[a->changes++ % IDX_CHANGES] = item; }
+
+static void take_all_out(idx_attrs *a, uint32_t item)
 {
     uint64_t s = idx_column_get(&a->shape_of, item);
     if (s == 0) return;
@@ -230,6 +234,12 @@ void idx_attrs_remove(idx_attrs *a, uint32_t item)
     if (!idx_column_set(&a->shape_of, item, 0)) return;
     idx_bit_clear(a->all.w, item);
     a->n_items--;
+}
+
+void idx_attrs_remove(idx_attrs *a, uint32_t item)
+{
+    note_change(a, item);
+    take_all_out(a, item);
 }
 
 /* ---- putting in --------------------------------------------------------------------------------------------------------- */
@@ -302,7 +312,8 @@ static bool fields_of(idx_attrs *a, json_t *o, uint32_t *fields, uint32_t *n)
 
 idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_error *err)
 {
-    idx_attrs_remove(a, item);
+    note_change(a, item);
+    take_all_out(a, item);
     json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *v;
     if (!json_is_object(o)) {
         json_decref(o);

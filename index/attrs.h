@@ -30,6 +30,11 @@ void idx_attrs_free(idx_attrs *a);
 IDX_CHECK idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_error *err);
 void idx_attrs_remove(idx_attrs *a, uint32_t item);
 
+/* Changes so far; and the item of each, from 0 on, of which the last IDX_CHANGES are known. */
+enum { IDX_CHANGES = 256 };
+uint64_t idx_attrs_changes(const idx_attrs *a);
+uint32_t idx_attrs_change(const idx_attrs *a, uint64_t i);
+
 idx_bits idx_attrs_items(const idx_attrs *a); /* all items that were set; borrowed */
 uint32_t idx_attrs_count(const idx_attrs *a);
 const idx_field *idx_attrs_field(const idx_attrs *a, const char *name); /* NULL = no item has it */

@@ -19,6 +19,8 @@ struct idx_attrs {
     uint32_t *pool, n_pool, cap_pool, spare_list[IDX_MAX_LIST + 1]; /* lists: their length, then values; spare ones are chained */
     idx_bits all;
     uint32_t n_items;
+    uint64_t changes;
+    uint32_t changed[IDX_CHANGES]; /* by the count of changes before, as a ring */
 };
 
 uint32_t idx_attrs_make_field(idx_attrs *a, const char *name);                              /* its number; UINT32_MAX = no memory */

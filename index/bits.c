@@ -66,19 +66,31 @@ void idx_bits_drop_all(void)
 
 /* ---- words ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t count_plain(const uint64_t *w, size_t n)
+/* Inlined into functions for processors with and without an instruction for it. */
+static inline __attribute__((always_inline)) uint64_t count(const uint64_t *w, size_t n)
 {
     uint64_t sum = 0;
     for (size_t i = 0; i < n; i++) sum += (uint64_t)__builtin_popcountll(w[i]);
     return sum;
 }
 
-#if defined(__x86_64__)
-__attribute__((target("popcnt"))) static uint64_t count_popcnt(const uint64_t *w, size_t n)
+static inline __attribute__((always_inline)) void count_runs(const uint64_t *w, const uint32_t *start, uint32_t n, uint32_t *out)
 {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (uint64_t)__builtin_popcountll(w[i]);
-    return sum;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t from = start[i] / 64, to = start[i + 1] / 64; /* whole words, without what is before and with what is behind */
+        uint64_t before = w[from] & ~(UINT64_MAX << start[i] % 64), behind = w[to] & ~(UINT64_MAX << start[i + 1] % 64);
+        out[i] = (uint32_t)(count(w + from, to - from) + count(&behind, 1) - count(&before, 1));
+    }
+}
+
+static uint64_t count_plain(const uint64_t *w, size_t n) { return count(w, n); }
+static void count_runs_plain(const uint64_t *w, const uint32_t *start, uint32_t n, uint32_t *out) { count_runs(w, start, n, out); }
+
+#if defined(__x86_64__)
+__attribute__((target("popcnt"))) static uint64_t count_popcnt(const uint64_t *w, size_t n) { return count(w, n); }
+__attribute__((target("popcnt"))) static void count_runs_popcnt(const uint64_t *w, const uint32_t *start, uint32_t n, uint32_t *out)
+{
+    count_runs(w, start, n, out);
 }
 #endif
 
@@ -88,6 +100,17 @@ uint64_t idx_bits_count(const uint64_t *w, size_t n_words)
     if (__builtin_cpu_supports("popcnt")) return count_popcnt(w, n_words);
 #endif
     return count_plain(w, n_words);
+}
+
+void idx_bits_count_runs(const uint64_t *w, const uint32_t *start, uint32_t n, uint32_t *out)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("popcnt")) {
+        count_runs_popcnt(w, start, n, out);
+        return;
+    }
+#endif
+    count_runs_plain(w, start, n, out);
 }
 
 void idx_bits_and(idx_bits b, idx_bits c)

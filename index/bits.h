@@ -23,6 +23,8 @@ IDX_CHECK bool idx_bits_new(idx_bits *b, uint32_t n);
 void idx_bits_free(idx_bits *b); /* leaves it empty, as which it may be, too */
 void idx_bits_drop_all(void);    /* frees those that are kept */
 uint64_t idx_bits_count(const uint64_t *w, size_t n_words);
+/* count[i]: set bits of start[i] .. start[i + 1] - 1, of n such runs. There is a word behind the last bit. */
+void idx_bits_count_runs(const uint64_t *w, const uint32_t *start, uint32_t n, uint32_t *count);
 /* Members of `r` beyond the words are left out. */
 void idx_bits_or_roaring(idx_bits b, const roaring_bitmap_t *r);
 /* b = b AND c, b OR c, b AND NOT c; of the same length. */

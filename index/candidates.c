@@ -17,8 +17,27 @@ static void swap(idx_candidate *a, idx_candidate *b)
     *b = t;
 }
 
+static void offer_best(idx_pool *p, float score)
+{
+    float *h = p->best;
+    uint32_t i = 0;
+    if (p->n_best < p->k) {
+        for (i = p->n_best++; i > 0 && score < h[(i - 1) / 2]; i = (i - 1) / 2) h[i] = h[(i - 1) / 2];
+        h[i] = score;
+        return;
+    }
+    if (!(score > h[0])) return;
+    for (uint32_t k; (k = 2 * i + 1) < p->n_best; i = k) {
+        if (k + 1 < p->n_best && h[k + 1] < h[k]) k++;
+        if (score <= h[k]) break;
+        h[i] = h[k];
+    }
+    h[i] = score;
+}
+
 void idx_pool_offer(idx_pool *p, float score, uint32_t item)
 {
+    offer_best(p, score);
     idx_candidate *h = p->heap;
     if (p->n < p->room) {
         uint32_t i = p->n++;
@@ -85,11 +104,12 @@ idx_status idx_batch_flush(idx_finder *f, idx_batch *b)
     idx_status st = idx_finder_probe(f, b->g->v, &p);
     if (st != IDX_OK) return st;
     f->distances += b->n;
+    idx_probe_near(&p, b->row, b->n, score);
+    for (uint32_t i = 0; b->outlook != NULL && i < b->n; i++) idx_outlook_learn(b->outlook, b->list_score[i], score[i]);
     if (idx_probe_is_coarse(&p)) {
-        idx_probe_near(&p, b->row, b->n, score);
         drop_hopeless(f, b, score);
+        idx_probe_scores(&p, b->row, b->n, score);
     }
-    idx_probe_scores(&p, b->row, b->n, score);
     for (uint32_t i = 0; i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
     b->n = 0;
     return IDX_OK;
@@ -298,7 +318,7 @@ idx_status idx_find(idx_finder *f, idx_plan plan)
 {
     f->all_seen = false;
     f->segments = 0;
-    f->pool.n = 0;
+    f->pool.n = f->pool.n_best = 0;
     f->pool.overflowed = false;
     switch (plan) {
     case IDX_PLAN_FLAT: return scan_everything(f);

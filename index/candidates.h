@@ -2,12 +2,15 @@
 #ifndef LK_CANDIDATES_H
 #define LK_CANDIDATES_H
 
+#include "outlook.h"
 #include "search.h"
 
 enum { IDX_BATCH = 256 };
 typedef struct { /* rows of one segment on their way to their scores */
     const idx_segment *g;
     uint32_t n, row[IDX_BATCH], item[IDX_BATCH];
+    idx_outlook *outlook; /* that learns of their scores, NULL = nobody does; */
+    float list_score[IDX_BATCH]; /* then those of their lists */
 } idx_batch;
 
 /* Offers them to the pool. */

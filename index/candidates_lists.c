@@ -1,16 +1,17 @@
-/* candidates_lists.c: the matches in the lists (parts.h) that are nearest to a query.
+/* candidates_lists.c: the matches in the lists (parts.h) that are nearest to a query, until what is left promises little (outlook.h).
  *
  * Where many rows match, those of a list are asked, one bit each. Where few do, as many rows would be asked for nothing: then the
- * matches' places in the lists are found, which makes them a bit map in the order of the lists, in which a list is a few words. */
+ * matches' places in the lists are found (places.h), and kept for the next search with the same filter (matches.h). */
 #include "candidates.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK = 64, ENOUGH = 128 }; /* rows that are fetched side by side at little loss */
-enum { ASK = 2048 };              /* rows, until it is asked again whether to go on with asking */
-enum { FAR = 4 }; /* times as many are compared where matches are far from the query, which then tells their lists apart less well */
+enum { LOOK = 64, ENOUGH = 64, MANY = 192 }; /* rows that are fetched side by side: at first, and where many will have to be */
+enum { ASK = 2048 };            /* rows, until it is asked again whether to go on with asking */
+enum { LATELY = 2048 };         /* rows of lists whose share of matches is that of the next ones, as far as one can tell */
+static const float BEST = 2.5f; /* deviations that the best of some dozens is away from the middle */
 
 /* A list, or a group of them that was not opened yet: then score is what the best of its lists may well have. */
 typedef struct {
@@ -24,16 +25,21 @@ typedef struct {
     uint32_t n;
     idx_scratch *scratch;
     struct {
-        idx_bits places; /* of the matches, once they were found; .w NULL = its rows are asked */
+        const idx_places *places; /* of the matches, once they were found; NULL = its rows are asked */
+        float *cosine;            /* [groups] of their centroids; in the scratch */
         bool seen;
     } *of; /* [segments] */
-    bool found;
-    uint32_t n_places, place[IDX_BATCH + 16]; /* matches of one segment on their way to its rows */
+    bool found;          /* in all lists that have an index from items; before, in none */
+    idx_outlook outlook; /* of what is in h: rows, or matches once they were found */
+    uint64_t left;       /* rows, or matches, in h */
+    uint64_t compared;
+    double lately, matched; /* rows that were asked lately, and those of them that match */
+    uint32_t n_places, place[IDX_BATCH + 16]; /* matches of one segment on their way to its rows, */
+    float score[IDX_BATCH];                   /* and those of their lists */
 } lists;
 
-static void lists_fini(lists *l, uint32_t n_segments)
+static void lists_fini(lists *l)
 {
-    for (uint32_t s = 0; l->of != NULL && s < n_segments; s++) idx_bits_free(&l->of[s].places);
     free(l->of);
     if (l->scratch != NULL) idx_scratch_give(l->scratch);
 }
@@ -69,23 +75,36 @@ static void push(lists *l, near_list x)
     l->h[i] = x;
 }
 
-/* Is none of the bits from..to - 1 set? There is a word behind the last. */
-static bool none_of(const uint64_t *w, uint32_t from, uint32_t to)
+/* Lists lie around a group's centroid at a cosine of `spread`, and the query at one of `cosine`, spread evenly: the cosine of the two is the
+ * product and a projection on one of `dim` directions, whose deviation this is. */
+static float deviation(const idx_parts *p, uint32_t group, float cosine)
 {
-    uint32_t i = from / 64, end = to / 64;
-    uint64_t any = w[i] & UINT64_MAX << from % 64, last = ~(UINT64_MAX << to % 64);
-    if (i == end) return (any & last) == 0;
-    for (any |= w[end] & last; ++i < end;) any |= w[i];
-    return any == 0;
+    float spread = p->spread[group];
+    return sqrtf(fmaxf(0, 1 - cosine * cosine) * fmaxf(0, 1 - spread * spread) / (float)p->dim);
 }
 
-/* Has a list, or a group, no match? false where it is not known. */
-static bool is_empty(const idx_finder *f, const lists *l, near_list at)
+/* Rows of a list, or of a group; or their matches where they are known. */
+static uint32_t rows_of(const idx_finder *f, const lists *l, near_list at)
 {
     const idx_parts *p = f->c->segments[at.segment]->parts;
-    const uint64_t *w = l->of[at.segment].places.w;
-    uint32_t from = p->start[at.group ? p->group_start[at.at] : at.at], to = p->start[at.group ? p->group_start[at.at + 1] : at.at + 1];
-    return w == NULL ? from == to : none_of(w, from, to);
+    const idx_places *places = l->of[at.segment].places;
+    uint32_t from = at.group ? p->group_start[at.at] : at.at, to = at.group ? p->group_start[at.at + 1] : at.at + 1, n = 0;
+    if (places == NULL) return p->start[to] - p->start[from];
+    for (uint32_t i = from; i < to; i++) n += places->count[i];
+    return n;
+}
+
+/* Tells the outlook what came into the heap (sign 1) or was taken out of it (-1). */
+static void account(const idx_finder *f, lists *l, near_list at, int sign)
+{
+    const idx_parts *p = f->c->segments[at.segment]->parts;
+    uint32_t n = rows_of(f, l, at);
+    float cosine = l->of[at.segment].cosine[at.at < p->n_groups ? at.at : 0], rows = (float)n * (float)sign;
+    l->left += sign > 0 ? n : -(uint64_t)n;
+    if (p->near == NULL) return; /* it is read first */
+    if (l->found && l->of[at.segment].places == NULL) rows *= (float)f->plan_query.matches / (float)(f->c->live_items + 1u);
+    if (at.group) idx_outlook_add_group(&l->outlook, cosine * p->spread[at.at], deviation(p, at.at, cosine), rows);
+    else idx_outlook_add(&l->outlook, at.score, rows);
 }
 
 /* The lists of one group with their scores, but for empty ones; a list that is alone comes first. */
@@ -97,38 +116,69 @@ static idx_status open_group(idx_finder *f, lists *l, near_list group)
     float score[IDX_BATCH] = {INFINITY};
     idx_status st = p->near != NULL ? idx_finder_probe(f, p->near, &probe) : IDX_OK;
     for (uint32_t at = p->group_start[group.at]; st == IDX_OK && at < p->group_start[group.at + 1]; at++) {
-        if (!is_empty(f, l, (near_list){0, group.segment, at, false})) rows[n++] = at;
+        if (rows_of(f, l, (near_list){0, group.segment, at, false}) > 0) rows[n++] = at;
         if (n < IDX_BATCH && at + 1 < p->group_start[group.at + 1]) continue;
         if (p->near != NULL) idx_probe_near(&probe, rows, n, score);
-        for (uint32_t k = 0; k < n; k++) push(l, (near_list){score[k], group.segment, rows[k], false});
+        for (uint32_t k = 0; k < n; k++) {
+            near_list list = {score[k], group.segment, rows[k], false};
+            account(f, l, list, 1);
+            push(l, list);
+        }
         f->distances += n;
         n = 0;
     }
     return st;
 }
 
-/* Of lists around a group's centroid at a cosine of `spread`, spread evenly, the nearest to a query whose cosine to that centroid is
- * `cosine`: a projection on one of `dim` directions has a deviation of 1 / sqrt(dim), and the best of some dozens some of them. */
-static float best_of_group(float cosine, float spread, uint32_t dim)
+static idx_status lists_room(idx_finder *f, lists *l)
 {
-    float some = fminf(1, 2.5f / sqrtf((float)dim));
-    return cosine * spread + some * sqrtf(fmaxf(0, 1 - cosine * cosine) * fmaxf(0, 1 - spread * spread));
+    const idx_cat *c = f->c;
+    size_t most = 1, groups = 0; /* lists and groups: there are at most as many of these */
+    for (uint32_t s = 0; s < c->n_segments; s++) {
+        most += c->segments[s]->parts != NULL ? 2 * c->segments[s]->parts->n_lists : 0;
+        groups += c->segments[s]->parts != NULL ? c->segments[s]->parts->n_groups : 0;
+    }
+    l->of = calloc(c->n_segments + 1u, sizeof *l->of);
+    l->scratch = idx_scratch_take(0);
+    l->h = l->scratch != NULL ? idx_scratch_room(l->scratch, most * sizeof *l->h + groups * sizeof(float)) : NULL;
+    if (l->of == NULL || l->h == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    float *cosine = (float *)(void *)(l->h + most);
+    for (uint32_t s = 0; s < c->n_segments; s++) {
+        l->of[s].cosine = cosine;
+        cosine += c->segments[s]->parts != NULL ? c->segments[s]->parts->n_groups : 0;
+    }
+    return IDX_OK;
+}
+
+/* Those that an earlier search found, if they are all there. */
+static void recall_places(const idx_finder *f, lists *l)
+{
+    const idx_cat *c = f->c;
+    l->found = true;
+    for (uint32_t s = 0; s < c->n_segments; s++) {
+        const idx_parts *p = c->segments[s]->parts;
+        l->of[s].places = p != NULL ? idx_match_places_in(f->match, p) : NULL;
+        l->found = l->found && (p == NULL || p->place_of == NULL || l->of[s].places != NULL);
+    }
+    for (uint32_t s = 0; !l->found && s < c->n_segments; s++) l->of[s].places = NULL;
 }
 
 static idx_status lists_init(idx_finder *f, lists *l)
 {
     const idx_cat *c = f->c;
-    size_t most = 1; /* lists and groups: there are at most as many of these */
-    for (uint32_t s = 0; s < c->n_segments; s++) most += c->segments[s]->parts != NULL ? 2 * c->segments[s]->parts->n_lists : 0;
-    l->of = calloc(c->n_segments + 1u, sizeof *l->of);
-    l->scratch = idx_scratch_take(0);
-    l->h = l->scratch != NULL ? idx_scratch_room(l->scratch, most * sizeof *l->h) : NULL;
-    if (l->of == NULL || l->h == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+    idx_status st = lists_room(f, l);
+    if (st != IDX_OK) return st;
+    idx_outlook_init(&l->outlook, f->dim);
+    recall_places(f, l);
     for (uint32_t s = 0; s < c->n_segments; s++) {
         const idx_parts *p = c->segments[s]->parts;
         for (uint32_t g = 0; p != NULL && g < p->n_groups; g++) {
             float cosine = p->near != NULL ? idx_dot(f->query, p->group_centroid + (size_t)g * f->dim, f->dim) : 1;
-            l->h[l->n++] = (near_list){p->near != NULL ? best_of_group(cosine, p->spread[g], f->dim) : INFINITY, s, g, true};
+            l->of[s].cosine[g] = cosine;
+            near_list group = {p->near != NULL ? cosine * p->spread[g] + BEST * deviation(p, g, cosine) : INFINITY, s, g, true};
+            if (rows_of(f, l, group) == 0) continue;
+            account(f, l, group, 1);
+            l->h[l->n++] = group;
         }
         f->distances += p != NULL && p->near != NULL ? p->n_groups : 0;
     }
@@ -142,35 +192,29 @@ static idx_status lists_init(idx_finder *f, lists *l)
 static void prefetch_list(const idx_finder *f, const lists *l, near_list at)
 {
     const idx_parts *p = f->c->segments[at.segment]->parts;
-    if (at.group || l->of[at.segment].places.w != NULL) return;
-    for (uint32_t j = p->start[at.at]; j < p->start[at.at + 1]; j += 16) __builtin_prefetch(&p->item[j]);
+    if (at.group) return;
+    const uint32_t *what = l->of[at.segment].places != NULL ? p->row : p->item;
+    for (uint32_t j = p->start[at.at]; j < p->start[at.at + 1]; j += 16) __builtin_prefetch(&what[j]);
 }
 
 /* The matches among places from..to - 1, at most as many as there is room for. */
-static void ask(const idx_finder *f, const idx_segment *g, lists *l, uint32_t from, uint32_t to)
+static void ask(idx_finder *f, const idx_segment *g, lists *l, uint32_t from, uint32_t to)
 {
     uint32_t *place = l->place + l->n_places, none = f->matches.n_words * 64; /* whose word is there, and clear */
     uint32_t n = g->v->k->members(f->matches.w, none, g->parts->item + from, to - from, place);
     for (uint32_t i = 0; i < n; i++) place[i] += from;
     l->n_places += n;
-}
-
-/* The same where places were found. */
-static void look_up(const uint64_t *w, lists *l, uint32_t from, uint32_t to)
-{
-    for (uint32_t i = from / 64; i <= to / 64; i++) {
-        uint64_t x = w[i];
-        if (i == from / 64) x &= UINT64_MAX << from % 64;
-        if (i == to / 64) x &= ~(UINT64_MAX << to % 64);
-        for (; x != 0; x &= x - 1) l->place[l->n_places++] = i * 64 + (uint32_t)__builtin_ctzll(x);
-    }
+    double keep = to - from < LATELY ? 1 - (double)(to - from) / LATELY : 0;
+    l->lately = l->lately * keep + (to - from);
+    l->matched = l->matched * keep + n;
+    f->tests += to - from;
 }
 
 /* From places to rows to their scores. */
 static idx_status compare(idx_finder *f, const idx_segment *g, lists *l)
 {
     const idx_parts *p = g->parts;
-    idx_batch b = {.g = g};
+    idx_batch b = {.g = g, .outlook = p->near != NULL ? &l->outlook : NULL};
     for (uint32_t i = 0; i < l->n_places; i++) {
         __builtin_prefetch(&p->row[l->place[i]]);
         __builtin_prefetch(&p->item[l->place[i]]);
@@ -178,8 +222,10 @@ static idx_status compare(idx_finder *f, const idx_segment *g, lists *l)
     for (uint32_t i = 0; i < l->n_places; i++) {
         b.row[b.n] = p->row[l->place[i]];
         b.item[b.n] = p->item[l->place[i]];
+        b.list_score[b.n] = l->score[i];
         b.n += idx_bit(g->alive, b.row[b.n]); /* it may have died since */
     }
+    l->compared += b.n;
     l->n_places = 0;
     return idx_batch_flush(f, &b);
 }
@@ -188,15 +234,15 @@ static idx_status compare(idx_finder *f, const idx_segment *g, lists *l)
 static idx_status read_list(idx_finder *f, lists *l, near_list at)
 {
     const idx_segment *g = f->c->segments[at.segment];
-    const uint64_t *places = l->of[at.segment].places.w;
+    const idx_places *places = l->of[at.segment].places;
     idx_status st = IDX_OK;
     for (uint32_t from = g->parts->start[at.at], end = g->parts->start[at.at + 1], to; st == IDX_OK && from < end; from = to) {
-        uint32_t room = IDX_BATCH - l->n_places;
+        uint32_t before = l->n_places, room = IDX_BATCH - before;
         to = end - from > room ? from + room : end;
-        if (places != NULL) look_up(places, l, from, to);
+        if (places != NULL) l->n_places += idx_places_in(places, from, to, l->place + before);
         else ask(f, g, l, from, to);
-        f->tests += places != NULL ? 0 : to - from;
-        if (l->n_places >= ENOUGH) st = compare(f, g, l);
+        for (uint32_t i = before; i < l->n_places; i++) l->score[i] = at.score;
+        if (l->n_places >= (l->compared < 4 * ENOUGH ? ENOUGH : MANY)) st = compare(f, g, l);
     }
     return st;
 }
@@ -207,6 +253,7 @@ static idx_status read_some(idx_finder *f, lists *l, near_list at, uint32_t *n_l
     uint64_t before = f->distances, until = f->tests + ASK;
     for (*n_lists = 1;; at = pop(l), ++*n_lists) {
         if (l->n > 0) prefetch_list(f, l, l->h[0]);
+        account(f, l, at, -1);
         idx_status st = read_list(f, l, at);
         if (st != IDX_OK) return st;
         if (f->distances > before || l->n == 0 || l->h[0].group || l->h[0].segment != at.segment || f->tests >= until || *n_lists == LOOK) break;
@@ -214,30 +261,7 @@ static idx_status read_some(idx_finder *f, lists *l, near_list at, uint32_t *n_l
     return compare(f, f->c->segments[at.segment], l);
 }
 
-/* ---- the matches' places -------------------------------------------------------------------------------------------- */
-
-static void mark_places(const idx_parts *p, const uint32_t *items, uint32_t n, uint64_t *w)
-{
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t j = p->place_of[items[i]]; j != 0; j = p->next != NULL ? p->next[j - 1] : 0) idx_bit_set(w, j - 1);
-}
-
-/* The places of all matches in one segment. While some are looked at, the next are fetched. */
-static void find_in(const idx_finder *f, const idx_parts *p, uint64_t *w)
-{
-    uint32_t items[2][LOOK], n[2] = {0}, now = 0;
-    bool more = true;
-    for (idx_bits_iter it = idx_bits_begin(f->matches); more || n[!now] > 0; now = !now) {
-        for (n[now] = 0; n[now] < LOOK && more;) {
-            uint32_t item;
-            if (!(more = idx_bits_next(&it, &item)) || item < p->first_item || item - p->first_item >= p->n_items) continue;
-            items[now][n[now]++] = item - p->first_item;
-            __builtin_prefetch(&p->place_of[item - p->first_item]);
-        }
-        mark_places(p, items[!now], n[!now], w);
-        n[!now] = 0;
-    }
-}
+/* ---- all lists ------------------------------------------------------------------------------------------------------ */
 
 /* From here on lists are known to hold matches or not, and those without any are out. */
 static idx_status find_places(idx_finder *f, lists *l)
@@ -247,53 +271,58 @@ static idx_status find_places(idx_finder *f, lists *l)
     for (uint32_t s = 0; s < c->n_segments; s++) {
         const idx_parts *p = c->segments[s]->parts;
         if (p == NULL || p->place_of == NULL) continue;
-        if (!idx_bits_new(&l->of[s].places, p->rows)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
-        find_in(f, p, l->of[s].places.w);
+        if ((l->of[s].places = idx_match_find_places(f->c, f->match, p)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
     }
     uint32_t kept = 0;
-    for (uint32_t i = 0; i < l->n; i++)
-        if (!is_empty(f, l, l->h[i])) l->h[kept++] = l->h[i];
+    l->left = 0;
+    idx_outlook_clear(&l->outlook);
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (rows_of(f, l, l->h[i]) == 0) continue;
+        account(f, l, l->h[i], 1);
+        l->h[kept++] = l->h[i];
+    }
     l->n = kept;
     make_heap(l);
     return IDX_OK;
 }
 
-/* The nearest lists first, until enough was compared and comparing more has brought nothing better for a while. */
+/* Matches in what was not read that are expected to be better than those at hand. */
+static double expected(const idx_finder *f, const lists *l)
+{
+    double share = 1, all = idx_plan_images(f->c, &f->plan_query), left = (double)l->left;
+    if (!l->found) share = fmax((all - (double)l->compared) / fmax(left, 1), l->matched / fmax(l->lately, 1));
+    return fmin(fmax(share, 1 / fmax(left, 1)), 1) * idx_outlook_better(&l->outlook, idx_pool_floor_of_best(&f->pool));
+}
+
+/* The nearest lists first, until those that are left promise next to nothing. */
 idx_status idx_read_lists(idx_finder *f)
 {
     const idx_cat *c = f->c;
-    uint64_t enough = idx_plan_list_rows(&f->plan_query), patience = idx_plan_list_patience(&f->plan_query);
-    uint64_t compared = 0, better = 0, read = 0, first_test = f->tests;
-    float was = -INFINITY;
+    double few = idx_plan_list_misses(&f->plan_query) * f->pool.k;
+    uint64_t read = 0, first_test = f->tests, judged = 0;
     lists l = {0};
     idx_status st = lists_init(f, &l);
     while (st == IDX_OK && l.n > 0) {
-        if (compared >= enough && compared - better >= patience && f->pool.n == f->pool.room) break;
-        uint64_t before = f->distances, left = compared < enough ? enough - compared : patience;
-        if (!l.found && idx_plan_find_places(c, &f->plan_query, f->tests - first_test, compared, left)) {
-            if (idx_plan_is_far(c, &f->plan_query, f->tests - first_test, compared)) {
-                enough *= FAR;
-                patience *= FAR;
-            }
+        if (l.compared > judged && f->pool.n_best == f->pool.k && l.h[0].score < INFINITY && expected(f, &l) < few) break;
+        judged = l.compared;
+        if (!l.found && idx_plan_find_places(c, &f->plan_query, f->tests - first_test, l.compared, f->match->asked)) {
             if ((st = find_places(f, &l)) != IDX_OK || l.n == 0) break;
         }
         near_list next = pop(&l);
         if (next.group) {
+            account(f, &l, next, -1);
             st = open_group(f, &l, next);
             continue;
         }
         uint32_t n_lists;
         st = read_some(f, &l, next, &n_lists);
-        compared += f->distances - before;
         f->segments += !l.of[next.segment].seen;
         l.of[next.segment].seen = true;
-        float floor = idx_pool_floor(&f->pool);
-        if (floor > was) better = compared;
-        was = floor;
         read += n_lists;
         if (st == IDX_OK && read >= 64) st = idx_late(f), read = 0;
     }
+    f->match->asked += f->tests - first_test;
     f->all_seen = st == IDX_OK && l.n == 0;
-    lists_fini(&l, c->n_segments);
+    lists_fini(&l);
     return st;
 }

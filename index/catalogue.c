@@ -28,6 +28,7 @@ idx_status idx_cat_new(const idx_catalogue_row *row, uint32_t effort, idx_cat **
     c->free_item = IDX_NONE;
     c->next_number = 1;
     c->attrs = idx_attrs_new();
+    idx_matches_init(&c->matches);
     pthread_rwlockattr_t attr; /* glibc prefers readers by default: steady searches would starve the writer */
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -53,6 +54,7 @@ void idx_cat_free(idx_cat *c)
     idx_slots_fini(&c->slots);
     free(c->segments);
     free(c->by_slot);
+    idx_matches_fini(&c->matches);
     idx_attrs_free(c->attrs);
     idx_audit_fini(c->audit);
     pthread_rwlock_destroy(&c->lock);
@@ -298,6 +300,7 @@ idx_status idx_cat_check(idx_cat *c, idx_store *s, idx_error *err)
     const char *why = idx_attrs_check(c->attrs);
     if (why != NULL || idx_attrs_count(c->attrs) != c->live_items)
         return idx_fail(err, IDX_ECORRUPT, "catalogue %s: the attributes in memory: %s", c->row.info.name, why != NULL ? why : "they are of another number of items");
+    if ((why = idx_matches_check(c)) != NULL) return idx_fail(err, IDX_ECORRUPT, "catalogue %s: what is kept of the filter %.100s is not what it matches", c->row.info.name, why);
     if (k.items != c->live_items || k.images != c->live_images)
         return idx_fail(err, IDX_ECORRUPT, "catalogue %s: the store has %" PRIu64 " items and %" PRIu64 " images, memory %" PRIu32 " and %" PRIu32,
                         c->row.info.name, k.items, k.images, c->live_items, c->live_images);

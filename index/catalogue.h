@@ -8,6 +8,7 @@
 #include "attrs.h"
 #include "audit.h"
 #include "ids.h"
+#include "matches.h"
 #include "segment.h"
 #include "slots.h"
 #include "store.h"
@@ -54,6 +55,7 @@ typedef struct idx_cat {
     uint32_t n_slots;
     uint64_t next_number; /* for the files of a new segment */
     idx_attrs *attrs;
+    idx_matches matches; /* has its own lock */
     idx_audit audit[IDX_AUDIT_KINDS]; /* has its own locks */
 } idx_cat;
 

@@ -26,5 +26,7 @@ IDX_CHECK idx_status idx_filter_parse(const char *text, idx_filter **out, idx_er
 void idx_filter_free(idx_filter *f);
 /* *items: those that match, idx_bits_free() by the caller. */
 IDX_CHECK idx_status idx_filter_eval(const idx_filter *f, const idx_attrs *a, idx_bits *items, idx_error *err);
+/* Whether one item matches: what it has in idx_filter_eval(). */
+bool idx_filter_holds(const idx_filter *f, const idx_attrs *a, uint32_t item);
 
 #endif

@@ -47,17 +47,17 @@ static void paint_value(const idx_filter *f, const idx_values *d, uint32_t value
     if (f->op == IDX_OP_HAS && d->listed != NULL) idx_posting_or(&d->listed[value], out);
 }
 
+static bool text_holds(const idx_filter *f, const char *text) { return is_equality(f) ? idx_filter_fits(f, text) : in_order(f->op, strcmp(text, f->text)); }
+
 static void paint_texts(const idx_filter *f, const idx_values *d, idx_bits out)
 {
-    bool equality = is_equality(f);
-    if (equality && f->n_stars == 0) {
+    if (is_equality(f) && f->n_stars == 0) {
         uint32_t value = idx_values_find(d, f->text);
         if (value != UINT32_MAX) paint_value(f, d, value, out);
         return;
     }
     for (uint32_t i = 0; i < d->n; i++) {
-        if (d->v[i].text == NULL) continue;
-        if (equality ? idx_filter_fits(f, d->v[i].text) : in_order(f->op, strcmp(d->v[i].text, f->text))) paint_value(f, d, i, out);
+        if (d->v[i].text != NULL && text_holds(f, d->v[i].text)) paint_value(f, d, i, out);
     }
 }
 
@@ -122,4 +122,41 @@ idx_status idx_filter_eval(const idx_filter *f, const idx_attrs *a, idx_bits *it
     }
     *items = out;
     return IDX_OK;
+}
+
+/* ---- one item -------------------------------------------------------------------------------------------------------- */
+
+static bool any_text_holds(const idx_filter *f, const idx_attrs *a, const idx_field *d, uint32_t item)
+{
+    uint64_t value = idx_column_get(&d->text, item), list = f->op == IDX_OP_HAS ? idx_column_get(&d->list, item) : 0;
+    if (value != 0 && text_holds(f, d->values.v[value - 1].text)) return true;
+    uint32_t n = 0;
+    const uint32_t *values = list != 0 ? idx_attrs_list(a, list, &n) : NULL;
+    for (uint32_t i = 0; i < n; i++)
+        if (text_holds(f, d->values.v[values[i]].text)) return true;
+    return false;
+}
+
+static bool comparison_holds(const idx_filter *f, const idx_attrs *a, uint32_t item)
+{
+    const idx_field *d = idx_attrs_field(a, f->field);
+    if (d == NULL || !roaring_bitmap_contains(d->there, item)) return false;
+    if (f->op == IDX_OP_HAS && f->bare_star) return true;
+    uint64_t packed = f->is_number ? idx_column_get(&d->number, item) : 0;
+    double number = packed != 0 ? idx_number_unpack(packed) : 0;
+    bool holds = packed != 0 && in_order(f->op, number < f->number ? -1 : number > f->number);
+    if (f->is_bool && d->truth[f->truth] != NULL) holds = holds || roaring_bitmap_contains(d->truth[f->truth], item);
+    if (is_equality(f) || !f->is_number) holds = holds || any_text_holds(f, a, d, item);
+    return f->op == IDX_OP_NE ? !holds : holds;
+}
+
+bool idx_filter_holds(const idx_filter *f, const idx_attrs *a, uint32_t item)
+{
+    idx_bits all = idx_attrs_items(a);
+    switch (f->kind) {
+    case IDX_NODE_CMP: return comparison_holds(f, a, item);
+    case IDX_NODE_NOT: return item / 64 < all.n_words && idx_bit(all.w, item) && !idx_filter_holds(f->a, a, item);
+    case IDX_NODE_AND: return idx_filter_holds(f->a, a, item) && idx_filter_holds(f->b, a, item);
+    default: return idx_filter_holds(f->a, a, item) || idx_filter_holds(f->b, a, item);
+    }
 }

@@ -422,7 +422,7 @@ void idx_get_stats(idx *ix, idx_stats *out)
             out->rss_lists_bytes += idx_parts_bytes(c->segments[k]->parts);
         }
         out->rss_items_bytes += idx_cat_bytes(c);
-        out->rss_attributes_bytes += idx_attrs_bytes(c->attrs);
+        out->rss_attributes_bytes += idx_attrs_bytes(c->attrs) + idx_matches_bytes(&c->matches);
         pthread_rwlock_unlock(&c->lock);
     }
     pthread_mutex_unlock(&ix->table);

@@ -9,6 +9,7 @@
 #include "dot.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +35,8 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32
 {
     idx_parts *p = calloc(1, sizeof *p);
     if (p == NULL) return NULL;
-    *p = (idx_parts){groups, lists, rows, dim, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
+    static atomic_ullong serial;
+    *p = (idx_parts){groups, lists, rows, dim, ++serial, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
                      malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
                      calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, 0, 0, NULL, NULL};
     if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL) return p;

@@ -11,6 +11,7 @@
 /* Two levels, lists in groups, so that neither building nor a query need look at every list. */
 typedef struct {
     uint32_t n_groups, n_lists, rows, dim;
+    uint64_t serial;       /* no two have the same while the program runs */
     uint32_t trained;      /* rows that the centroids were found among */
     uint32_t *group_start; /* [n_groups + 1] lists */
     uint32_t *start;       /* [n_lists + 1] rows */

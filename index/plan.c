@@ -14,9 +14,6 @@ static const double CENTROID_NS = 8, CENTROID_BYTE_NS = 0.04;
 /* So large a share of the items leaves graphs connected wherever the query is, and a walk steps over few. */
 static const double WIDE = 0.7;
 
-/* Lists near the query hold at least so large a part of the matches that they would if the two had nothing to do with each other. */
-static const double NEAR = 0.5;
-
 /* Matches' worth of rows that have as many matches as all, before any was asked. */
 static const double GUESS = 4;
 
@@ -24,7 +21,11 @@ static const double GUESS = 4;
  * takes no longer, and misses none: a graph of some hundred rows may not lead to all of them. */
 static const double WALK_ROWS = 16;
 
-enum { LIST_ROWS = 24, LIST_PATIENCE = 8 }; /* times the effort */
+/* Matching images that lists compare, mostly: times the effort, times what is wanted. */
+enum { LIST_ROWS = 8, LIST_WANTED = 3 };
+
+/* A share of this may be missed with so much effort; a quarter of it with twice as much. */
+static const double MISSES = 0.01, MISSES_EFFORT = 24;
 
 const char *idx_plan_name(idx_plan plan, bool filtered)
 {
@@ -36,39 +37,31 @@ const char *idx_plan_name(idx_plan plan, bool filtered)
     }
 }
 
-uint32_t idx_plan_list_rows(const idx_plan_query *q)
+static double list_rows(const idx_plan_query *q) { return fmax((double)q->effort * LIST_ROWS, (double)q->want * LIST_WANTED); }
+
+double idx_plan_list_misses(const idx_plan_query *q) { return MISSES * pow(MISSES_EFFORT / fmax(q->effort, 1), 2); }
+
+double idx_plan_images(const idx_cat *c, const idx_plan_query *q) { return c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0; }
+
+bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t before)
 {
-    uint32_t rows = q->effort * LIST_ROWS;
-    return q->want * 6 > rows ? q->want * 6 : rows;
-}
-
-uint32_t idx_plan_list_patience(const idx_plan_query *q) { return q->effort * LIST_PATIENCE; }
-
-static double images_of(const idx_cat *c, const idx_plan_query *q) { return c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0; }
-
-bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t left)
-{
-    double cost = images_of(c, q) * PLACE_NS, spent = (double)tests * TEST_NS; /* of which some was worth trying it without */
+    double cost = idx_plan_images(c, q) * PLACE_NS, spent = (double)tests * TEST_NS; /* of which some was worth trying it without */
     double rows_each = c->live_items > 0 && q->matches > 0 ? (double)c->live_items / (double)q->matches : 1; /* until they say otherwise */
-    return spent >= cost / 16 && (double)left * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS > cost;
-}
-
-bool idx_plan_is_far(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared)
-{
-    return (double)compared * c->live_items < (double)tests * (double)q->matches * NEAR;
+    if ((double)(tests + before) * TEST_NS >= cost) return true;
+    return spent >= cost / 16 && list_rows(q) * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS > cost;
 }
 
 static double scan_cost(const idx_cat *c, const idx_plan_query *q)
 {
-    return images_of(c, q) * (ROW_NS + BYTE_NS * (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim));
+    return idx_plan_images(c, q) * (ROW_NS + BYTE_NS * (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim));
 }
 
 static double lists_cost(const idx_cat *c, const idx_plan_query *q)
 {
-    double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = idx_plan_list_rows(q);
+    double lists = 0, share = c->live_items > 0 ? (double)q->matches / c->live_items : 0, rows = list_rows(q);
     double bytes = (double)idx_rows_stride(idx_cat_storage(c), c->row.info.dim), centroid = (double)idx_rows_stride(IDX_INT8, c->row.info.dim);
     for (uint32_t i = 0; i < c->n_segments; i++) lists += c->segments[i]->parts != NULL ? c->segments[i]->parts->n_lists : 0;
-    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + fmin(rows / share * TEST_NS, images_of(c, q) * PLACE_NS);
+    return lists * (CENTROID_NS + CENTROID_BYTE_NS * centroid) + rows * (ROW_NS + BYTE_NS * bytes) + fmin(rows / share * TEST_NS, idx_plan_images(c, q) * PLACE_NS);
 }
 
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q)

@@ -22,13 +22,12 @@ typedef struct {
 
 /* Under the shared lock. */
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q);
-/* Matching images that lists compare at least, and in a row without a better one before they stop. */
-uint32_t idx_plan_list_rows(const idx_plan_query *q);
-uint32_t idx_plan_list_patience(const idx_plan_query *q);
-/* After `tests` rows of lists, `compared` of which matched, `left` more are wanted: whether finding the places of all matches in the
- * lists is the cheaper way to come to them. */
-bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t left);
-/* Whether fewer of those rows matched than of all: matches are far from the query. */
-bool idx_plan_is_far(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared);
+/* Images of matching items. */
+double idx_plan_images(const idx_cat *c, const idx_plan_query *q);
+/* Of the best rows, how many the lists that are not read may be expected to have. */
+double idx_plan_list_misses(const idx_plan_query *q);
+/* After `tests` rows of lists, `compared` of which matched, and `before` rows that earlier searches with this filter asked: whether finding
+ * the places of all matches in the lists is the cheaper way to come to more, or would have been. */
+bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t before);
 
 #endif

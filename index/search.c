@@ -135,6 +135,13 @@ static bool enough(const search *s)
     return s->n == s->want ? last <= s->heap[0].score + 1e-6f : s->below && last < s->q->min_score;
 }
 
+/* Rows that `want` items have, if they have as many images as others; at most `room`, which is not 0. */
+static uint32_t rows_wanted(const idx_finder *f, uint64_t room)
+{
+    uint64_t rows = f->c->live_items > 0 ? ((uint64_t)f->plan_query.want * f->c->live_images + f->c->live_items - 1) / f->c->live_items : 1;
+    return (uint32_t)(rows < room ? rows : room);
+}
+
 /* The best `want` items into the heap. */
 static idx_status top(search *s, idx_plan *plan)
 {
@@ -144,9 +151,10 @@ static idx_status top(search *s, idx_plan *plan)
     uint64_t room = f->plan_query.want * 2u + 16;
     for (;; room *= 4) {
         if (room > f->c->live_images + 1u) room = f->c->live_images + 1u;
-        idx_candidate *heap = realloc(f->pool.heap, room * sizeof *heap);
+        uint32_t k = rows_wanted(f, room);
+        idx_candidate *heap = realloc(f->pool.heap, room * sizeof *heap + k * sizeof *f->pool.best);
         if (heap == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
-        f->pool = (idx_pool){.heap = heap, .room = (uint32_t)room};
+        f->pool = (idx_pool){.heap = heap, .room = (uint32_t)room, .best = (float *)(void *)(heap + room), .k = k};
         idx_status st = idx_find(f, *plan);
         if (st != IDX_OK) return st;
         if (!rank(s)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
@@ -251,19 +259,20 @@ static idx_status take_hits(search *s, idx_result *r)
 }
 
 /* Under the shared lock: everything that reads the catalogue. */
-static idx_status search_locked(search *s, const idx_filter *filter, idx_result *r)
+static idx_status search_locked(search *s, bool filtered, idx_result *r)
 {
     idx_finder *f = &s->f;
     idx_plan plan;
     uint64_t t = idx_mono_ns();
     f->newest = f->c->newest;
     if (s->q->exclude_item != NULL) s->skip = idx_cat_find(f->c, s->q->exclude_item);
-    idx_status st = filter != NULL ? idx_filter_eval(filter, f->c->attrs, &f->matches, f->err) : IDX_OK;
+    idx_status st = filtered ? idx_matches_take(f->c, s->q->filter, &f->match, f->err) : IDX_OK;
     if (st != IDX_OK) return st;
-    f->plan_query.matches = filter != NULL ? idx_bits_count(f->matches.w, f->matches.n_words) : f->c->live_items;
+    if (filtered) f->matches = f->match->items;
+    f->plan_query.matches = filtered ? f->match->n : f->c->live_items;
     r->filter_ns = idx_mono_ns() - t;
     r->generation = f->c->row.info.generation;
-    r->matches = filter != NULL ? f->plan_query.matches : f->c->live_items;
+    r->matches = f->plan_query.matches;
     if (s->q->facets_top == 0) st = count_facets(s, r); /* before the lock may be given back */
     t = idx_mono_ns();
     if (st == IDX_OK) st = top(s, &plan);
@@ -273,7 +282,7 @@ static idx_status search_locked(search *s, const idx_filter *filter, idx_result 
     r->walk_ns = idx_mono_ns() - t;
     if (s->q->facets_top > 0) st = count_facets(s, r);
     if (st != IDX_OK) return st;
-    snprintf(r->plan, sizeof r->plan, "%s", idx_plan_name(plan, filter != NULL));
+    snprintf(r->plan, sizeof r->plan, "%s", idx_plan_name(plan, filtered));
     r->segments = f->segments;
     r->distances = f->distances;
     r->tests = f->tests;
@@ -352,26 +361,22 @@ static idx_status check_query(const idx_cat *c, const idx_query *q, idx_error *e
 
 idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, uint64_t), void *rest_ctx, idx_result **out, idx_error *err)
 {
-    idx_filter *filter = NULL;
-    idx_status st = q->filter != NULL && q->filter[0] != 0 ? idx_filter_parse(q->filter, &filter, err) : IDX_OK;
-    uint32_t effort = q->ef_search != 0 ? q->ef_search : c->audit[filter != NULL ? IDX_AUDIT_FILTERED : IDX_AUDIT_PLAIN].effort;
+    bool filtered = q->filter != NULL && q->filter[0] != 0;
+    idx_status st = IDX_OK;
+    uint32_t effort = q->ef_search != 0 ? q->ef_search : c->audit[filtered ? IDX_AUDIT_FILTERED : IDX_AUDIT_PLAIN].effort;
     search s = {.q = q, .cursor = q->after, .skip = IDX_NONE, .want = q->limit + 1,
                 .f = {.c = c, .query = q->embedding, .dim = q->dim, .deadline_ns = q->deadline_ns, .rest = rest, .rest_ctx = rest_ctx, .err = err,
-                      .plan_query = {filter != NULL, q->exact, 0, 0, effort}}};
+                      .plan_query = {filtered, q->exact, 0, 0, effort}}};
     if (q->n_facets > 0 && !q->after && q->facets_top > s.want) s.want = q->facets_top;
-    idx_result *r = NULL;
-    if (st == IDX_OK) {
-        s.heap = malloc((s.want + 1u) * sizeof *s.heap);
-        r = calloc(1, sizeof *r);
-        if (s.heap == NULL || r == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a search");
-    }
+    idx_result *r = calloc(1, sizeof *r);
+    s.heap = malloc((s.want + 1u) * sizeof *s.heap);
+    if (s.heap == NULL || r == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a search");
     if (st == IDX_OK) {
         pthread_rwlock_rdlock(&c->lock);
-        st = search_locked(&s, filter, r);
+        st = search_locked(&s, filtered, r);
         pthread_rwlock_unlock(&c->lock);
     }
-    idx_filter_free(filter);
-    idx_bits_free(&s.f.matches);
+    idx_matches_give(c, s.f.match);
     free(s.f.pool.heap);
     free(s.heap);
     free(s.seen);

@@ -17,9 +17,12 @@ typedef struct {
     idx_candidate *heap;
     uint32_t n, room;
     bool overflowed; /* more came than there was room for */
+    float *best;     /* the best k scores, the worst of them on top: about as many as rows of what is wanted */
+    uint32_t n_best, k;
 } idx_pool;
 
 static inline float idx_pool_floor(const idx_pool *p) { return p->n < p->room ? -INFINITY : p->heap[0].score; }
+static inline float idx_pool_floor_of_best(const idx_pool *p) { return p->n_best < p->k ? -INFINITY : p->best[0]; }
 void idx_pool_offer(idx_pool *p, float score, uint32_t item);
 
 typedef struct {
@@ -27,7 +30,8 @@ typedef struct {
     const float *query;
     uint32_t dim;
     uint64_t deadline_ns;
-    idx_bits matches; /* of the filter, .w NULL = everything; the finder's own */
+    idx_match *match; /* of the filter, held; NULL = everything, */
+    idx_bits matches; /* and then .w NULL, too; borrowed from it */
     int64_t newest;   /* items that came later are left out */
     void (*rest)(void *ctx, uint64_t busy_ns); /* called without the lock after each piece of a long scan; NULL = go on at once */
     void *rest_ctx;

@@ -248,7 +248,7 @@ static void print_index(FILE *f, idx *ix)
     number(f, "graphs_bytes", "gauge", "Memory of the HNSW graphs.", (double) s.rss_graph_bytes);
     number(f, "lists_bytes", "gauge", "Memory of the lists for searches with a filter.", (double) s.rss_lists_bytes);
     number(f, "items_bytes", "gauge", "Memory of ids and of where images are.", (double) s.rss_items_bytes);
-    number(f, "attributes_bytes", "gauge", "Memory of attributes, and of what searches showed of items lately.", (double) s.rss_attributes_bytes);
+    number(f, "attributes_bytes", "gauge", "Memory of attributes, of what searches showed of items lately, and of what their filters matched.", (double) s.rss_attributes_bytes);
     number(f, "disk_bytes", "gauge", "Size of the data folder's files.", (double) s.disk_bytes);
     number(f, "storage_read_only", "gauge", "1 after the storage failed.", s.read_only);
     number(f, "storage_full", "gauge", "1 while the disk is below its floor.", s.full);

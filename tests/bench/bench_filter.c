@@ -1,9 +1,12 @@
 /* bench_filter.c: searches with filters against searches without, in a catalogue of N external embeddings (vectors.h).
  *   bench_filter DIR N [DIM [QUERIES [EF]]]
  * DIR is filled when it holds no catalogue yet. Prints a table: for selectivities from 50 to 0.01 % and filters that have nothing to
- * do with the query, that choose its neighbourhood, and that exclude it: recall@10 against the exact answer, the median, its ratio to
- * the median without a filter in the same run, and how the search was done. Both kinds of search have the least ef of a ladder that
- * finds 98 % (with filters: in every row), which is where a server's audits take them; EF sets both. */
+ * do with the query, that choose its neighbourhood, and that exclude it: recall@10 against the exact answer, the median and its ratio to
+ * the median without a filter in the same run, and how the search was done. The index keeps what filters match, so there are two
+ * medians: "first", of searches each of which has a filter that nobody asked before (a text of its own, with the same matches), and
+ * "again", of searches whose filters were asked before, as a shop's are: one for all queries of an unrelated row, four for those of others.
+ * Both kinds of search, without a filter and with one, have the least ef of a ladder that finds 98 % (with filters: in every row), which
+ * is where a server's audits take them; EF sets both. */
 #include "../../server/environment.h"
 #include "index.h"
 #include "vectors.h"
@@ -113,7 +116,7 @@ static void fill(idx *ix)
 }
 
 typedef struct {
-    double median_ms, recall, tests, distances;
+    double median_ms, first_ms, recall, tests, distances;
     char plan[32];
 } outcome;
 
@@ -124,12 +127,17 @@ typedef struct { /* one line of the table */
     int truth[MAX_QUERIES][K], n_truth[MAX_QUERIES]; /* items */
 } task;
 
-static void search(idx *ix, const task *t, int q, uint32_t ef, bool exact, idx_result **r, double *took)
+/* first: with a filter that nobody asked before; its number has digits behind those that attributes have. */
+static void search(idx *ix, const task *t, int q, uint32_t ef, bool exact, bool first, idx_result **r, double *took)
 {
     static float v[16384];
+    static unsigned asked;
+    char filter[80];
     idx_error e = {0};
     vectors_row(&vec, VECTORS_QUERIES + t->rows[q], v);
-    idx_query query = {.embedding = v, .dim = dim, .limit = K, .min_score = -2, .filter = t->filters[q], .exact = exact, .ef_search = ef};
+    if (first && t->filters[q][0] != 0) snprintf(filter, sizeof filter, "%s%09u", t->filters[q], ++asked);
+    else snprintf(filter, sizeof filter, "%s", t->filters[q]);
+    idx_query query = {.embedding = v, .dim = dim, .limit = K, .min_score = -2, .filter = filter, .exact = exact, .ef_search = ef};
     double from = now();
     if (idx_search(ix, "bench", &query, r, &e) != IDX_OK) fail("search", e.text);
     *took = now() - from;
@@ -140,28 +148,45 @@ static void find_truth(idx *ix, task *t)
     for (int q = 0; q < t->n; q++) {
         idx_result *r = NULL;
         double took;
-        search(ix, t, q, 0, true, &r, &took);
+        search(ix, t, q, 0, true, false, &r, &took);
         t->n_truth[q] = (int)r->n;
         for (size_t i = 0; i < r->n; i++) t->truth[q][i] = atoi(r->hits[i].id + 5);
         idx_result_free(r);
     }
 }
 
+/* The median over rounds of those over queries. */
+static double first_median(idx *ix, const task *t, uint32_t ef)
+{
+    static double took[MAX_QUERIES], medians[ROUNDS];
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int q = 0; q < t->n; q++) {
+            idx_result *r = NULL;
+            search(ix, t, q, ef, false, true, &r, &took[q]);
+            idx_result_free(r);
+        }
+        qsort(took, (size_t)t->n, sizeof *took, by_time);
+        medians[round] = took[t->n / 2];
+    }
+    qsort(medians, ROUNDS, sizeof *medians, by_time);
+    return 1e3 * medians[ROUNDS / 2];
+}
+
+/* Recall and work are those of the first round's searches. */
 static outcome measure(idx *ix, const task *t, uint32_t ef)
 {
     static double took[MAX_QUERIES], medians[ROUNDS];
-    outcome out = {0};
+    outcome out = {.first_ms = first_median(ix, t, ef)};
     long hits = 0, all = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        out.tests = out.distances = 0;
         for (int q = 0; q < t->n; q++) {
             idx_result *r = NULL;
-            search(ix, t, q, ef, false, &r, &took[q]);
+            search(ix, t, q, ef, false, false, &r, &took[q]);
             for (size_t i = 0; round == 0 && i < r->n; i++)
                 for (int k = 0; k < t->n_truth[q]; k++) hits += t->truth[q][k] == atoi(r->hits[i].id + 5);
             if (round == 0) all += t->n_truth[q];
-            out.tests += (double)r->tests / t->n;
-            out.distances += (double)r->distances / t->n;
+            if (round == 0) out.tests += (double)r->tests / t->n;
+            if (round == 0) out.distances += (double)r->distances / t->n;
             snprintf(out.plan, sizeof out.plan, "%s", r->plan);
             idx_result_free(r);
         }
@@ -222,7 +247,8 @@ static uint32_t measure_all(idx *ix, const task *t, int n, uint32_t ef, outcome 
 
 static void print(const char *what, const char *kind, const outcome *o, const outcome *plain)
 {
-    printf("%-12s %-9s %8.4f %9.3f %6.1f %10.0f %10.0f  %s\n", what, kind, o->recall, o->median_ms, o->median_ms / plain->median_ms, o->distances, o->tests, o->plan);
+    printf("%-12s %-9s %8.4f %9.3f %6.1f %9.3f %6.1f %10.0f %10.0f  %s\n", what, kind, o->recall, o->first_ms, o->first_ms / plain->median_ms, o->median_ms,
+           o->median_ms / plain->median_ms, o->distances, o->tests, o->plan);
 }
 
 int main(int argc, char **argv)
@@ -255,17 +281,19 @@ int main(int argc, char **argv)
     idx_catalogue c;
     static const char *const storage[] = {"not decided", "float32", "float16", "int8"};
     if (idx_catalogue_get(ix, "bench", &c, &e) != IDX_OK) fail("catalogue", e.text);
-    printf("%llu x %u kept as %s, one thread, %d queries; ef %u without a filter, %u with one\n%-12s %-9s %8s %9s %6s %10s %10s  %s\n", (unsigned long long)n_rows, dim,
-           storage[c.kept], queries, ef_plain, ef_filtered, "matching, %", "filter", "recall@10", "median ms", "ratio", "compared", "asked", "plan");
+    printf("%llu x %u kept as %s, one thread, %d queries; ef %u without a filter, %u with one\n%-12s %-9s %8s %9s %6s %9s %6s %10s %10s  %s\n", (unsigned long long)n_rows, dim,
+           storage[c.kept], queries, ef_plain, ef_filtered, "matching, %", "filter", "recall@10", "first, ms", "ratio", "again, ms", "ratio", "compared", "asked", "plan");
     print("all", "none", without, without);
-    int missed = 0;
+    int missed = 0, missed_first = 0;
     for (int i = 0; i < SELECTIVITIES * KINDS; i++) {
         char text[16];
         snprintf(text, sizeof text, "%g", 100 * selectivity[i / KINDS]);
         print(text, kinds[i % KINDS], &with[i], without);
         missed += with[i].recall < GOAL || with[i].median_ms > 3 * without->median_ms;
+        missed_first += with[i].recall < GOAL || with[i].first_ms > 3 * without->median_ms;
     }
-    printf("goals: recall@10 of 0.98 and at most 3 times the median without a filter; missed in %d of %d\n", missed, SELECTIVITIES * KINDS);
+    printf("goals: recall@10 of 0.98 and at most 3 times the median without a filter; missed in %d of %d by filters asked again, in %d by those asked first\n", missed,
+           SELECTIVITIES * KINDS, missed_first);
     idx_close(ix);
     return 0;
 }

@@ -109,8 +109,8 @@ static void test_raises(void)
     CHECK_NEAR(c.recall[IDX_AUDIT_PLAIN], seen, 0.05);
     CHECK_INT(c.effort[IDX_AUDIT_FILTERED], 16); /* no search had a filter */
     CHECK_INT(c.audits[IDX_AUDIT_FILTERED], 0);
-    uint32_t was = c.effort[IDX_AUDIT_PLAIN];
-    seen = work(ix, "n >= 2000", 700, never, 0, &c);
+    uint32_t was = c.effort[IDX_AUDIT_PLAIN]; /* so many match that the graph is walked, too: lists would find enough with the least effort */
+    seen = work(ix, "n >= 1000", 700, never, 0, &c);
     printf("filtered: ef %u, recall by audits %.3f, by the test %.3f\n", c.effort[1], c.recall[1], seen);
     CHECK(c.effort[IDX_AUDIT_FILTERED] > 16);
     CHECK(c.recall[IDX_AUDIT_FILTERED] >= 0.87 && seen >= 0.87);

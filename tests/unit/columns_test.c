@@ -122,6 +122,23 @@ static void test_sorted_growth(uint32_t n)
     free(there);
 }
 
+/* Runs of any length, empty ones and some that end with the last bit. */
+static void check_runs(idx_bits b, uint32_t n)
+{
+    uint32_t start[100], count[99];
+    start[0] = below(100);
+    for (int i = 1; i < 100; i++) {
+        uint32_t to = start[i - 1] + below(4) * below(60);
+        start[i] = to < n ? to : n;
+    }
+    idx_bits_count_runs(b.w, start, 99, count);
+    for (int i = 0; i < 99; i++) {
+        uint32_t want = 0;
+        for (uint32_t k = start[i]; k < start[i + 1]; k++) want += idx_bit(b.w, k);
+        CHECK_INT(count[i], want);
+    }
+}
+
 static void test_postings(void)
 {
     enum { N = 3000 };
@@ -157,6 +174,7 @@ static void test_postings(void)
             if (i % 2) idx_bit_set(odds.w, i), odd += plain[i];
         }
         CHECK_INT(idx_posting_count_and(&p, odds), odd);
+        check_runs(b, N);
         idx_bits_free(&b);
         idx_bits_free(&half);
         idx_bits_free(&odds);

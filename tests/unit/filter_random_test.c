@@ -253,6 +253,7 @@ static void ask(const idx_attrs *a)
         }
         for (uint32_t i = 0; i < ITEMS; i++) {
             bool got = i / 64 < m.n_words && idx_bit(m.w, i), want = docs[i] != NULL && eval(e, docs[i]);
+            CHECK(idx_filter_holds(f, a, i) == want);
             if (got != want) {
                 char *doc = docs[i] != NULL ? json_dumps(docs[i], 0) : NULL;
                 TEST_FAIL("%s says %d of %s", text, got, doc != NULL ? doc : "nothing");
