@@ -99,10 +99,11 @@ static void account(const idx_finder *f, lists *l, near_list at, int sign)
 {
     const idx_parts *p = f->c->segments[at.segment]->parts;
     uint32_t n = rows_of(f, l, at);
-    float cosine = l->of[at.segment].cosine[at.at < p->n_groups ? at.at : 0], rows = (float)n * (float)sign;
+    float cosine = l->of[at.segment].cosine[at.at < p->n_groups ? at.at : 0]; /* of a group */
+    double rows = (double)n * sign;
     l->left += sign > 0 ? n : -(uint64_t)n;
     if (p->near == NULL) return; /* it is read first */
-    if (l->found && l->of[at.segment].places == NULL) rows *= (float)f->plan_query.matches / (float)(f->c->live_items + 1u);
+    if (l->found && l->of[at.segment].places == NULL) rows *= (double)f->plan_query.matches / (f->c->live_items + 1.0);
     if (at.group) idx_outlook_add_group(&l->outlook, cosine * p->spread[at.at], deviation(p, at.at, cosine), rows);
     else idx_outlook_add(&l->outlook, at.score, rows);
 }

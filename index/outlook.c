@@ -15,16 +15,16 @@ void idx_outlook_init(idx_outlook *o, uint32_t dim) { *o = (idx_outlook){.dim = 
 
 void idx_outlook_clear(idx_outlook *o) { memset(o->rows, 0, sizeof o->rows); }
 
-void idx_outlook_add(idx_outlook *o, float score, float rows)
+void idx_outlook_add(idx_outlook *o, float score, double rows)
 {
     double at = ((double)score - LEAST) / BIN;
     o->rows[at <= 0 ? 0 : at >= IDX_OUTLOOK_BINS ? IDX_OUTLOOK_BINS - 1 : (int)at] += rows;
 }
 
 /* Three scores that have the normal distribution's first moments. */
-void idx_outlook_add_group(idx_outlook *o, float score, float deviation, float rows)
+void idx_outlook_add_group(idx_outlook *o, float score, float deviation, double rows)
 {
-    idx_outlook_add(o, score, rows * (2 / 3.0f));
+    idx_outlook_add(o, score, rows * 2 / 3);
     idx_outlook_add(o, score - 1.732f * deviation, rows / 6);
     idx_outlook_add(o, score + 1.732f * deviation, rows / 6);
 }
@@ -36,7 +36,7 @@ double idx_outlook_better(const idx_outlook *o, float floor)
     for (int i = IDX_OUTLOOK_BINS; i-- > 0;) {
         double above = ((double)floor - mean - (LEAST + (i + 0.5) * BIN)) / deviation;
         if (above > HOPELESS) break;
-        if (o->rows[i] > 0) better += (double)o->rows[i] * 0.5 * erfc(above * M_SQRT1_2);
+        if (o->rows[i] > 0) better += o->rows[i] * 0.5 * erfc(above * M_SQRT1_2);
     }
     return better;
 }

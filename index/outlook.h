@@ -12,7 +12,7 @@
 enum { IDX_OUTLOOK_BINS = 144 };
 
 typedef struct {
-    float rows[IDX_OUTLOOK_BINS]; /* in what was not read, by score */
+    double rows[IDX_OUTLOOK_BINS]; /* in what was not read, by score; what was added can be taken away without a rest */
     double sum, square;           /* of the differences */
     double n;                     /* of them */
     uint32_t dim;
@@ -21,8 +21,8 @@ typedef struct {
 void idx_outlook_init(idx_outlook *o, uint32_t dim);
 void idx_outlook_clear(idx_outlook *o); /* nothing is left; what was learned of differences stays */
 /* So many rows (negative: fewer) in lists of this score; or in lists whose scores lie around it with a deviation. */
-void idx_outlook_add(idx_outlook *o, float score, float rows);
-void idx_outlook_add_group(idx_outlook *o, float score, float deviation, float rows);
+void idx_outlook_add(idx_outlook *o, float score, double rows);
+void idx_outlook_add_group(idx_outlook *o, float score, float deviation, double rows);
 /* A row was compared. */
 static inline void idx_outlook_learn(idx_outlook *o, float list_score, float score)
 {
