@@ -309,12 +309,14 @@ typedef struct { /* the last batch */
 } last_batch;
 
 /* Under the queue's lock, with something in it. A commit, and the lock after it, take some tenths of a millisecond from searches: beside
- * them commits keep a distance, and what comes meanwhile goes together. Without searches nobody waits. */
+ * them commits keep a distance, and what comes meanwhile goes together; a longer one where so many searches run that the processors have
+ * little left, and a commit costs all that wait behind it. Without searches nobody waits. */
 static void keep_distance(idx *ix, last_batch *last)
 {
-    enum { DISTANCE_NS = 2000000, MANY = 64 };
-    uint64_t now = idx_mono_ns(), until = last->began_ns + DISTANCE_NS;
-    if (atomic_load(&ix->searches) != last->searches && ix->queued < MANY && !ix->closing && now < until) {
+    enum { DISTANCE_NS = 2000000, LONG_NS = 5000000, BUSY_NS = 100000 /* from search to search */, MANY = 64 };
+    uint64_t now = idx_mono_ns(), ran = atomic_load(&ix->searches) - last->searches;
+    uint64_t until = last->began_ns + (ran * BUSY_NS > now - last->began_ns ? LONG_NS : DISTANCE_NS);
+    if (ran > 0 && ix->queued < MANY && !ix->closing && now < until) {
         pthread_mutex_unlock(&ix->queue_lock);
         nanosleep(&(struct timespec){0, (long)(until - now)}, NULL);
         pthread_mutex_lock(&ix->queue_lock);
