@@ -172,6 +172,8 @@ typedef struct {
     uint32_t *from; /* [row of new] row of old */
     uint32_t room, copied; /* rows of old that were looked at */
     uint32_t rows;         /* of old, there are to be copied */
+    uint32_t dead;         /* of old, when they had been copied */
+    bool outlived;         /* so many died since that the new segment would have to be made anew itself */
     idx_status st;         /* of copy_low */
     idx_error *err;
 } rebuild;
@@ -205,6 +207,14 @@ static void copy_low(void *ctx)
     free(v);
 }
 
+static uint32_t dead_of_old(const rebuild *b)
+{
+    pthread_rwlock_rdlock(&b->c->lock);
+    uint32_t dead = b->old->dead;
+    pthread_rwlock_unlock(&b->c->lock);
+    return dead;
+}
+
 /* Rows that are there now; more may come. The new segment is nobody's yet. */
 static idx_status copy_rows(rebuild *b)
 {
@@ -212,6 +222,7 @@ static idx_status copy_rows(rebuild *b)
     b->rows = b->old->rows;
     pthread_rwlock_unlock(&b->c->lock);
     idx_low_run(b->ix->low, copy_low, b);
+    b->dead = dead_of_old(b);
     return b->st;
 }
 
@@ -228,8 +239,9 @@ static idx_status link_others(idx *ix, idx_error *err)
     return st;
 }
 
-/* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare. */
-static idx_status link_new(rebuild *b)
+/* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare.
+ * all: even if it is outlived before it is done. */
+static idx_status link_new(rebuild *b, bool all)
 {
     idx_status st = IDX_OK;
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
@@ -238,6 +250,41 @@ static idx_status link_new(rebuild *b)
         uint32_t to = idx_ann_linked(b->new->ann) + LINK_ROWS;
         st = link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, false, b->err);
         if (st == IDX_OK) st = link_others(b->ix, b->err);
+        if (!all && (b->outlived = dead_of_old(b) - b->dead > b->new->rows / 20)) break;
+    }
+    return st;
+}
+
+/* Until few die, or for so long. Fresh rows are linked meanwhile. */
+static idx_status wait_for_calm(rebuild *b)
+{
+    enum { PAUSE_MS = 100, PAUSES = 300, CALM = 1000 /* one of so many rows in a pause */ };
+    idx_status st = IDX_OK;
+    uint32_t dead = dead_of_old(b), was = 0;
+    for (int i = 0; st == IDX_OK && i < PAUSES && dead - was > b->old->rows / CALM && !b->ix->stop; i++) {
+        nanosleep(&(struct timespec){0, PAUSE_MS * 1000000}, NULL);
+        st = link_others(b->ix, b->err);
+        was = dead;
+        dead = dead_of_old(b);
+    }
+    return st;
+}
+
+/* The new segment, in which the living are linked. When many die meanwhile, as when a shop deletes half of a catalogue, it would have to
+ * be made anew as soon as it is there: it is begun again, once few do. Where that never ends, one is finished all the same. */
+static idx_status make_new(rebuild *b, uint64_t number)
+{
+    enum { TRIES = 3 };
+    idx_status st = IDX_OK;
+    for (int i = 1; st == IDX_OK && (b->new == NULL || b->outlived); i++) {
+        if (b->new != NULL) st = wait_for_calm(b);
+        idx_segment_free(b->new);
+        b->new = NULL;
+        b->copied = 0;
+        b->outlived = false;
+        if (st == IDX_OK) st = idx_segment_new(idx_cat_storage(b->c), b->c->row.info.dim, number, &b->new, b->err);
+        if (st == IDX_OK) st = copy_rows(b);
+        if (st == IDX_OK) st = link_new(b, i == TRIES);
     }
     return st;
 }
@@ -323,9 +370,7 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     idx_cat_lock(c);
     uint64_t number = c->next_number++;
     pthread_rwlock_unlock(&c->lock);
-    idx_status st = idx_segment_new(idx_cat_storage(c), c->row.info.dim, number, &b.new, err);
-    if (st == IDX_OK) st = copy_rows(&b);
-    if (st == IDX_OK) st = link_new(&b);
+    idx_status st = make_new(&b, number);
     if (st == IDX_OK) st = replace(&b);
     free(b.from);
     if (!b.joined) idx_segment_free(b.new);
