@@ -28,8 +28,9 @@ static const char *const write_sql[W_COUNT] = {
     "INSERT INTO embeddings (image, vector) VALUES (?1, ?2)",
     "INSERT INTO renditions (image, jpeg) VALUES (?1, ?2)",
     "INSERT INTO changes (catalogue, generation, item, stamp) VALUES (?1, ?2, ?3, ?4)",
-    ("DELETE FROM changes WHERE catalogue = ?1 AND generation < ?2 AND generation <"
-     " (SELECT min(generation) FROM changes WHERE catalogue = ?1) + 4096"),
+    /* One bound: of two SQLite takes the first to find rows by, and asks each of them for the other. */
+    ("DELETE FROM changes WHERE catalogue = ?1 AND generation <"
+     " min(?2, (SELECT min(generation) FROM changes WHERE catalogue = ?1) + ?3)"),
 };
 
 struct idx_store {
@@ -230,9 +231,10 @@ idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation
     return one_id(s, W_CHANGE, catalogue, "log a write", err);
 }
 
-idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, idx_error *err)
+idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, uint32_t most, idx_error *err)
 {
     sqlite3_bind_int64(s->q[W_CHANGES_TRIM], 2, (int64_t)keep);
+    sqlite3_bind_int64(s->q[W_CHANGES_TRIM], 3, most);
     return one_id(s, W_CHANGES_TRIM, catalogue, "trim its log", err);
 }
 

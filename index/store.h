@@ -45,8 +45,8 @@ IDX_CHECK idx_status idx_store_catalogue_remove(idx_store *s, int64_t id, idx_er
  * G that carries G's stamp is brought up to date by the lines above G: an item of the log that is no longer there was deleted.
  * The stamp, a random number, tells a file of this history from one of another, as a restored backup leaves. */
 IDX_CHECK idx_status idx_store_change(idx_store *s, int64_t catalogue, uint64_t generation, int64_t item, int64_t stamp, idx_error *err);
-/* Forgets the oldest lines below `keep`, at most some thousand of them, so that no commit is long. */
-IDX_CHECK idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, idx_error *err);
+/* Forgets the oldest lines below `keep`, `most` of them at most, so that no commit is long. */
+IDX_CHECK idx_status idx_store_changes_trim(idx_store *s, int64_t catalogue, uint64_t keep, uint32_t most, idx_error *err);
 /* An item's images have rowids in a row, first_image .. first_image + n_images - 1, which are never used again. */
 typedef struct {
     int64_t item; /* rowid; 0 = there is none */

@@ -99,14 +99,16 @@ static int64_t random_stamp(void)
 }
 
 /* Lines of the log that no derived file needs go, in the transaction of the batch that last wrote to the catalogue. The newest
- * stay: a file may be about to be written whose generation is not known here yet. */
+ * stay: a file may be about to be written whose generation is not known here yet. A million may be waiting after an import: they go
+ * some faster than new ones come. */
 static idx_status trim_log(idx *ix, const applied *a, size_t n, idx_error *err)
 {
     while (n > 0 && (a[n - 1].op->status != IDX_OK || a[n - 1].cat == NULL || (int)a[n - 1].op->kind >= IDX_OP_CATALOGUE_PUT)) n--;
     if (n == 0) return IDX_OK;
     idx_cat *c = a[n - 1].cat;
+    const uint32_t most = 64 + 4 * (uint32_t)n;
     uint64_t keep = atomic_load(&c->log_from), newest = c->generation > LOG_LINES ? c->generation - LOG_LINES : 0;
-    return idx_store_changes_trim(ix->store, c->row.id, keep < newest ? keep : newest, err);
+    return idx_store_changes_trim(ix->store, c->row.id, keep < newest ? keep : newest, most, err);
 }
 
 static idx_status store_one(idx *ix, applied *a, idx_error *err)
