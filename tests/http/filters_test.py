@@ -42,6 +42,7 @@ def make_item(i):
 def close(a, b, slack=2e-5):
     return abs(a - b) <= slack
 
+
 FEW = 64  # fresh images are worth linking, when a pause came before them
 
 
