@@ -152,6 +152,7 @@ typedef enum { EMB_F32 = 1, EMB_U8 = 2, EMB_I8 = 3, EMB_I32 = 6, EMB_I64 = 7, EM
 emb_dtype; /* the numbers are ONNX TensorProto.DataType */
 
 #define EMB_MAX_RANK 8
+#define EMB_MAX_MODEL_BYTES ((size_t)INT32_MAX) /* of a file: what a protobuf message holds at most */
 typedef struct {
     char name[128];
     emb_dtype dtype;

@@ -12,7 +12,6 @@
 #include "onnx.pb-c.h"
 #include "onnx_read.h"
 
-#define EMB_MAX_MODEL_BYTES ((size_t)INT32_MAX) /* what a protobuf message holds at most */
 #define EMB_MAX_NODES       20000
 #define EMB_MAX_ELEMENTS    ((int64_t)1 << 28) /* of one tensor */
 #define EMB_MAX_INPUTS      512                /* of one node */

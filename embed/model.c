@@ -84,9 +84,7 @@ static emb_status open_source(emb_onnx_source *from, const emb_model_options *o,
         return st;
     }
     emb_graph_drop(m->graph, emb_plan_needs, m->plan); /* packed by now */
-#ifdef __GLIBC__
     (void)malloc_trim(0); /* what weights were in before, which the heap would keep */
-#endif
     fingerprint(m);
     const char *name = emb_graph_metadata(m->graph, "likeness.name"), *slash = strrchr(m->source, '/');
     m->info.name = name != NULL && name[0] != 0 ? name : slash != NULL ? slash + 1 : m->source;

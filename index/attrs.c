@@ -222,10 +222,9 @@ static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
     (void)ok;
 }
 
-static void note_change(idx_attrs *a, uint32_t item) { a->changed[a->changes++ % IDX_CHANGES] = item; }
-
-static void take_all_out(idx_attrs *a, uint32_t item)
+void idx_attrs_remove(idx_attrs *a, uint32_t item)
 {
+    a->changed[a->changes++ % IDX_CHANGES] = item;
     uint64_t s = idx_column_get(&a->shape_of, item);
     if (s == 0) return;
     const idx_shape *sh = &a->shapes[s - 1];
@@ -234,12 +233,6 @@ static void take_all_out(idx_attrs *a, uint32_t item)
     if (!idx_column_set(&a->shape_of, item, 0)) return;
     idx_bit_clear(a->all.w, item);
     a->n_items--;
-}
-
-void idx_attrs_remove(idx_attrs *a, uint32_t item)
-{
-    note_change(a, item);
-    take_all_out(a, item);
 }
 
 /* ---- putting in --------------------------------------------------------------------------------------------------------- */
@@ -312,8 +305,7 @@ static bool fields_of(idx_attrs *a, json_t *o, uint32_t *fields, uint32_t *n)
 
 idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_error *err)
 {
-    note_change(a, item);
-    take_all_out(a, item);
+    idx_attrs_remove(a, item);
     json_t *o = json_loads(json, JSON_REJECT_DUPLICATES, NULL), *v;
     if (!json_is_object(o)) {
         json_decref(o);

@@ -6,14 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-static uint32_t hash(const char *s)
-{
-    uint64_t h = 1469598103934665603u;
-    for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
-    return (uint32_t)(h ^ h >> 32);
-}
-
-static uint32_t hash_of_item(const void *ctx, uint32_t item) { return hash(idx_item_id(ctx, item)); }
+static uint32_t hash_of_item(const void *ctx, uint32_t item) { return idx_text_hash(idx_item_id(ctx, item)); }
 static bool item_is(const void *ctx, uint32_t item, const void *id) { return strcmp(idx_item_id(ctx, item), id) == 0; }
 static idx_slots_keys keys_of(const idx_cat *c) { return (idx_slots_keys){hash_of_item, item_is, c}; }
 
@@ -76,7 +69,7 @@ void idx_cat_lock(idx_cat *c)
 uint32_t idx_cat_find(const idx_cat *c, const char *id)
 {
     idx_slots_keys k = keys_of(c);
-    return idx_slots_find(&c->slots, &k, hash(id), id);
+    return idx_slots_find(&c->slots, &k, idx_text_hash(id), id);
 }
 
 static void id_moved(void *ctx, uint32_t item, idx_id_at at)
@@ -113,7 +106,7 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
     if (c->free_item != IDX_NONE) c->free_item = c->items[item].at.next_free;
     else c->n_items++;
     c->items[item] = (idx_mem_item){.rowid = rowid, .id = at};
-    idx_slots_add(&c->slots, &k, hash(id), item);
+    idx_slots_add(&c->slots, &k, idx_text_hash(id), item);
     c->live_items++;
     if (rowid > c->newest) c->newest = rowid;
     *out = item;
@@ -169,7 +162,7 @@ void idx_cat_item_remove(idx_cat *c, uint32_t item)
     idx_cat_images_remove(c, item);
     idx_attrs_remove(c->attrs, item);
     idx_slots_keys k = keys_of(c);
-    idx_slots_remove(&c->slots, &k, hash(idx_item_id(c, item)), item);
+    idx_slots_remove(&c->slots, &k, idx_text_hash(idx_item_id(c, item)), item);
     it->rowid = 0;
     it->at.next_free = c->free_item;
     c->free_item = item;

@@ -1,7 +1,5 @@
-/* clock.c: what time it is, and until when to wait. */
-#include "index_priv.h"
-
-#include <time.h>
+/* clock.c: see clock.h. */
+#include "clock.h"
 
 int64_t idx_now_ms(void)
 {

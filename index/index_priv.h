@@ -3,6 +3,7 @@
 #define LK_INDEX_PRIV_H
 
 #include "catalogue.h"
+#include "clock.h"
 #include "low.h"
 
 #include <stdatomic.h>
@@ -71,8 +72,5 @@ bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c); /* under the lock; b
 
 IDX_CHECK idx_status idx_writer_start(idx *ix, idx_error *err);
 void idx_writer_stop(idx *ix); /* drains */
-int64_t idx_now_ms(void);
-uint64_t idx_mono_ns(void);
-struct timespec idx_deadline(uint64_t ns); /* so long from now, for pthread_cond_timedwait() */
 
 #endif

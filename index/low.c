@@ -1,6 +1,6 @@
 /* low.c: see low.h. */
 #include "low.h"
-#include "index_priv.h"
+#include "clock.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -7,13 +7,6 @@
 enum { FEW = 64 }; /* changes that are looked at one by one under the lock, in some microseconds */
 enum { BYTES_EACH = 8, LEAST_BYTES = 256 << 10 }; /* that may be kept: for each image, and in a small catalogue */
 
-static uint64_t hash_of(const char *s)
-{
-    uint64_t h = 1469598103934665603u;
-    for (; *s != 0; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
-    return h;
-}
-
 static void places_free(idx_match_places *p)
 {
     if (p == NULL) return;
@@ -48,7 +41,7 @@ void idx_matches_fini(idx_matches *m)
 
 /* ---- what is kept; under the lock ------------------------------------------------------------------------------------------- */
 
-static uint32_t find(const idx_matches *m, uint64_t hash, const char *text)
+static uint32_t find(const idx_matches *m, uint32_t hash, const char *text)
 {
     uint32_t i = 0;
     while (i < m->n && (m->at[i]->hash != hash || strcmp(m->at[i]->text, text) != 0)) i++;
@@ -130,7 +123,7 @@ static bool refresh(const idx_cat *c, idx_matches *m, idx_match *x)
 
 /* ---- for searches ------------------------------------------------------------------------------------------------------- */
 
-static idx_status evaluate(const idx_cat *c, const char *text, uint64_t hash, idx_match **out, idx_error *err)
+static idx_status evaluate(const idx_cat *c, const char *text, uint32_t hash, idx_match **out, idx_error *err)
 {
     idx_match *x = calloc(1, sizeof *x);
     if (x == NULL || (x->text = strdup(text)) == NULL) {
@@ -154,7 +147,7 @@ static idx_status evaluate(const idx_cat *c, const char *text, uint64_t hash, id
 idx_status idx_matches_take(idx_cat *c, const char *text, idx_match **out, idx_error *err)
 {
     idx_matches *m = &c->matches;
-    uint64_t hash = hash_of(text);
+    uint32_t hash = idx_text_hash(text);
     idx_match *x = NULL;
     pthread_mutex_lock(&m->lock);
     uint32_t i = find(m, hash, text);

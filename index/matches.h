@@ -32,8 +32,8 @@ typedef struct {
     /* Under the lock of idx_matches: */
     char *text;
     idx_filter *filter;
-    uint64_t hash, changes, used, bytes; /* changes: of the attributes, when it was up to date */
-    uint32_t refs;                       /* searches that hold it */
+    uint64_t changes, used, bytes; /* changes: of the attributes, when it was up to date */
+    uint32_t hash, refs;           /* of the text; searches that hold it */
     bool kept;
 } idx_match;
 

@@ -14,6 +14,13 @@ static uint32_t find_in(const uint32_t *slots, uint32_t mask, const idx_slots_ke
     return UINT32_MAX;
 }
 
+uint32_t idx_text_hash(const char *s)
+{
+    uint64_t h = 1469598103934665603u;
+    for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
+    return (uint32_t)(h ^ h >> 32);
+}
+
 uint32_t idx_slots_find(const idx_slots *s, const idx_slots_keys *k, uint32_t hash, const void *key)
 {
     uint32_t number = find_in(s->now, s->mask, k, hash, key);

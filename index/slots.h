@@ -17,6 +17,7 @@ typedef struct { /* of the numbers in a table */
     const void *ctx;
 } idx_slots_keys;
 
+uint32_t idx_text_hash(const char *text); /* for keys that are texts: FNV-1a, folded */
 uint32_t idx_slots_find(const idx_slots *s, const idx_slots_keys *k, uint32_t hash, const void *key); /* UINT32_MAX = not there */
 /* A table of mask + 1 slots (a power of two, more than there will be numbers) from now on. false: no memory, all is as it was. */
 IDX_CHECK bool idx_slots_resize(idx_slots *s, const idx_slots_keys *k, uint32_t mask);

@@ -132,7 +132,6 @@ static uint32_t nearest(const idx_sorted *s, uint32_t rank)
 
 /* By marks where their words, some of which are copied in the time that a bit takes, and the bits between them and the ends are fewer
  * than the bits of the range. */
-
 void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits b)
 {
     if (to > s->n) to = s->n;

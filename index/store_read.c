@@ -239,6 +239,17 @@ idx_status idx_store_vectors(idx_store *s, int64_t first, uint32_t n, uint32_t d
     return st;
 }
 
+/* A reader and one of its statements, bound to an item of a catalogue. */
+static idx_status take_for_item(idx_store *s, int which, int64_t catalogue, const char *id, reader **r, sqlite3_stmt **q, idx_error *err)
+{
+    idx_status st = reader_take(s, r, err);
+    if (st != IDX_OK) return st;
+    *q = (*r)->q[which];
+    sqlite3_bind_int64(*q, 1, catalogue);
+    sqlite3_bind_text(*q, 2, id, -1, SQLITE_STATIC);
+    return IDX_OK;
+}
+
 /* q: bound. */
 static idx_status read_item(reader *r, sqlite3_stmt *q, idx_item *it, idx_error *err)
 {
@@ -260,13 +271,12 @@ static idx_status read_item(reader *r, sqlite3_stmt *q, idx_item *it, idx_error 
 
 static idx_status item_get(idx_store *s, int64_t catalogue, const char *id, idx_item **out, idx_error *err)
 {
-    reader *r;
+    reader *r = NULL;
+    sqlite3_stmt *q = NULL;
     idx_item *it = calloc(1, sizeof *it);
-    idx_status st = it == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for an item") : reader_take(s, &r, err);
+    idx_status st = it == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for an item") : take_for_item(s, R_ITEM, catalogue, id, &r, &q, err);
     if (st == IDX_OK) {
-        sqlite3_bind_int64(r->q[R_ITEM], 1, catalogue);
-        sqlite3_bind_text(r->q[R_ITEM], 2, id, -1, SQLITE_STATIC);
-        st = read_item(r, r->q[R_ITEM], it, err);
+        st = read_item(r, q, it, err);
         reader_give(s, r);
     }
     if (st != IDX_OK) idx_item_free(it);
@@ -310,11 +320,9 @@ idx_status idx_store_records(idx_store *s, const int64_t *rowids, size_t n, idx_
 idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, uint32_t n, uint8_t **jpeg, size_t *len, idx_error *err)
 {
     reader *r;
-    idx_status st = reader_take(s, &r, err);
+    sqlite3_stmt *q;
+    idx_status st = take_for_item(s, R_RENDITION, catalogue, id, &r, &q, err);
     if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[R_RENDITION];
-    sqlite3_bind_int64(q, 1, catalogue);
-    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
     sqlite3_bind_int64(q, 3, n);
     int rc = sqlite3_step(q);
     if (rc == SQLITE_ROW) {
@@ -336,11 +344,9 @@ idx_status idx_store_rendition(idx_store *s, int64_t catalogue, const char *id, 
 idx_status idx_store_embeddings(idx_store *s, int64_t catalogue, const char *id, float **out, size_t *n, uint32_t *dim, idx_error *err)
 {
     reader *r;
-    idx_status st = reader_take(s, &r, err);
+    sqlite3_stmt *q;
+    idx_status st = take_for_item(s, R_EMBEDDINGS, catalogue, id, &r, &q, err);
     if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[R_EMBEDDINGS];
-    sqlite3_bind_int64(q, 1, catalogue);
-    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
     float *rows = NULL;
     size_t count = 0, bytes = 0;
     int rc;

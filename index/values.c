@@ -4,13 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t hash_of(const char *s)
-{
-    uint64_t h = 1469598103934665603u;
-    for (; *s; s++) h = (h ^ (uint8_t)*s) * 1099511628211u;
-    return (uint32_t)(h ^ h >> 32);
-}
-
 static bool is_kept(const idx_values *d, const char *text) { return text >= d->kept && text < d->kept_end; }
 
 void idx_values_free(idx_values *d)
@@ -37,7 +30,7 @@ static uint32_t find(const idx_values *d, const char *text, uint32_t h)
     return idx_slots_find(&d->slots, &k, h, text);
 }
 
-uint32_t idx_values_find(const idx_values *d, const char *text) { return find(d, text, hash_of(text)); }
+uint32_t idx_values_find(const idx_values *d, const char *text) { return find(d, text, idx_text_hash(text)); }
 
 static bool room(idx_values *d)
 {
@@ -58,7 +51,7 @@ static bool room(idx_values *d)
 
 uint32_t idx_values_make(idx_values *d, const char *text, bool keep)
 {
-    uint32_t h = hash_of(text), at = find(d, text, h);
+    uint32_t h = idx_text_hash(text), at = find(d, text, h);
     if (at != UINT32_MAX) return at;
     idx_slots_keys k = keys_of(d);
     bool full = d->slots.now == NULL || (d->live + 1) * UINT64_C(4) > d->slots.mask * UINT64_C(3);

@@ -147,6 +147,8 @@ static inline bool visit(idx_scratch *s, uint32_t row)
     return true;
 }
 
+static inline int32_t link_get(const int32_t *l) { return __atomic_load_n(l, __ATOMIC_RELAXED); }
+
 /* Those of a list that were not visited yet go behind `visited`; how many. Half of them were, in no order that a processor could
  * foresee: without a branch that depends on it, searches and building take a tenth less. */
 static inline uint32_t visit_list(idx_scratch *s, const int32_t *l, uint32_t most)
@@ -154,7 +156,7 @@ static inline uint32_t visit_list(idx_scratch *s, const int32_t *l, uint32_t mos
     uint64_t *seen = s->seen;
     uint32_t *fresh = s->visited + s->n_visited, n = 0;
     int32_t r;
-    for (uint32_t i = 0; i < most && (r = __atomic_load_n(&l[i], __ATOMIC_RELAXED)) >= 0; i++) {
+    for (uint32_t i = 0; i < most && (r = link_get(&l[i])) >= 0; i++) {
         uint64_t word = seen[r >> 6], bit = UINT64_C(1) << (r & 63);
         seen[r >> 6] = word | bit;
         fresh[n] = (uint32_t)r;
@@ -220,7 +222,6 @@ static inline int32_t *list_of(const idx_graph *g, uint32_t row, uint32_t level)
 }
 
 static inline uint32_t list_max(const idx_graph *g, uint32_t level) { return level > 0 ? g->m : 2 * g->m; }
-static inline int32_t link_get(const int32_t *l) { return __atomic_load_n(l, __ATOMIC_RELAXED); }
 static inline void link_set(int32_t *l, int32_t row) { __atomic_store_n(l, row, __ATOMIC_RELAXED); }
 
 static inline bool is_allowed(const idx_allow *w, uint32_t row)

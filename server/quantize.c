@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PHOTO = 256 << 20, MAX_MODEL = INT32_MAX, MAX_THREADS = 256 };
+enum { MAX_PHOTO = 256 << 20, MAX_THREADS = 256 };
 
 typedef struct { /* one photo of the source */
     const char *path, *label;
@@ -221,7 +221,7 @@ static bool go(job *j, const char *in, const char *out, char err[400])
     void *onnx = NULL;
     size_t n = 0, n_onnx = 0;
     bool builtin = strcmp(in, "-") == 0;
-    if (!builtin && !srv_file_read(in, MAX_MODEL, &bytes, &n, err)) return false;
+    if (!builtin && !srv_file_read(in, EMB_MAX_MODEL_BYTES, &bytes, &n, err)) return false;
     emb_status st = builtin ? emb_model_open_with(NULL, &exact, &j->models[0], &e) : emb_model_open_memory(bytes, n, in, &exact, &j->models[0], &e);
     bool ok = st == EMB_OK;
     if (ok) j->decode_side = emb_model_get_info(j->models[0])->decode_side;

@@ -1,0 +1,12 @@
+/* clock.h: what time it is, and until when to wait. */
+#ifndef LK_CLOCK_H
+#define LK_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+int64_t idx_now_ms(void);
+uint64_t idx_mono_ns(void);
+struct timespec idx_deadline(uint64_t ns); /* so long from now, for pthread_cond_timedwait() */
+
+#endif
