@@ -277,7 +277,7 @@ class Auditor(TestCase):
             metrics = s.get("/metrics").body.decode()
             for kind in ("plain", "filtered"):
                 self.assertIn(f'likeness_search_recall_at_10{{catalogue="own",kind="{kind}"}} 0.', metrics)
-            self.assertIn("ef_search goes from 16 to", s.text())
+            self.assertIn("ef_search goes from 16 to", " ".join(line["msg"] for line in s.log()))  # text() has the end alone
 
 
 if __name__ == "__main__":
