@@ -14,6 +14,7 @@
 
 enum {
     LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
+    HURRY_ROWS = 256,   /* that wait: comparing them costs the searches more than linking them */
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,
@@ -53,13 +54,13 @@ static void link_low(void *ctx)
     l->st = idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
 }
 
-/* In a thread that gives way to everybody, unless rows are waiting; what it has not done in four times the time that it takes alone, in one
- * that gets its share of a busy machine. */
-static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, bool waiting, idx_error *err)
+/* In a thread that gives way to everybody, unless many rows are waiting; what it has not done in four times the time that it takes alone, in
+ * one that gets its share of a busy machine. */
+static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, bool hurry, idx_error *err)
 {
     _Atomic bool enough = false;
     linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY};
-    if (ix->idle != NULL && !waiting) idx_low_run_for(ix->idle, link_low, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
+    if (ix->idle != NULL && !hurry) idx_low_run_for(ix->idle, link_low, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
         idx_low_run(ix->low, link_low, &l);
@@ -142,7 +143,7 @@ static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_e
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, to < rows, err);
+    if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann) > HURRY_ROWS, err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
 }

@@ -21,12 +21,14 @@ struct idx_low {
     pthread_t thread;
 };
 
+enum { NICE = 5 };
+
 static void *low_main(void *arg)
 {
     idx_low *l = arg;
     pthread_setname_np(pthread_self(), l->kind == IDX_NICE ? "index nice" : "index idle");
     if (l->kind == IDX_NICE || sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) != 0)
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); /* both are of this thread alone, on Linux */
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* both are of this thread alone, on Linux */
     pthread_mutex_lock(&l->lock);
     for (;;) {
         while (l->fn == NULL && !l->stop) pthread_cond_wait(&l->given, &l->lock);

@@ -3,8 +3,8 @@
  * Who holds a lock must not be of low priority: on a busy machine it may be some hundredths of a second until it gets its processor
  * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here.
  *
- * IDX_NICE (nice 10) gets a tenth of a processor that others want, but whoever else wakes may have to wait for the end of its turn,
- * some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
+ * IDX_NICE (nice 5) gets a quarter of a processor that another thread wants, but whoever else wakes may have to wait for the end of its
+ * turn, some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
 #ifndef LK_LOW_H
 #define LK_LOW_H
 

@@ -187,10 +187,12 @@ static void write_command(idx_op *(*make)(uint64_t), uint64_t from, uint64_t to,
 /* ---- searches ----------------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-    double end, rate; /* of this thread */
-    uint32_t ef, first;
+    double start, end, rate; /* of all */
+    uint32_t ef;
     uint64_t hits;
 } job;
+
+static _Atomic uint64_t next_search;
 
 static uint64_t search_one(uint64_t q, uint32_t ef, uint64_t *hits)
 {
@@ -198,19 +200,22 @@ static uint64_t search_one(uint64_t q, uint32_t ef, uint64_t *hits)
     idx_result *r = NULL;
     idx_query query = {.embedding = queries + q * dim, .dim = dim, .limit = K, .min_score = -2, .ef_search = ef};
     if (idx_search(ix, "bench", &query, &r, &e) != IDX_OK) fail("search", e.text);
-    for (size_t i = 0; i < r->n; i++)
-        for (int k = 0; k < K; k++) *hits += atoi(r->hits[i].id + 5) == truth[q * TRUTH + (uint64_t)k];
+    for (size_t i = 0; i < r->n; i++) {
+        int32_t row = atoi(r->hits[i].id + 5);
+        for (int k = 0; k < K; k++) *hits += row == truth[q * TRUTH + (uint64_t)k];
+    }
     uint64_t distances = r->distances;
     idx_result_free(r);
     return distances;
 }
 
+/* Searches come at even distances, whether those before are done or not, and whoever is free takes the next, as a server's threads do. */
 static void *search_thread(void *arg)
 {
     job *j = arg;
-    double start = now();
-    for (uint64_t i = j->first; now() < j->end; i++) {
-        double due = j->rate > 0 ? start + (double)(i - j->first) / j->rate : now();
+    for (uint64_t i; now() < j->end;) {
+        i = atomic_fetch_add(&next_search, 1);
+        double due = j->rate > 0 ? j->start + (double)i / j->rate : now();
         sleep_until(due);
         search_one(i % n_queries, j->ef, &j->hits);
         sample(&searches, now() - due);
@@ -244,9 +249,10 @@ static void search_command(double seconds, uint32_t threads, double rate, uint32
     pthread_t t[MAX_THREADS];
     job j[MAX_THREADS];
     double start = now(), cpu = cpu_seconds();
+    atomic_store(&next_search, 0);
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     for (uint32_t i = 0; i < threads; i++) {
-        j[i] = (job){start + seconds, rate / threads, ef, (uint32_t)(n_queries * i / threads), 0};
+        j[i] = (job){start, start + seconds, rate, ef, 0};
         if (pthread_create(&t[i], NULL, search_thread, &j[i]) != 0) fail("search", "no thread");
     }
     if (l.writes > 0) write_rows(make_put, l.from, l.to, l.writes, start + seconds);
