@@ -1,4 +1,5 @@
 /* store.c: the store's file and every SQL statement that writes; store_read.c has those that read. See store.h for who may call what. */
+#include "clock.h"
 #include "store_read.h"
 
 #include <inttypes.h>
@@ -144,7 +145,7 @@ void idx_store_rollback(idx_store *s) { sqlite3_exec(s->db, "ROLLBACK", NULL, NU
 
 idx_status idx_store_checkpoint_due(idx_store *s, idx_error *err)
 {
-    enum { PAGES = 1000 }; /* of 4 KiB: some milliseconds */
+    enum { PAGES = 400 }; /* of 4 KiB: some milliseconds */
     if (s->log_pages < PAGES) return IDX_OK;
     s->log_pages = 0;
     int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
@@ -162,15 +163,31 @@ static int64_t pragma(idx_store *s, const char *sql)
     return n;
 }
 
+/* SQLite looks for each page that it gives back in the list of free ones: a page of a long list costs ten times one of a short list. So it is
+ * time that ends a piece. */
+static bool give_back_some(idx_store *s)
+{
+    enum { STEP = 8, MOST = 256, LONG_NS = 2000000 };
+    char sql[64];
+    snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", STEP);
+    bool ok = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+    const uint64_t end = idx_mono_ns() + LONG_NS;
+    for (int n = 0; ok && n < MOST && idx_mono_ns() < end; n += STEP) ok = sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK;
+    return ok && sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+}
+
 idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err)
 {
-    enum { PIECE = 256, WORTH = 1024 }; /* pages of 4 KiB: moved in some milliseconds; less is soon used again */
+    enum { WORTH = 1024 }; /* pages of 4 KiB: less is soon used again */
     int64_t spare = pragma(s, "PRAGMA freelist_count");
     bool was = *more;
-    char sql[64];
     *more = spare > WORTH && spare > pragma(s, "PRAGMA page_count") / 32 && pragma(s, "PRAGMA auto_vacuum") == 2;
-    snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", PIECE);
-    if (*more) return sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK ? IDX_OK : idx_store_fail(s->db, "give back room", err);
+    if (*more) {
+        if (give_back_some(s)) return IDX_OK;
+        idx_status st = idx_store_fail(s->db, "give back room", err);
+        idx_store_rollback(s);
+        return st;
+    }
     if (was) {
         idx_store_checkpoint(s); /* the file itself becomes shorter */
         sqlite3_db_release_memory(s->db); /* and its cache holds nothing of what is gone */

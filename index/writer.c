@@ -300,7 +300,7 @@ static void shrink(idx *ix, shrinking *s)
 /* Under the queue's lock. Waits for operations; with something to give back, only for a moment. */
 static void wait_for_ops(idx *ix, const shrinking *s)
 {
-    const struct timespec until = idx_deadline((s->begun ? 5 : 500) * UINT64_C(1000000));
+    const struct timespec until = idx_deadline((s->begun ? 2 : 500) * UINT64_C(1000000));
     for (int late = 0; ix->head == NULL && !ix->closing && late == 0;)
         late = s->wanted ? pthread_cond_timedwait(&ix->queue_filled, &ix->queue_lock, &until) : pthread_cond_wait(&ix->queue_filled, &ix->queue_lock);
 }
