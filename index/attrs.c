@@ -34,6 +34,7 @@ void idx_attrs_free(idx_attrs *a)
     idx_column_free(&a->shape_of);
     free(a->pool);
     free(a->all.w);
+    free(a->to_copy.w);
     free(a);
 }
 
@@ -41,6 +42,7 @@ idx_bits idx_attrs_items(const idx_attrs *a) { return a->all; }
 uint64_t idx_attrs_changes(const idx_attrs *a) { return a->changes; }
 uint32_t idx_attrs_change(const idx_attrs *a, uint64_t i) { return a->changed[i % IDX_CHANGES]; }
 uint32_t idx_attrs_count(const idx_attrs *a) { return a->n_items; }
+uint32_t idx_attrs_gone(const idx_attrs *a) { return a->most_items - a->n_items; }
 const idx_field *idx_attrs_field_at(const idx_attrs *a, uint32_t i) { return i < a->n_fields ? a->fields[i] : NULL; }
 
 /* ---- names -------------------------------------------------------------------------------------------------- */
@@ -222,9 +224,15 @@ static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
     (void)ok;
 }
 
-void idx_attrs_remove(idx_attrs *a, uint32_t item)
+static void note_change(idx_attrs *a, uint32_t item)
 {
     a->changed[a->changes++ % IDX_CHANGES] = item;
+    if (item / 64 < a->to_copy.n_words) idx_bit_set(a->to_copy.w, item);
+}
+
+void idx_attrs_remove(idx_attrs *a, uint32_t item)
+{
+    note_change(a, item);
     uint64_t s = idx_column_get(&a->shape_of, item);
     if (s == 0) return;
     const idx_shape *sh = &a->shapes[s - 1];
@@ -237,15 +245,12 @@ void idx_attrs_remove(idx_attrs *a, uint32_t item)
 
 /* ---- putting in --------------------------------------------------------------------------------------------------------- */
 
-static bool put_list(idx_attrs *a, idx_field *f, uint32_t item, const json_t *list)
+/* Texts may be there twice: they are kept once. */
+static bool put_list(idx_attrs *a, idx_field *f, uint32_t item, const char *const *texts, uint32_t n_texts)
 {
     uint32_t values[IDX_MAX_LIST], n = 0;
-    size_t i;
-    json_t *e;
-    json_array_foreach(list, i, e)
-    {
-        const char *text = json_string_value(e);
-        uint32_t v = text != NULL && n < IDX_MAX_LIST ? idx_values_make(&f->values, text, false) : UINT32_MAX;
+    for (uint32_t i = 0; i < n_texts; i++) {
+        uint32_t v = texts[i] != NULL ? idx_values_make(&f->values, texts[i]) : UINT32_MAX;
         bool twice = false;
         for (uint32_t k = 0; k < n; k++) twice = twice || values[k] == v;
         if (v == UINT32_MAX || (!twice && !idx_values_add(&f->values, v, item, true))) return false;
@@ -255,34 +260,62 @@ static bool put_list(idx_attrs *a, idx_field *f, uint32_t item, const json_t *li
     return n == 0 || (at != 0 && idx_column_set(&f->list, item, at));
 }
 
+static bool put_text(idx_field *f, uint32_t item, const char *text)
+{
+    uint32_t value = idx_values_make(&f->values, text);
+    return value != UINT32_MAX && idx_values_add(&f->values, value, item, false) && idx_column_set(&f->text, item, value + 1ull);
+}
+
+static bool put_truth(idx_field *f, uint32_t item, bool truth)
+{
+    roaring_bitmap_t **t = &f->truth[truth];
+    if (*t == NULL && (*t = roaring_bitmap_create()) == NULL) return false;
+    roaring_bitmap_add(*t, item);
+    return true;
+}
+
+static bool put_number(idx_field *f, uint32_t item, uint64_t packed)
+{
+    if (f->sorted == NULL && (f->sorted = idx_sorted_new(&f->number)) == NULL) return false;
+    return idx_column_set(&f->number, item, packed) && idx_sorted_add(f->sorted, item);
+}
+
 static bool put_in(idx_attrs *a, idx_field *f, uint32_t item, const json_t *v)
 {
     roaring_bitmap_add(f->there, item);
-    if (json_is_string(v)) {
-        uint32_t value = idx_values_make(&f->values, json_string_value(v), false);
-        return value != UINT32_MAX && idx_values_add(&f->values, value, item, false) && idx_column_set(&f->text, item, value + 1ull);
-    }
-    if (json_is_boolean(v)) {
-        roaring_bitmap_t **t = &f->truth[json_is_true(v)];
-        if (*t == NULL && (*t = roaring_bitmap_create()) == NULL) return false;
-        roaring_bitmap_add(*t, item);
-        return true;
-    }
-    if (json_is_number(v)) {
-        if (f->sorted == NULL && (f->sorted = idx_sorted_new(&f->number)) == NULL) return false;
-        return idx_column_set(&f->number, item, idx_number_pack(json_number_value(v))) && idx_sorted_add(f->sorted, item);
-    }
-    return put_list(a, f, item, v);
+    if (json_is_string(v)) return put_text(f, item, json_string_value(v));
+    if (json_is_boolean(v)) return put_truth(f, item, json_is_true(v));
+    if (json_is_number(v)) return put_number(f, item, idx_number_pack(json_number_value(v)));
+    const char *texts[IDX_MAX_LIST];
+    size_t n = json_array_size(v);
+    if (n > IDX_MAX_LIST) return false;
+    for (size_t i = 0; i < n; i++) texts[i] = json_string_value(json_array_get(v, i));
+    return put_list(a, f, item, texts, (uint32_t)n);
+}
+
+static bool lengthen(idx_bits *b, uint32_t n_words)
+{
+    uint64_t *w = realloc(b->w, n_words * sizeof *w);
+    if (w == NULL) return false;
+    memset(w + b->n_words, 0, (n_words - b->n_words) * sizeof *w);
+    *b = (idx_bits){w, n_words};
+    return true;
 }
 
 bool idx_attrs_reach(idx_attrs *a, uint32_t item)
 {
     if (item / 64 < a->all.n_words) return true;
     uint32_t n = item / 64 + item / 128 + 16;
-    uint64_t *w = realloc(a->all.w, n * sizeof *w);
-    if (w == NULL) return false;
-    memset(w + a->all.n_words, 0, (n - a->all.n_words) * sizeof *w);
-    a->all = (idx_bits){w, n};
+    return (a->to_copy.w == NULL || lengthen(&a->to_copy, n)) && lengthen(&a->all, n);
+}
+
+bool idx_attrs_shape_set(idx_attrs *a, uint32_t item, uint32_t shape)
+{
+    if (shape == UINT32_MAX || !idx_column_set(&a->shape_of, item, shape + 1ull)) return false;
+    a->shapes[shape].refs++;
+    idx_bit_set(a->all.w, item);
+    if (item / 64 < a->to_copy.n_words) idx_bit_set(a->to_copy.w, item);
+    if (++a->n_items > a->most_items) a->most_items = a->n_items;
     return true;
 }
 
@@ -312,18 +345,44 @@ idx_status idx_attrs_set(idx_attrs *a, uint32_t item, const char *json, idx_erro
         return idx_fail(err, IDX_EINVAL, "attributes are not a JSON object");
     }
     const char *key;
-    uint32_t n, *fields = malloc((json_object_size(o) + 1) * sizeof *fields), sh = UINT32_MAX;
-    bool ok = fields != NULL && fields_of(a, o, fields, &n) && idx_attrs_reach(a, item) && (sh = idx_attrs_make_shape(a, fields, n)) != UINT32_MAX &&
-              idx_column_set(&a->shape_of, item, sh + 1ull);
-    if (ok) {
-        a->shapes[sh].refs++;
-        idx_bit_set(a->all.w, item);
-        a->n_items++;
-        json_object_foreach(o, key, v) ok = ok && put_in(a, a->fields[find_field(a, key)], item, v);
-    }
+    uint32_t n, *fields = malloc((json_object_size(o) + 1) * sizeof *fields);
+    bool ok = fields != NULL && fields_of(a, o, fields, &n) && idx_attrs_reach(a, item) && idx_attrs_shape_set(a, item, idx_attrs_make_shape(a, fields, n));
+    if (ok) json_object_foreach(o, key, v) ok = ok && put_in(a, a->fields[find_field(a, key)], item, v);
     free(fields);
     json_decref(o);
     return ok ? IDX_OK : idx_fail(err, IDX_ENOMEM, "no memory for attributes");
+}
+
+/* ---- copies ----------------------------------------------------------------------------------------------------------------- */
+
+static bool copy_in(idx_attrs *to, uint32_t field, const idx_attrs *a, uint32_t item)
+{
+    const idx_field *f = a->fields[field];
+    idx_field *t = to->fields[field];
+    uint64_t text = idx_column_get(&f->text, item), at = idx_column_get(&f->list, item), number = idx_column_get(&f->number, item);
+    roaring_bitmap_add(t->there, item);
+    if (text != 0) return put_text(t, item, f->values.v[text - 1].text);
+    if (number != 0) return put_number(t, item, number);
+    for (int i = 0; i < 2; i++)
+        if (f->truth[i] != NULL && roaring_bitmap_contains(f->truth[i], item)) return put_truth(t, item, i == 1);
+    const char *texts[IDX_MAX_LIST];
+    uint32_t n = 0;
+    const uint32_t *values = at != 0 ? idx_attrs_list(a, at, &n) : NULL;
+    for (uint32_t i = 0; i < n; i++) texts[i] = f->values.v[values[i]].text;
+    return put_list(to, t, item, texts, n);
+}
+
+bool idx_attrs_copy_item(const idx_attrs *a, uint32_t item, idx_attrs *to)
+{
+    idx_attrs_remove(to, item);
+    uint64_t s = idx_column_get(&a->shape_of, item);
+    if (s == 0) return true;
+    const idx_shape *sh = &a->shapes[s - 1];
+    for (uint32_t i = to->n_fields; i < a->n_fields; i++)
+        if (idx_attrs_make_field(to, a->fields[i]->name) != i) return false;
+    bool ok = idx_attrs_reach(to, item) && idx_attrs_shape_set(to, item, idx_attrs_make_shape(to, sh->fields, sh->n));
+    for (uint32_t i = 0; ok && i < sh->n; i++) ok = copy_in(to, sh->fields[i], a, item);
+    return ok;
 }
 
 /* ---- checks ----------------------------------------------------------------------------------------------------------------- */

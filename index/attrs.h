@@ -37,6 +37,7 @@ uint32_t idx_attrs_change(const idx_attrs *a, uint64_t i);
 
 idx_bits idx_attrs_items(const idx_attrs *a); /* all items that were set; borrowed */
 uint32_t idx_attrs_count(const idx_attrs *a);
+uint32_t idx_attrs_gone(const idx_attrs *a); /* fewer than there were once since it was made; their numbers, texts and pages wait for others */
 const idx_field *idx_attrs_field(const idx_attrs *a, const char *name); /* NULL = no item has it */
 const idx_field *idx_attrs_field_at(const idx_attrs *a, uint32_t i);    /* NULL = no more; for walks over all */
 /* The values of a list; idx_column_get(&f->list, item) says `at`, not 0. */

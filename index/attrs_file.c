@@ -292,11 +292,7 @@ static bool read_item(loader *l, cursor *c, uint32_t (*number)(void *, int64_t),
     if (item == UINT32_MAX) return true;
     const idx_shape *last = l->last_shape != UINT32_MAX ? &l->a->shapes[l->last_shape] : NULL; /* items that come together have the same names */
     if (last == NULL || last->n != n || memcmp(last->fields, fields, n * sizeof *fields) != 0) l->last_shape = idx_attrs_make_shape(l->a, fields, n);
-    if (l->last_shape == UINT32_MAX || !idx_column_set(&l->a->shape_of, item, l->last_shape + 1ull)) return false;
-    l->a->shapes[l->last_shape].refs++;
-    idx_bit_set(l->a->all.w, item);
-    l->a->n_items++;
-    return true;
+    return idx_attrs_shape_set(l->a, item, l->last_shape);
 }
 
 static bool read_pieces(loader *l, idx_derived_in *in, uint32_t (*number)(void *, int64_t), void *ctx)

@@ -18,7 +18,8 @@ struct idx_attrs {
     idx_column shape_of; /* item -> shape + 1 */
     uint32_t *pool, n_pool, cap_pool, spare_list[IDX_MAX_LIST + 1]; /* lists: their length, then values; spare ones are chained */
     idx_bits all;
-    uint32_t n_items;
+    uint32_t n_items, most_items; /* now; since it was made */
+    idx_bits to_copy; /* while it is copied: the items that the copy does not have as they are */
     uint64_t changes;
     uint32_t changed[IDX_CHANGES]; /* by the count of changes before, as a ring */
 };
@@ -27,5 +28,8 @@ uint32_t idx_attrs_make_field(idx_attrs *a, const char *name);                  
 uint32_t idx_attrs_make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n);            /* the same; without a reference */
 uint32_t idx_attrs_list_new(idx_attrs *a, const uint32_t *values, uint32_t n);              /* place + 1, 0 = no memory */
 IDX_CHECK bool idx_attrs_reach(idx_attrs *a, uint32_t item);                                /* `all` has room for it */
+IDX_CHECK bool idx_attrs_shape_set(idx_attrs *a, uint32_t item, uint32_t shape);            /* of an item that has none; UINT32_MAX and false: no memory */
+/* `to` knows of the item what `a` does; their fields have the same numbers. */
+IDX_CHECK bool idx_attrs_copy_item(const idx_attrs *a, uint32_t item, idx_attrs *to);
 
 #endif

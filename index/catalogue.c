@@ -80,6 +80,13 @@ static void id_moved(void *ctx, uint32_t item, idx_id_at at)
 
 /* ---- items ------------------------------------------------------------------------------------------------------ */
 
+static void unlink_free(idx_cat *c, uint32_t item)
+{
+    uint32_t next = c->items[item].at.free.next, before = c->items[item].at.free.before;
+    if (next != IDX_NONE) c->items[next].at.free.before = before;
+    *(before != IDX_NONE ? &c->items[before].at.free.next : &c->free_item) = next;
+}
+
 static bool items_room(idx_cat *c)
 {
     if (c->free_item != IDX_NONE || c->n_items < c->cap_items) return true;
@@ -103,7 +110,7 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
         idx_ids_remove(&c->ids, at, id_moved, c);
         return st;
     }
-    if (c->free_item != IDX_NONE) c->free_item = c->items[item].at.next_free;
+    if (c->free_item != IDX_NONE) unlink_free(c, item);
     else c->n_items++;
     c->items[item] = (idx_mem_item){.rowid = rowid, .id = at};
     idx_slots_add(&c->slots, &k, idx_text_hash(id), item);
@@ -164,11 +171,38 @@ void idx_cat_item_remove(idx_cat *c, uint32_t item)
     idx_slots_keys k = keys_of(c);
     idx_slots_remove(&c->slots, &k, idx_text_hash(idx_item_id(c, item)), item);
     it->rowid = 0;
-    it->at.next_free = c->free_item;
+    it->at.free.next = c->free_item;
+    it->at.free.before = IDX_NONE;
+    if (c->free_item != IDX_NONE) c->items[c->free_item].at.free.before = item;
     c->free_item = item;
     c->live_items--;
     idx_ids_remove(&c->ids, it->id, id_moved, c);
-    if (c->slots.mask > 255 && c->live_items * UINT64_C(8) < c->slots.mask) (void)!idx_slots_resize(&c->slots, &k, c->slots.mask / 2); /* it can stay as it is */
+    if (c->slots.mask > 255 && c->live_items * UINT64_C(4) < c->slots.mask) (void)!idx_slots_resize(&c->slots, &k, c->slots.mask / 2); /* it can stay as it is */
+}
+
+static uint32_t fitting(const idx_cat *c) { return c->n_items + c->n_items / 8 + 64; }
+
+bool idx_cat_untidy(const idx_cat *c)
+{
+    enum { FEW = 1024 };
+    return c->slots.old != NULL || c->cap_items > fitting(c) + FEW || (c->n_items > FEW && c->items[c->n_items - 1].rowid == 0);
+}
+
+bool idx_cat_tidy(idx_cat *c)
+{
+    enum { SLOTS = 1024, ITEMS = 2048, CUT = 32768 /* a megabyte */ };
+    idx_slots_keys k = keys_of(c);
+    if (idx_slots_go_on(&c->slots, &k, SLOTS)) return true;
+    uint32_t was = c->n_items;
+    while (c->n_items > 0 && c->items[c->n_items - 1].rowid == 0 && was - c->n_items < ITEMS) unlink_free(c, --c->n_items);
+    if (was - c->n_items == ITEMS) return true;
+    if (c->cap_items <= fitting(c)) return false;
+    uint32_t cap = c->cap_items - fitting(c) > CUT ? c->cap_items - CUT : fitting(c);
+    idx_mem_item *items = realloc(c->items, cap * sizeof *items);
+    if (items == NULL) return false;
+    c->items = items;
+    c->cap_items = cap;
+    return cap > fitting(c);
 }
 
 /* ---- segments ----------------------------------------------------------------------------------------------------- */

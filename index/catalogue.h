@@ -27,7 +27,9 @@ typedef struct {
     union {
         idx_place one;   /* of an item with one image */
         idx_place *many;
-        uint32_t next_free;
+        struct {
+            uint32_t next, before; /* of the free numbers; IDX_NONE = none */
+        } free;
     } at;
     idx_id_at id;
     uint32_t n_images : 8;
@@ -78,6 +80,10 @@ IDX_CHECK idx_status idx_cat_images_add(idx_cat *c, uint32_t item, int64_t first
 IDX_CHECK idx_status idx_cat_images_expect(idx_cat *c, uint32_t item, int64_t first_image, uint32_t n, idx_error *err);
 void idx_cat_images_remove(idx_cat *c, uint32_t item);
 void idx_cat_item_remove(idx_cat *c, uint32_t item);
+/* Gives back what free numbers behind the last living item take, and finishes what the table of ids has begun; a piece of some hundred
+ * microseconds. False: there is nothing to do, or nothing left. */
+bool idx_cat_tidy(idx_cat *c);
+bool idx_cat_untidy(const idx_cat *c); /* under the shared lock: it is worth it */
 
 IDX_CHECK idx_status idx_cat_segment_add(idx_cat *c, idx_segment *g, idx_error *err); /* becomes the last */
 void idx_cat_segment_remove(idx_cat *c, idx_segment *g); /* all its rows are dead; the caller frees it */

@@ -2,6 +2,7 @@
  * kept, and saves what it made. One piece of work at a time; the catalogue's lock is held exclusively for less than a millisecond at
  * a time, and what takes long is done at low priority without it (low.h). */
 #include "lists.h"
+#include "attrs_anew.h"
 #include "attrs_keep.h"
 #include "segment_file.h"
 #include "storage.h"
@@ -123,7 +124,7 @@ bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
 {
     for (uint32_t i = 0; i < c->n_segments; i++)
         if (wants_links(ix, c->segments[i], false) || is_dying(ix, c, c->segments[i])) return true;
-    return idx_attrs_wanted(c);
+    return idx_attrs_wanted(c) || idx_attrs_anew_wanted(c, ix);
 }
 
 static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
@@ -391,6 +392,18 @@ static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, co
     return IDX_OK;
 }
 
+static void tidy(idx_cat *c)
+{
+    pthread_rwlock_rdlock(&c->lock);
+    bool more = !c->removed && idx_cat_untidy(c);
+    pthread_rwlock_unlock(&c->lock);
+    while (more) {
+        idx_cat_lock(c);
+        more = idx_cat_tidy(c);
+        pthread_rwlock_unlock(&c->lock);
+    }
+}
+
 /* ---- how vectors are kept ----------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -448,6 +461,8 @@ static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx
     if (st == IDX_OK && !*worked) st = link_fresh(ix, c, idle, worked, err);
     if (st == IDX_OK && !*worked) st = save(ix, c, idle, worked, err);
     if (st == IDX_OK && !*worked) st = rebuild_one(ix, c, is_dying, worked, err);
+    if (st == IDX_OK && !*worked) st = idx_attrs_anew(c, ix, worked, err);
+    if (st == IDX_OK && !*worked) tidy(c);
     if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) st = idx_attrs_maintain(c, ix, idle ? IDX_ATTRS_IDLE : IDX_ATTRS_BUSY, worked, err);
     return st;

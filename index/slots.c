@@ -94,6 +94,12 @@ void idx_slots_remove(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint
     move(s, k, PIECE);
 }
 
+bool idx_slots_go_on(idx_slots *s, const idx_slots_keys *k, uint32_t most)
+{
+    move(s, k, most);
+    return s->old != NULL;
+}
+
 void idx_slots_fini(idx_slots *s)
 {
     free(s->now);

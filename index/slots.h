@@ -25,6 +25,8 @@ IDX_CHECK bool idx_slots_resize(idx_slots *s, const idx_slots_keys *k, uint32_t 
 void idx_slots_add(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_t number);
 /* A number that is there; its key, too. */
 void idx_slots_remove(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_t number);
+/* Moves `most` of the slots that still wait, without a change; false: none do. */
+bool idx_slots_go_on(idx_slots *s, const idx_slots_keys *k, uint32_t most);
 void idx_slots_fini(idx_slots *s);
 uint64_t idx_slots_bytes(const idx_slots *s);
 

@@ -49,23 +49,30 @@ static bool room(idx_values *d)
     return true;
 }
 
-uint32_t idx_values_make(idx_values *d, const char *text, bool keep)
+static char *copy_of(idx_values *d, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    if (d->kept_room == NULL || (size_t)(d->kept_end - d->kept_room) < n) return strdup(text);
+    char *to = d->kept_room;
+    d->kept_room += n;
+    return memcpy(to, text, n);
+}
+
+uint32_t idx_values_make(idx_values *d, const char *text)
 {
     uint32_t h = idx_text_hash(text), at = find(d, text, h);
     if (at != UINT32_MAX) return at;
     idx_slots_keys k = keys_of(d);
     bool full = d->slots.now == NULL || (d->live + 1) * UINT64_C(4) > d->slots.mask * UINT64_C(3);
     if (full && !idx_slots_resize(&d->slots, &k, d->slots.now == NULL ? 7 : d->slots.mask * 2 + 1)) return UINT32_MAX;
-    const char *copy = keep ? text : room(d) ? strdup(text) : NULL;
-    if (copy == NULL || !room(d)) {
-        if (!keep) free((char *)(uintptr_t)copy);
-        return UINT32_MAX;
-    }
+    const char *copy = room(d) ? copy_of(d, text) : NULL;
+    if (copy == NULL) return UINT32_MAX;
     at = d->spare != 0 ? d->spare - 1 : d->n++;
     if (d->spare != 0) d->spare = d->v[at].hash;
     d->v[at] = (idx_value){.text = copy, .hash = h};
     idx_slots_add(&d->slots, &k, h, at);
     d->live++;
+    d->text_bytes += strlen(text) + 1;
     return at;
 }
 
@@ -83,20 +90,38 @@ void idx_values_drop(idx_values *d, uint32_t value, uint32_t item, bool listed)
     if (!idx_posting_empty(&v->scalar) || (d->listed != NULL && !idx_posting_empty(&d->listed[value]))) return;
     idx_slots_keys k = keys_of(d);
     idx_slots_remove(&d->slots, &k, v->hash, value);
+    d->text_bytes -= strlen(v->text) + 1;
     if (!is_kept(d, v->text)) free((char *)(uintptr_t)v->text);
     *v = (idx_value){.hash = d->spare};
     d->spare = value + 1;
     d->live--;
+    if (d->slots.mask > 7 && d->live * UINT64_C(4) < d->slots.mask) (void)!idx_slots_resize(&d->slots, &k, d->slots.mask / 2); /* it can stay as it is */
 }
 
-bool idx_values_reserve(idx_values *d, uint32_t n)
+static bool room_for(idx_values *d, uint32_t n)
 {
     uint32_t mask = 7;
     while (mask / 4 * 3 < n) mask = mask * 2 + 1;
     idx_slots_keys k = keys_of(d);
     d->v = calloc(n + 1u, sizeof *d->v);
-    d->n = d->cap = n;
+    d->cap = d->v != NULL ? n : 0;
     return d->v != NULL && idx_slots_resize(&d->slots, &k, mask);
+}
+
+bool idx_values_reserve(idx_values *d, uint32_t n)
+{
+    if (!room_for(d, n)) return false;
+    d->n = n;
+    return true;
+}
+
+bool idx_values_room_like(idx_values *d, const idx_values *like)
+{
+    char *texts = malloc(like->text_bytes + 1);
+    if (texts == NULL) return false;
+    d->kept = d->kept_room = texts;
+    d->kept_end = texts + like->text_bytes + 1;
+    return room_for(d, like->live);
 }
 
 bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash)
@@ -106,6 +131,7 @@ bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t 
     idx_slots_keys k = keys_of(d);
     idx_slots_add(&d->slots, &k, hash, value);
     d->live++;
+    d->text_bytes += strlen(text) + 1;
     return true;
 }
 
@@ -118,7 +144,7 @@ void idx_values_placed(idx_values *d)
 
 uint64_t idx_values_bytes(const idx_values *d)
 {
-    uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + idx_slots_bytes(&d->slots);
+    uint64_t sum = d->cap * (sizeof *d->v + (d->listed != NULL ? sizeof *d->listed : 0)) + idx_slots_bytes(&d->slots) + (uint64_t)(d->kept_end - d->kept);
     for (uint32_t i = 0; i < d->n; i++)
         if (d->v[i].text != NULL && !is_kept(d, d->v[i].text)) sum += strlen(d->v[i].text) + 1;
     return sum;

@@ -18,13 +18,17 @@ typedef struct {
     uint32_t n, cap, live;
     idx_slots slots; /* text -> number */
     uint32_t spare;        /* a free number + 1 */
+    uint64_t text_bytes;   /* of all texts, with their NULs */
     const char *kept, *kept_end; /* texts in here are of one piece of memory (malloc'd), others of their own */
+    char *kept_room; /* from here on it is free; NULL = it is full */
 } idx_values; /* zero-initialised = empty */
 
 void idx_values_free(idx_values *d);
 uint32_t idx_values_find(const idx_values *d, const char *text); /* UINT32_MAX = none */
-/* The number of a text, a new one if need be; UINT32_MAX = no memory. keep: `text` itself stays, within the kept range. */
-uint32_t idx_values_make(idx_values *d, const char *text, bool keep);
+/* The number of a text, a new one if need be; UINT32_MAX = no memory. */
+uint32_t idx_values_make(idx_values *d, const char *text);
+/* Of an empty `d`: room for as many texts as `like` has, and no more; false = no memory. */
+IDX_CHECK bool idx_values_room_like(idx_values *d, const idx_values *like);
 /* At a start, in this order and nothing else between: room for numbers below n in an empty `d` (false = no memory); texts of the kept
  * range, with the hash that idx_value had of each, get a number each (false = it is taken); the numbers in between become free ones. */
 IDX_CHECK bool idx_values_reserve(idx_values *d, uint32_t n);

@@ -123,6 +123,12 @@ static void drop(idx *ix, int i)
     send_op(ix, idx_op_new(IDX_DELETE, "shop", id), i, &next, was ? IDX_OK : IDX_ENOTFOUND);
 }
 
+static void drop_most(idx *ix)
+{
+    for (int i = 0; i < ITEMS; i++)
+        if (below(3) > 0) drop(ix, i);
+}
+
 /* ---- what must be there ---------------------------------------------------------------------------------------------------- */
 
 static bool is_like(idx *ix, int i, const known *k)
@@ -240,7 +246,8 @@ static void child(long steps)
         else if (what < 800) search(ix, true);
         else if (what < 980) search(ix, false);
         else if (what < 985) check_all(ix);
-        else if (what < 990) usleep((useconds_t)below(30000)); /* for the background */
+        else if (what < 988) usleep((useconds_t)below(30000)); /* for the background */
+        else if (what < 990) drop_most(ix);
         else {
             idx_close(ix);
             m->restarts++;

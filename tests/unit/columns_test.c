@@ -215,7 +215,7 @@ static void test_values(void)
     char text[40];
     for (uint32_t i = 0; i < 100000; i++) {
         snprintf(text, sizeof text, "updated-%u", i);
-        uint32_t v = idx_values_make(&d, text, false);
+        uint32_t v = idx_values_make(&d, text);
         REQUIRE(v != UINT32_MAX && idx_values_add(&d, v, i, i % 2));
         if (i < 100) continue;
         snprintf(text, sizeof text, "updated-%u", i - 100);

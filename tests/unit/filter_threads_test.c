@@ -1,5 +1,5 @@
 /* Searches with filters and facets while a writer adds, changes and deletes what they look at, values of attributes come and go, and
- * the keeper links rows, makes lists and writes the attributes' file: for ThreadSanitizer, and for answers that hold at any moment. */
+ * the keeper links rows, makes lists, writes the attributes' file and makes attributes anew once many items are gone: for ThreadSanitizer, and for answers that hold at any moment. */
 #include "index.h"
 #include "test.h"
 
@@ -7,12 +7,18 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-enum { DIM = 16, ITEMS = 2500, OPS = 14000, SEARCHERS = 2 };
+enum { DIM = 16, ITEMS = 2500, OPS = 14000, STAY = 1000, SEARCHERS = 2 };
 static const char fp[] = "00000000000000000000000000000000000000000000000000000000000000aa";
 static char dir[64];
 static idx *ix;
-static atomic_bool done;
-static atomic_long wrong, searches, by_plan[2]; /* TEST's own counters belong to one thread */
+static atomic_bool done, fewer; /* fewer: searches leave the keeper a processor */
+static atomic_long wrong, searches, by_plan[2], anew; /* TEST's own counters belong to one thread */
+
+static void count_anew(void *ctx, int level, const char *text)
+{
+    (void)ctx, (void)level;
+    anew += strstr(text, "attributes of") != NULL && strstr(text, "were made anew") != NULL;
+}
 
 static void random_unit(uint64_t *s, float *v)
 {
@@ -62,6 +68,9 @@ static void *write_all(void *arg)
         unsigned what = (unsigned)(test_rand(&s) % 10);
         submit(make_op(&s, i < ITEMS ? i : (unsigned)(test_rand(&s) % ITEMS), i < ITEMS || what < 6 ? IDX_PUT : what < 9 ? IDX_PATCH : IDX_DELETE), i % 64 == 63 || i == OPS - 1);
     }
+    fewer = true;
+    for (unsigned i = STAY; i < ITEMS; i++) submit(make_op(&s, i, IDX_DELETE), i % 64 == 63);
+    for (unsigned i = 0; anew == 0 && i < 100000; i++) submit(make_op(&s, (unsigned)(test_rand(&s) % STAY), IDX_PATCH), i % 8 == 7); /* no row dies: the keeper comes to it */
     done = true;
     return NULL;
 }
@@ -75,6 +84,7 @@ static void *search_all(void *arg)
     while (!done) {
         float v[DIM];
         unsigned k = (unsigned)(test_rand(&s) % 7);
+        if (fewer) usleep(2000);
         random_unit(&s, v);
         idx_query q = {.embedding = v, .dim = DIM, .limit = 10, .min_score = -2, .filter = filters[k], .exact = test_rand(&s) % 4 == 0, .facets = facets, .n_facets = 3};
         idx_result *r = NULL;
@@ -100,7 +110,7 @@ int main(void)
     bool created;
     idx_error err = {0};
     pthread_t writer, searcher[SEARCHERS];
-    idx_opts o = {.segment_images = 800, .disk_floor_bytes = 1};
+    idx_opts o = {.segment_images = 800, .disk_floor_bytes = 1, .log = count_anew};
     snprintf(dir, sizeof dir, "/tmp/lk_threads_XXXXXX");
     REQUIRE(mkdtemp(dir) != NULL);
     REQUIRE(idx_open(dir, &o, &ix, &err) == IDX_OK);
@@ -111,6 +121,7 @@ int main(void)
     for (int i = 0; i < SEARCHERS; i++) pthread_join(searcher[i], NULL);
     printf("%ld searches, %ld of them by graph or lists\n", (long)searches, (long)by_plan[1]);
     CHECK_INT(wrong, 0);
+    CHECK(anew > 0);
     CHECK(searches > 50 && by_plan[1] > 0);
     if (idx_check(ix, &err) != IDX_OK) TEST_FAIL("%s", err.text);
     idx_close(ix);
