@@ -118,6 +118,18 @@ void emb_plan_shape(emb_tiler *t, const emb_kernels *k, uint32_t oc)
     t->nr = better ? k->wide_nr : k->nr;
 }
 
+/* Few channels of many pixels by thin(), where one vector and the pixels that pointers can be kept for would not fill the processor. */
+static void take_thin(emb_step *s, const emb_kernels *k)
+{
+    enum { MOST = 512, LEAST = 256 }; /* products of a sum, whose weights stay in the first cache without being parted; pixels */
+    const bool fits = k->thin != NULL && s->oc / (uint32_t)s->w.group <= k->unit && emb_conv_taps(s) * emb_conv_run(s) <= MOST && s->oh * s->ow >= LEAST;
+    if (!fits) return;
+    const emb_tiler before = s->t;
+    s->t.tile = k->thin, s->t.mr = k->thin_mr, s->t.nr = k->unit, s->t.strided = true;
+    emb_plan_even(s);
+    if (!s->even) s->t = before;
+}
+
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
 void emb_plan_pack_panel(const emb_kernels *t, const float *from, uint32_t k, uint32_t width, void *to)
@@ -288,8 +300,9 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     const emb_kernels *k = pl->p->k;
     if (s->kind == EMB_STEP_CONV) {
         emb_plan_shape(&s->t, k, s->oc / (uint32_t)v->group);
+        take_thin(s, k);
         emb_plan_even(s);
-        emb_plan_block(s, k->longest, !k->parts);
+        emb_plan_block(s, k->longest, !k->parts || s->t.tile == k->thin);
     }
     size_t scratch = 0;
     if (image) in = take_gate(pl, s, in, n->in[0]);

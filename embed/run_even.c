@@ -1,12 +1,15 @@
-/* run_even.c: convolutions by tables that want their pixels a fixed distance apart (AMX). A picture that needs padding is copied with
- * it first. With a stride of 1 the pixels of a result then lie evenly even across the ends of rows: those over the padding give sums
+/* run_even.c: convolutions by kernels that want their pixels a fixed distance apart (AMX, thin()). A picture that needs padding is copied with
+ * it first, as many rows at a time as stay in the second cache. With a stride of 1 the pixels of a result then lie evenly even across the ends of rows: those over the padding give sums
  * that nobody wants, two in 58 for a 3 x 3 over 56 pixels, which is less than what ending every tile with its row would leave empty.
  * With other strides tiles do end with their row. */
 #include "run.h"
 
 #include <string.h>
 
-enum { SHORT_LINE = 12 }; /* lines of fewer pixels leave so much of their tiles empty that gathering pixels is better */
+enum {
+    SHORT_LINE = 12, /* lines of fewer pixels leave so much of their tiles empty that gathering pixels is better */
+    NEAR = 128 * 1024
+};
 
 static uint32_t pitch(const emb_step *s) { return s->iw + (uint32_t)(s->w.left + s->w.right); } /* pixels of a row with padding */
 
@@ -24,11 +27,19 @@ void emb_plan_even(emb_step *s)
     s->merged = s->w.group == 1 && s->w.dw == 1 && kw > 1 && (s->ic <= 8 || fewer);
 }
 
+/* Rows of the result whose picture is copied at a time: enough for a block of full tiles, few enough to stay in the second cache. */
+static uint32_t band(const emb_step *s)
+{
+    const size_t row = (size_t)s->w.sh * pitch(s) * s->ic * s->x_bytes, most = NEAR / row, least = EMB_BLOCK_TILES * s->t.mr / s->ow + 1;
+    const size_t rows = most > least ? most : least;
+    return padded(s) && rows < s->oh ? (uint32_t)rows : s->oh;
+}
+
 size_t emb_padded_bytes(const emb_step *s)
 {
     if (!s->even) return s->merged ? (size_t)s->block * (size_t)(s->w.kh * s->w.kw) * s->ic * s->x_bytes : 0; /* at worst all windows of a block */
     if (!padded(s)) return 0;
-    size_t rows = s->ih + (size_t)(s->w.top + s->w.bottom), beyond = s->t.mr * (size_t)s->w.sw;
+    const size_t rows = (size_t)((band(s) - 1) * s->w.sh + (s->w.kh - 1) * s->w.dh + 1), beyond = s->t.mr * (size_t)s->w.sw;
     return (rows * pitch(s) + beyond) * s->ic * s->x_bytes;
 }
 
@@ -128,10 +139,9 @@ static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, c
     }
 }
 
-void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
+static void run_band(const emb_walk *w, const emb_step *s, const emb_rows *r, const char *weights)
 {
     const grid g = grid_of(w, s, r);
-    const char *weights = emb_conv_weights(w, s, r);
     const uint32_t run = rounds(s, emb_conv_run(s)) * s->t.round;
     const size_t last = (size_t)(s->w.group - 1) * (s->ic / (uint32_t)s->w.group) + run; /* channels behind the first of a pixel that are read */
     const size_t reach = (size_t)(s->w.kh - 1) * g.tap_row + (s->merged ? 0 : (size_t)(s->w.kw - 1) * g.tap) + last * s->x_bytes;
@@ -141,6 +151,21 @@ void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
         n = tiles / blocks + (b < tiles % blocks);
         for (uint32_t i = 0; i < n; i++) spots[i] = spot_of(s, &g, first + i, reach);
         for (uint32_t group = 0; group < (uint32_t)s->w.group; group++) run_group(w, s, r, &g, spots, n, group, weights);
+    }
+}
+
+void emb_run_even(const emb_walk *w, const emb_step *s, const emb_rows *r)
+{
+    const char *weights = emb_conv_weights(w, s, r);
+    const size_t row = (size_t)s->ow * s->y_pixel;
+    const uint32_t rows = band(s);
+    emb_rows some = *r;
+    for (; some.oy0 < r->oy1; some.oy0 = some.oy1) {
+        some.oy1 = r->oy1 - some.oy0 < rows ? r->oy1 : some.oy0 + rows;
+        run_band(w, s, &some, weights);
+        const size_t made = (some.oy1 - some.oy0) * row;
+        some.y = emb_y(s, some.y, made);
+        if (some.residual != NULL) some.residual = (const char *)some.residual + made * s->r_bytes;
     }
     if (s->act == EMB_ACT_GELU) w->p->k->act(r->y, (size_t)(r->oy1 - r->oy0) * s->ow * s->oc, s->act, s->act_a, s->act_b);
 }

@@ -38,7 +38,7 @@ typedef struct {
     void *sum;             /* m rows of lds floats: a long sum in parts. All parts but the first resume from them instead of the */
     size_t lds;            /* bias, and all but the last leave the bare sum there and c alone */
     bool resume, more;
-    /* Tables that are `strided` only: pixels that lie `step` bytes apart, a[tap] the first; of them, `there` may be read, with numbers
+    /* Tables that are `strided`, and thin(), only: pixels that lie `step` bytes apart, a[tap] the first; of them, `there` may be read, with numbers
      * behind each up to the table's `round` of channels. Not all of the m are wanted: the first is number `at` of a line in which
      * `row` are (0: all), and the `gap` behind them are not; c and residual go on without those. step 0: as above. */
     size_t step;
@@ -90,6 +90,10 @@ typedef struct {
     /* c[i][j] = clamp(bias[j] + residual[i][j] + sum over tap, x of a[tap][i][x0 + x] * b[tap][x][j]), 1 <= m <= mr; for more than
      * nr columns wide_mr. */
     void (*tile)(const emb_tile *t, uint32_t m);
+    /* The same for `unit` columns at most, whole sums, and up to thin_mr pixels that lie evenly, as tables that are strided want them.
+     * NULL: none. */
+    void (*thin)(const emb_tile *t, uint32_t m);
+    uint32_t thin_mr;
     /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of n channels, packed as for a tile. */
     void (*gate_panel)(const void *b, const void *gate, uint32_t k, uint32_t n, void *out);
     /* Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308), points 0, 1, -1, 2, -2 and infinity, where side is 6; F(3 x 3, 3 x 3),

@@ -8,6 +8,7 @@
 #define MR 8
 #define NV 4u
 #define WIDE_MR 6
+#define THIN_MR 16
 #define DP 7u
 #define DP2 7u
 #define DPS 7u

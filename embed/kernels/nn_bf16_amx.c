@@ -92,11 +92,11 @@ static void amx_begin(void), amx_end(void);
 #define amx_dot(s, a, b) _tile_dpbf16ps(s, a, b)
 #include "amx.inc"
 
-static inline __attribute__((always_inline)) void end_some(const emb_tile *t, uint32_t i, const uint32_t m, const uint32_t (*sums)[NR])
+static inline __attribute__((always_inline)) void end_some(const emb_tile *t, uint32_t i, const uint32_t m, const uint32_t *sums)
 {
     const uint32_t nv = NV;
     VF v[MR][NV];
-    const float *from = (const float *)sums[0];
+    const float *from = (const float *)sums;
     UNROLL for (uint32_t k = 0; k < m; k++)
         for (uint32_t j = 0; j < nv; j++) v[k][j] = vadd(fload(from + k * NR + j * VW), fload(t->bias + j * VW));
     if (t->n > VW) tile_end(t, i, m, 2, v);
@@ -107,5 +107,5 @@ static void tile(const emb_tile *t, uint32_t m)
 {
     uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
     amx_sums(t, m, sums);
-    amx_finish(t, m, (const uint32_t(*)[NR])sums, end_some);
+    even_finish(t, m, sums[0], NR, end_some);
 }

@@ -19,10 +19,10 @@
 #define amx_dot(s, a, b) _tile_dpbusd(s, a, b)
 #include "amx.inc"
 
-static inline __attribute__((always_inline)) void finish_some(const emb_tile *t, uint32_t i, const uint32_t n, const uint32_t (*sums)[NR])
+static inline __attribute__((always_inline)) void finish_some(const emb_tile *t, uint32_t i, const uint32_t n, const uint32_t *sums)
 {
     __m512i acc[MR][NV];
-    UNROLL for (uint32_t k = 0; k < n; k++) acc[k][0] = vs_load(sums[k]), acc[k][1] = vs_load(sums[k] + VW);
+    UNROLL for (uint32_t k = 0; k < n; k++) acc[k][0] = vs_load(sums + k * NR), acc[k][1] = vs_load(sums + k * NR + VW);
     finish(t, i, n, acc);
 }
 
@@ -30,7 +30,7 @@ static void tile(const emb_tile *t, uint32_t m)
 {
     uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
     amx_sums(t, m, sums);
-    amx_finish(t, m, (const uint32_t(*)[NR])sums, finish_some);
+    even_finish(t, m, sums[0], NR, finish_some);
 }
 
 void emb_q8_amx_init(emb_kernels_q8 *k)

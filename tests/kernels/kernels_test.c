@@ -157,7 +157,7 @@ static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool r
 }
 
 /* Pixels that lie evenly give what the same ones give by their pointers, without those over a gap. */
-static void test_even(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32_t at, uint32_t row, uint32_t gap, uint32_t there)
+static void test_even(void (*kernel)(const emb_tile *, uint32_t), uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32_t at, uint32_t row, uint32_t gap, uint32_t there)
 {
     const uint32_t step = kk + kk % 3, width = row + gap, pixels = there > m ? there : m;
     const void *first[4], *each[4 * EMB_MAX_MR];
@@ -172,15 +172,30 @@ static void test_even(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, uint32
     float *w = guarded((size_t)taps * kk * columns), *bias = guarded(columns);
     void *got = poison(wanted * (size_t)n), *want = poison(wanted * (size_t)n);
     emb_tile t = {.taps = taps, .k = kk, .b = packed(w, taps, kk, columns, 0, kk), .bias = bias, .ldc = n, .n = n, .lo = -INFINITY, .hi = INFINITY};
-    t.a = each;
-    t.c = want;
-    if (wanted > 0) k->tile(&t, wanted);
+    for (uint32_t i = 0, some; i < wanted; i += some) {
+        some = wanted - i < k->mr ? wanted - i : k->mr;
+        const void *part[4 * EMB_MAX_MR];
+        for (uint32_t tap = 0; tap < taps; tap++)
+            for (uint32_t j = 0; j < some; j++) part[tap * some + j] = each[tap * wanted + i + j];
+        t.a = part;
+        t.c = (char *)want + (size_t)i * n * k->bytes;
+        k->tile(&t, some);
+    }
     t.a = first;
     t.c = got;
     t.step = step * k->bytes, t.there = there, t.at = at, t.row = row, t.gap = gap;
-    k->tile(&t, m);
+    kernel(&t, m);
     for (size_t i = 0; i < (size_t)wanted * n; i++) CHECK(memcmp((char *)got + i * k->bytes, (char *)want + i * k->bytes, k->bytes) == 0);
     release();
+}
+
+static void test_lines(void (*kernel)(const emb_tile *, uint32_t), uint32_t mr, uint32_t nr)
+{
+    for (uint32_t m = 1; kernel != NULL && m <= mr; m++)
+        for (uint32_t i = 0; i < 12; i++) {
+            uint32_t row = i % 4 == 0 ? 0 : 1 + (m + 5 * i) % 40, gap = row == 0 ? 0 : 1 + i % 6;
+            test_even(kernel, m, 1 + (m * 5 + i) % nr, 1 + i % 3, 1 + (m * 11 + i * 17) % 70, row == 0 ? 0 : (m * 3 + i) % (row + gap), row, gap, i % 2 == 0 ? 32 : 0);
+        }
 }
 
 static void test_gate_panel(uint32_t kk, uint32_t n)
@@ -337,11 +352,8 @@ int main(int argc, char **argv)
         for (uint32_t n = 1; n <= (m <= k->wide_mr ? most : k->nr); n++)
             test_tile(m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, n % 2 == 0, n % 3 ? -INFINITY : 0, n % 5 ? INFINITY : 6, 0);
     for (uint32_t kk = 1; kk < 70; kk++) test_tile(k->mr, k->nr, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
-    for (uint32_t m = 1; k->strided && m <= k->mr; m++)
-        for (uint32_t i = 0; i < 12; i++) {
-            uint32_t row = i % 4 == 0 ? 0 : 1 + (m + 5 * i) % 40, gap = row == 0 ? 0 : 1 + i % 6;
-            test_even(m, 1 + (m * 5 + i) % k->nr, 1 + i % 3, 1 + (m * 11 + i * 17) % 70, row == 0 ? 0 : (m * 3 + i) % (row + gap), row, gap, i % 2 == 0 ? 32 : 0);
-        }
+    test_lines(k->strided ? k->tile : NULL, k->mr, k->nr);
+    test_lines(k->thin, k->thin_mr, k->unit);
     for (uint32_t kk = 1; k->wide_nr > 0 && kk < 70; kk++) test_tile(k->wide_mr, most, 1 + kk % 4, kk, kk % 2 == 0, -INFINITY, INFINITY, 0);
     for (uint32_t n = 1; k->parts && n <= most; n++) test_tile(1 + n % (n <= k->nr ? k->mr : k->wide_mr), n, 1 + n % 3, 9, n % 2 == 0, -0.5f, n % 3 ? 1 : INFINITY, 1 + n % 8);
     for (uint32_t c = 1; c <= 70; c++) {

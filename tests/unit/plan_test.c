@@ -36,7 +36,7 @@ static void draw(void)
 /* ---- what plans are made of --------------------------------------------------------------------------- */
 
 typedef struct {
-    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain;
+    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain, thin, thin_strided;
 } seen;
 
 static void look(const emb_plan *p, seen *k, bool eight)
@@ -55,6 +55,9 @@ static void look(const emb_plan *p, seen *k, bool eight)
         k->grouped = k->grouped || (s->kind == EMB_STEP_CONV && s->w.group > 1);
         k->dilated = k->dilated || (conv && s->w.dw > 1);
         k->merged = k->merged || s->merged;
+        const bool thin = s->kind == EMB_STEP_CONV && s->q8 == NULL && s->t.tile == p->k->thin;
+        k->thin = k->thin || thin;
+        k->thin_strided = k->thin_strided || (thin && s->w.sw > 1);
         k->in_place = k->in_place || (conv && s->y_pixel != s->oc);
     }
 }
@@ -70,11 +73,13 @@ static void check_seen(const char *what, const seen *k, bool winograd, bool eigh
         test_checks++;
         if (!k->kind[kind]) TEST_FAIL("%s: no network has a step %s", what, emb_step_name(kind));
     }
+    const bool no_thin = !winograd || emb_kernels_get()->thin == NULL;
     const struct {
         const char *name;
         bool there;
     } fusions[] = {{"a clamp", k->clamp},     {"an activation", k->act},  {"a residual that is read again", k->residual}, {"a sum in place", k->summed}, {"gated weights", k->gate || eight}, {"groups", k->grouped},
-                   {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd}};
+                   {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd},
+                   {"few channels of pixels that lie evenly", k->thin || no_thin}, {"the same with a stride", k->thin_strided || no_thin}};
     for (size_t i = 0; i < sizeof fusions / sizeof *fusions; i++) {
         test_checks++;
         if (!fusions[i].there) TEST_FAIL("%s: no network has %s", what, fusions[i].name);
@@ -328,6 +333,25 @@ static void test_thin(void)
     finish(b, "thin", "d", 5);
 }
 
+/* Few channels with strides, dilation, groups, a residual and an activation, copied with their padding in more than one part. */
+static void test_thin_windows(void)
+{
+    emb_build *b = build(211, 157);
+    conv(b, "image", "a", 4, 3, 1);
+    emb_build_ints(b, "strides", (const int64_t[]){2, 2}, 2);
+    node(b, "HardSwish", "a", NULL, "ha");
+    conv(b, "ha", "b", 4, 4, 1);
+    node(b, "Add", "b", "ha", "sum");
+    conv(b, "sum", "c", 8, 4, 2);
+    emb_build_ints(b, "dilations", (const int64_t[]){2, 2}, 2);
+    pool(b, "MaxPool", "c", "p");
+    conv(b, "p", "d", 3, 8, 1);
+    emb_build_ints(b, "strides", (const int64_t[]){1, 3}, 2);
+    node(b, "Relu", "d", NULL, "rd");
+    conv(b, "rd", "e", 16, 3, 1);
+    finish(b, "thin windows", "e", 16);
+}
+
 /* What rounding costs: a 3 x 3 of 24 channels by tiles of `side`, beside the sums as they are defined. */
 static void test_rounding(int64_t size, uint32_t side)
 {
@@ -388,6 +412,7 @@ int main(void)
     test_sums();
     test_residuals();
     test_thin();
+    test_thin_windows();
     test_rounding(16, 6);
     test_rounding(15, 5);
     check_seen("float32", &floats, true, false);
