@@ -64,13 +64,20 @@ static bool is_alive(const uint64_t *alive, uint32_t row)
     return alive == NULL || (__atomic_load_n(&alive[row >> 6], __ATOMIC_RELAXED) >> (row & 63) & 1);
 }
 
+static bool link_row(idx_ann *a, idx_scratch *s, uint32_t row, const uint64_t *alive)
+{
+    if (is_alive(alive, row)) return idx_walk_insert(&a->g, s, row, a->locks);
+    idx_walk_clear(&a->g, row);
+    return true;
+}
+
 idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err)
 {
     idx_scratch *s = idx_scratch_take(a->g.capacity);
     idx_status st = s == NULL || to > a->g.capacity ? idx_fail(err, IDX_ENOMEM, "no room to link rows") : IDX_OK;
     for (uint32_t i = atomic_load(&a->linked); st == IDX_OK && i < to; i++) {
         if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
-        else if (is_alive(alive, i) && !idx_walk_insert(&a->g, s, i, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else if (!link_row(a, s, i, alive)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
         else atomic_store(&a->linked, i + 1);
     }
     if (s != NULL) idx_scratch_give(s);
@@ -92,7 +99,7 @@ static void *crew_main(void *arg)
     idx_scratch *s = idx_scratch_take(c->a->g.capacity);
     if (s == NULL) c->failed = true;
     for (uint32_t i; s != NULL && !c->failed && (c->stop == NULL || !*c->stop) && (i = atomic_fetch_add(&c->next, 1)) < c->to;)
-        if (is_alive(c->alive, i) && !idx_walk_insert(&c->a->g, s, i, c->a->locks)) c->failed = true;
+        if (!link_row(c->a, s, i, c->alive)) c->failed = true;
     if (s != NULL) idx_scratch_give(s);
     return NULL;
 }

@@ -54,11 +54,11 @@ std::vector<T> &owned(std::vector<T> &v) { return v; }
 template <class V>
 auto owned(V &v) -> decltype((v.owned_data)) { return v.owned_data; }
 
-constexpr size_t kLine = 64 / sizeof(faiss::HNSW::storage_idx_t), kHugePage = 2u << 20;
+constexpr size_t kLine = 64 / sizeof(faiss::HNSW::storage_idx_t), kHugePage = 2u << 20, kPage = 64u << 10;
 
 // Levels are there; makes room for their lists and says where each begins: on a cache line, so that one of 32 links is in two of
-// them, and on huge pages.
-void lay_out(faiss::HNSW &h)
+// them, and on huge pages. The lists of the first `filled` rows are going to be filled now; of the others the kernel takes back the pages.
+void lay_out(faiss::HNSW &h, size_t filled)
 {
     size_t rows = h.levels.size(), total = 0;
     for (int level : h.levels) total += static_cast<size_t>(h.cum_nb_neighbors(level));
@@ -72,6 +72,9 @@ void lay_out(faiss::HNSW &h)
     h.offsets.resize(rows + 1);
     h.offsets[0] = pad;
     for (size_t i = 0; i < rows; i++) h.offsets[i + 1] = h.offsets[i] + static_cast<size_t>(h.cum_nb_neighbors(h.levels[i]));
+    from = (reinterpret_cast<uintptr_t>(links.data() + h.offsets[filled]) + kPage - 1) / kPage * kPage;
+    to = reinterpret_cast<uintptr_t>(links.data() + links.size()) / kPage * kPage;
+    if (from < to) madvise(reinterpret_cast<void *>(from), to - from, MADV_DONTNEED);
 }
 
 void draw_levels(faiss::HNSW &h, size_t rows)
@@ -149,7 +152,7 @@ int idx_hnsw_new(uint32_t m, uint32_t ef_construction, uint32_t capacity, const 
             h.max_level = old.max_level;
         }
         draw_levels(h, capacity);
-        lay_out(h);
+        lay_out(h, from != nullptr ? from->capacity : 0);
         if (from != nullptr && from->capacity > 0)
             std::memcpy(h.neighbors.data() + h.offsets[0], from->links + from->offsets[0],
                         (from->offsets[from->capacity] - from->offsets[0]) * sizeof *from->links);
@@ -167,7 +170,7 @@ int idx_hnsw_restore(uint32_t m, uint32_t ef_construction, const uint8_t *levels
             if (levels[i] == 0 || levels[i] > h.assign_probas.size()) throw std::invalid_argument("a row is on no level");
         h.rng = faiss::RandomGenerator(static_cast<int64_t>(12345 + rows));
         draw_levels(h, capacity);
-        lay_out(h);
+        lay_out(h, rows);
         show(own.release(), to);
     });
 }
@@ -215,6 +218,7 @@ int idx_faiss_insert(idx_graph *g, uint32_t from, uint32_t to)
         std::vector<omp_lock_t> locks(g->capacity);
         for (auto &l : locks) omp_init_lock(&l);
         for (uint32_t i = from; i < to; i++) {
+            idx_walk_clear(g, i);
             distance.set_row(i);
             h.add_with_locks(distance, h.levels[i] - 1, static_cast<int>(i), locks, seen);
         }

@@ -10,7 +10,8 @@ extern "C" {
 
 const char *idx_faiss_text(void);
 
-/* A graph of FAISS's with room for `capacity` rows: those of `from` (NULL = none), which nobody writes meanwhile. Fills the fields of
+/* A graph of FAISS's with room for `capacity` rows: those of `from` (NULL = none), which nobody writes meanwhile. The lists of the others take
+ * no memory, and hold nothing of sense, before they are linked. Fills the fields of
  * `to` that are FAISS's; its rows, m and ef_construction are the caller's. */
 int idx_hnsw_new(uint32_t m, uint32_t ef_construction, uint32_t capacity, const idx_graph *from, idx_graph *to);
 /* The same for `rows` rows whose levels (1 + top) were read from a file; links are empty. */

@@ -143,6 +143,7 @@ static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_e
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
+    idx_rows_settle(g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
     if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann) > HURRY_ROWS, err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
@@ -222,6 +223,7 @@ static idx_status copy_rows(rebuild *b)
 {
     pthread_rwlock_rdlock(&b->c->lock);
     b->rows = b->old->rows;
+    b->new->v->expected = b->rows - b->old->dead;
     pthread_rwlock_unlock(&b->c->lock);
     idx_low_run(b->ix->low, copy_low, b);
     b->dead = dead_of_old(b);

@@ -8,6 +8,9 @@
 #include <sys/mman.h>
 
 enum { CHUNK_BYTES = 4 << 20, HUGE_PAGE = 2 << 20, AHEAD = 16 };
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; where there is none, the kernel gathers pages when it finds the time */
+#endif
 
 static size_t number_bytes(idx_storage s) { return s == IDX_FLOAT32 ? 4 : s == IDX_FLOAT16 ? 2 : 1; }
 
@@ -37,7 +40,7 @@ void idx_rows_free(idx_rows *r)
     free(r);
 }
 
-/* On a huge page's boundary. The first chunk keeps to small pages: a small catalogue shall be small. */
+/* On a huge page's boundary. */
 static uint8_t *chunk_new(size_t bytes, bool huge)
 {
     uint8_t *p = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -46,7 +49,7 @@ static uint8_t *chunk_new(size_t bytes, bool huge)
     bytes = (bytes + page - 1) / page * page;
     if (before > 0) munmap(p, before);
     if (before < HUGE_PAGE) munmap(p + before + bytes, HUGE_PAGE - before);
-    if (huge) madvise(p + before, bytes, MADV_HUGEPAGE);
+    madvise(p + before, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     return p + before;
 }
 
@@ -54,14 +57,28 @@ idx_status idx_rows_room(idx_rows *r, uint32_t i, idx_error *err)
 {
     if (i >= IDX_MAX_ROWS) return idx_fail(err, IDX_EINVAL, "a segment has at most %d rows", IDX_MAX_ROWS);
     while (i >> r->shift >= r->n_chunks) {
-        uint8_t *c = chunk_new(r->stride << r->shift, r->n_chunks > 0);
+        bool fills = (uint64_t)(r->n_chunks + 1) << r->shift <= r->expected;
+        uint8_t *c = chunk_new(r->stride << r->shift, fills && r->n_chunks > 0);
         if (c == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for vectors");
         r->chunks[r->n_chunks++] = c;
+        if (fills) r->n_settled = r->n_chunks;
     }
+    if (i >= r->top) r->top = i + 1;
     return IDX_OK;
 }
 
-uint64_t idx_rows_bytes(const idx_rows *r) { return (uint64_t)r->n_chunks * (r->stride << r->shift); }
+void idx_rows_settle(idx_rows *r, uint32_t rows)
+{
+    for (uint32_t full = rows >> r->shift; r->n_settled < full; r->n_settled++) {
+        uint8_t *c = r->chunks[r->n_settled];
+        size_t bytes = (r->stride << r->shift) / HUGE_PAGE * HUGE_PAGE;
+        if (r->n_settled == 0 || bytes == 0) continue;
+        madvise(c, bytes, MADV_HUGEPAGE);
+        for (size_t at = 0; at < bytes; at += HUGE_PAGE) madvise(c + at, HUGE_PAGE, MADV_COLLAPSE); /* what fails stays as it is */
+    }
+}
+
+uint64_t idx_rows_bytes(const idx_rows *r) { return r->top * r->stride; }
 
 /* ---- a row --------------------------------------------------------------------------------------------------------------- */
 

@@ -1,9 +1,10 @@
 /* rows.h: the vectors of one segment, in the order they came, as float32, float16 or int8 (dot.h says what a row is), and queries
  * made ready for them.
  *
- * Rows lie in chunks of some megabytes, on huge pages where the kernel has them (a walk through a graph touches rows at random:
- * with pages of 4 KiB each costs a miss of the TLB as well), and never move. Threads: one adds, under the catalogue's exclusive
- * lock; whoever learned of a row under the lock may read it without. */
+ * Rows lie in chunks of some megabytes, and never move. Full chunks come to lie on huge pages where the kernel has them (a walk through a
+ * graph touches rows at random: with pages of 4 KiB each costs a miss of the TLB as well); the first and the last keep to small ones, as what
+ * is small shall be small. Threads: one adds, under the catalogue's exclusive lock; whoever learned of a row under the lock may read it
+ * without. */
 #ifndef LK_ROWS_H
 #define LK_ROWS_H
 
@@ -21,7 +22,9 @@ typedef struct {
     uint32_t dim, padded; /* numbers of a row; with its padding */
     size_t stride;        /* bytes from row to row, whole cache lines */
     uint32_t shift;       /* a chunk has 1 << shift rows */
-    uint32_t n_chunks;
+    uint32_t n_chunks, n_settled; /* of them, the first few are full and have their pages */
+    uint32_t top;         /* rows there is room for, as asked */
+    uint32_t expected;    /* rows that are sure to come: chunks full of them are made with huge pages; 0 = not known */
     uint8_t **chunks;     /* room for those of IDX_MAX_ROWS */
     const idx_kernels *k;
 } idx_rows;
@@ -35,6 +38,9 @@ static inline uint8_t *idx_rows_at(const idx_rows *r, uint32_t i)
 {
     return r->chunks[i >> r->shift] + (size_t)(i & ((1u << r->shift) - 1)) * r->stride;
 }
+/* Huge pages for the chunks that the first `rows` fill; a millisecond or two for each, in which other threads may read them. One thread at a
+ * time; chunks may be added meanwhile. */
+void idx_rows_settle(idx_rows *r, uint32_t rows);
 /* How a vector is kept: `stride` bytes, padding included. */
 void idx_rows_encode(const idx_rows *r, const float *v, uint8_t *row);
 /* What a row stands for: dim floats, of an int8 row length 1. */

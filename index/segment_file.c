@@ -381,6 +381,8 @@ static idx_status read_rows(const idx_cat *c, const char *path, uint64_t number,
         fill_header(c, f->g, &want);
         if (memcmp(&h, &want, sizeof h) != 0) st = idx_fail(err, IDX_ECORRUPT, "its header is of something else");
         f->g->file_bytes = sizeof h;
+        uint64_t most = ((uint64_t)sb.st_size - sizeof h) / (sizeof(int64_t) + f->g->v->stride);
+        f->g->v->expected = most < IDX_MAX_ROWS ? (uint32_t)most : IDX_MAX_ROWS;
     }
     idx_error why = {0};
     idx_status block = st;

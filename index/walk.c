@@ -475,9 +475,15 @@ static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32
     return true;
 }
 
+void idx_walk_clear(const idx_graph *g, uint32_t row)
+{
+    for (size_t i = g->offsets[row]; i < g->offsets[row + 1]; i++) __atomic_store_n(&g->links[i], -1, __ATOMIC_RELAXED);
+}
+
 bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks)
 {
     uint32_t mine = (uint32_t)g->levels[row] - 1;
+    idx_walk_clear(g, row);
     size_t bytes = (idx_probe_bytes(g->rows) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN;
     uint8_t *room = idx_scratch_room(s, 3 * bytes);
     if (room == NULL || mine >= MAX_LEVELS) return false;

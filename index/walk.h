@@ -49,6 +49,8 @@ uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p,
 typedef struct idx_walk_locks idx_walk_locks;
 idx_walk_locks *idx_walk_locks_new(void); /* free() it */
 bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks);
+/* Of a row that is not going to be linked: that it has no links. What lies behind the rows that were linked is not even that (ann_shim.h). */
+void idx_walk_clear(const idx_graph *g, uint32_t row);
 
 #ifdef __cplusplus
 }
