@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 
 enum {
-    W_BEGIN, W_COMMIT, W_CATALOGUE_ADD, W_CATALOGUE_KEEP, W_GENERATION, W_ITEM_FIND, W_ITEM_ADD, W_ITEM_UPDATE, W_ITEM_IMAGES, W_EMB_REMOVE, W_REND_REMOVE,
-    W_ITEM_REMOVE, W_EMB_ADD, W_REND_ADD, W_CHANGE, W_CHANGES_TRIM, W_COUNT
+    W_BEGIN, W_COMMIT, W_CATALOGUE_ADD, W_CATALOGUE_KEEP, W_GENERATION, W_ITEM_FIND, W_ITEM_ADD, W_ITEM_UPDATE, W_ITEM_IMAGES, W_IMAGES_SAME, W_IMAGE_SAME,
+    W_EMB_REMOVE, W_REND_REMOVE, W_ITEM_REMOVE, W_EMB_ADD, W_REND_ADD, W_CHANGE, W_CHANGES_TRIM, W_COUNT
 };
 static const char *const write_sql[W_COUNT] = {
     "BEGIN IMMEDIATE",
@@ -23,6 +23,8 @@ static const char *const write_sql[W_COUNT] = {
     "INSERT INTO items (catalogue, id, attributes, created_ms, updated_ms) VALUES (?1, ?2, ?3, ?4, ?4)",
     "UPDATE items SET attributes = ?2, updated_ms = ?3 WHERE rowid = ?1",
     "UPDATE items SET first_image = ?2, images = ?3 WHERE rowid = ?1",
+    "SELECT images IS ?2 FROM items WHERE rowid = ?1",
+    "SELECT vector IS ?2 AND (SELECT jpeg FROM renditions WHERE image = ?1) IS ?3 FROM embeddings WHERE image = ?1",
     "DELETE FROM embeddings WHERE image BETWEEN ?1 AND ?2",
     "DELETE FROM renditions WHERE image BETWEEN ?1 AND ?2",
     "DELETE FROM items WHERE rowid = ?1",
@@ -301,18 +303,52 @@ static idx_status images_remove(idx_store *s, const idx_store_place *p, idx_erro
     return one_id(s, W_REND_REMOVE, p->first_image, "remove images", err);
 }
 
+/* What is known of images, as its parameter `at`. */
+static void bind_infos(idx_store *s, int which, int at, const idx_image *images, uint32_t n)
+{
+    uint8_t packed[IDX_MAX_IMAGES * IDX_IMAGE_BYTES] = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        idx_image_info info = {images[i].width, images[i].height, {0}};
+        memcpy(info.sha256, images[i].sha256, sizeof info.sha256);
+        idx_image_pack(&info, packed + i * IDX_IMAGE_BYTES);
+    }
+    sqlite3_bind_blob(s->q[which], at, packed, (int)(n * IDX_IMAGE_BYTES), SQLITE_TRANSIENT);
+}
+
+/* The answer to a question of yes or no whose parameters are bound; no row is a no. */
+static idx_status ask(idx_store *s, int which, int64_t id, bool *yes, idx_error *err)
+{
+    sqlite3_bind_int64(s->q[which], 1, id);
+    int rc = sqlite3_step(s->q[which]);
+    *yes = rc == SQLITE_ROW && sqlite3_column_int(s->q[which], 0) == 1;
+    sqlite3_reset(s->q[which]);
+    sqlite3_clear_bindings(s->q[which]);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? IDX_OK : idx_store_fail(s->db, "compare images", err);
+}
+
+idx_status idx_store_images_same(idx_store *s, const idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim, bool *same, idx_error *err)
+{
+    *same = n == p->n_images;
+    if (!*same) return IDX_OK;
+    bind_infos(s, W_IMAGES_SAME, 2, images, n);
+    idx_status st = ask(s, W_IMAGES_SAME, p->item, same, err);
+    for (uint32_t i = 0; st == IDX_OK && *same && i < n; i++) {
+        const idx_image *im = &images[i];
+        sqlite3_bind_blob(s->q[W_IMAGE_SAME], 2, im->embedding, (int)(dim * sizeof(float)), SQLITE_STATIC);
+        if (im->rendition != NULL) sqlite3_bind_blob(s->q[W_IMAGE_SAME], 3, im->rendition, (int)im->rendition_bytes, SQLITE_STATIC);
+        st = ask(s, W_IMAGE_SAME, p->first_image + i, same, err);
+    }
+    return st;
+}
+
 idx_status idx_store_images_set(idx_store *s, idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim, idx_error *err)
 {
-    uint8_t packed[IDX_MAX_IMAGES * IDX_IMAGE_BYTES];
     idx_status st = images_remove(s, p, err);
     p->first_image = s->next_image;
     p->n_images = n;
     s->next_image += n; /* of a write that is rolled back nobody uses them */
     for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
         const idx_image *im = &images[i];
-        idx_image_info info = {im->width, im->height, {0}};
-        memcpy(info.sha256, im->sha256, sizeof info.sha256);
-        idx_image_pack(&info, packed + i * IDX_IMAGE_BYTES);
         sqlite3_bind_blob(s->q[W_EMB_ADD], 2, im->embedding, (int)(dim * sizeof(float)), SQLITE_STATIC);
         st = one_id(s, W_EMB_ADD, p->first_image + i, "add an embedding", err);
         if (st != IDX_OK || im->rendition == NULL) continue;
@@ -321,7 +357,7 @@ idx_status idx_store_images_set(idx_store *s, idx_store_place *p, const idx_imag
     }
     if (st != IDX_OK) return st;
     sqlite3_bind_int64(s->q[W_ITEM_IMAGES], 2, p->first_image);
-    sqlite3_bind_blob(s->q[W_ITEM_IMAGES], 3, packed, (int)(n * IDX_IMAGE_BYTES), SQLITE_STATIC);
+    bind_infos(s, W_ITEM_IMAGES, 3, images, n);
     return one_id(s, W_ITEM_IMAGES, p->item, "note its images", err);
 }
 

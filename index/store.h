@@ -59,6 +59,9 @@ IDX_CHECK idx_status idx_store_item_find(idx_store *s, int64_t catalogue, const 
 IDX_CHECK idx_status idx_store_item_add(idx_store *s, int64_t catalogue, const char *id, const char *attributes, int64_t now, idx_store_place *p,
                                         idx_error *err);
 IDX_CHECK idx_status idx_store_item_update(idx_store *s, int64_t item, const char *attributes, int64_t now, idx_error *err);
+/* Whether the images of `p` are these already, vectors and renditions to the bit. */
+IDX_CHECK idx_status idx_store_images_same(idx_store *s, const idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim, bool *same,
+                                           idx_error *err);
 /* In the place of those of `p`, which is brought up to date. */
 IDX_CHECK idx_status idx_store_images_set(idx_store *s, idx_store_place *p, const idx_image *images, uint32_t n, uint32_t dim,
                                           idx_error *err);

@@ -39,6 +39,8 @@ static idx_status store_put(idx *ix, applied *a, idx_error *err)
     int64_t now = idx_now_ms();
     st = a->is_new ? idx_store_item_add(ix->store, a->cat->row.id, op->item, a->attributes, now, &a->place, err)
                    : idx_store_item_update(ix->store, a->place.item, a->attributes, now, err);
+    /* A shop that sends its whole catalogue every night sends mostly what is here: its rows stay where they are, with their links. */
+    if (st == IDX_OK && !a->is_new && !a->keeps_images) st = idx_store_images_same(ix->store, &a->place, op->images, (uint32_t)op->n_images, op->dim, &a->keeps_images, err);
     if (st != IDX_OK || a->keeps_images) return st;
     return idx_store_images_set(ix->store, &a->place, op->images, (uint32_t)op->n_images, op->dim, err);
 }
@@ -156,7 +158,7 @@ static idx_status apply_item(applied *a, idx_error *err)
         st = idx_attrs_set(c->attrs, item, a->attributes, err);
         if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) idx_cat_images_remove(c, item);
     }
-    if (st == IDX_OK && op->kind == IDX_PUT && op->n_images > 0) {
+    if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) {
         const float *vectors[IDX_MAX_IMAGES];
         for (size_t i = 0; i < op->n_images; i++) vectors[i] = op->images[i].embedding;
         st = idx_cat_images_add(c, item, a->place.first_image, vectors, (uint32_t)op->n_images, err);

@@ -20,6 +20,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +137,7 @@ static idx_op *make_put(uint64_t i)
     idx_op *op = idx_op_new(IDX_PUT, "bench", id);
     if (op == NULL || im == NULL || (im->embedding = malloc(dim * sizeof(float))) == NULL) fail("item", "no memory");
     memcpy(im->embedding, base + i * dim, dim * sizeof(float));
+    im->embedding[i % dim] += (float)fmod(now(), 1) * 1e-4f; /* never twice the same, which the index would keep where it is */
     op->attributes = strdup(attributes);
     op->images = im;
     op->n_images = 1;

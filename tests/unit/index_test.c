@@ -57,7 +57,7 @@ static void put(idx *ix, int i)
     name_of(i, id);
     idx_op *op = idx_op_new(IDX_PUT, "shop", id);
     REQUIRE(op != NULL);
-    bool was = k->there, keep = was && test_rand(&seed) % 4 == 0;
+    bool was = k->there, keep = was && test_rand(&seed) % 4 == 0, same = was && !keep && test_rand(&seed) % 4 == 0;
     k->there = true;
     k->price = (int)(test_rand(&seed) % 100);
     snprintf(k->colour, sizeof k->colour, "%s", colours[test_rand(&seed) % 3]);
@@ -67,11 +67,11 @@ static void put(idx *ix, int i)
     op->dim = DIM;
     snprintf(op->fingerprint, sizeof op->fingerprint, "%s", fp);
     if (!keep) {
-        k->n = 1 + (int)(test_rand(&seed) % MAX_IMG);
+        if (!same) k->n = 1 + (int)(test_rand(&seed) % MAX_IMG);
         op->n_images = (size_t)k->n;
         op->images = calloc(op->n_images, sizeof *op->images);
         for (int m = 0; m < k->n; m++) {
-            unit(k->v[m]);
+            if (!same) unit(k->v[m]);
             op->images[m].embedding = malloc(sizeof k->v[m]);
             memcpy(op->images[m].embedding, k->v[m], sizeof k->v[m]);
             op->images[m].rendition = (uint8_t *)strdup("jpeg");
@@ -361,6 +361,43 @@ static idx_op *simple_put(const char *catalogue, const char *id, const float *v)
     return op;
 }
 
+/* Puts the item "same", with a rendition, a size and attributes; returns how many images are dead after it. */
+static uint64_t put_same(idx *ix, const float *v, const char *rendition, uint32_t width, const char *attributes)
+{
+    idx_op *op = simple_put("shop", "same", v);
+    op->attributes = strdup(attributes);
+    if (rendition != NULL) op->images[0].rendition = (uint8_t *)strdup(rendition), op->images[0].rendition_bytes = strlen(rendition);
+    op->images[0].width = width;
+    idx_error err = {0};
+    idx_catalogue c;
+    if (idx_write_take(ix, op, NULL, &err) != IDX_OK) TEST_FAIL("put: %s", err.text);
+    REQUIRE(idx_catalogue_get(ix, "shop", &c, NULL) == IDX_OK);
+    return c.deleted_images;
+}
+
+/* Images that are sent again as they are keep their places in the index; anything else about them makes new ones. */
+static void test_sent_again(void)
+{
+    idx *ix = reopen(NULL, 60);
+    float v[DIM], w[DIM];
+    unit(v);
+    unit(w);
+    uint64_t dead = put_same(ix, v, "jpeg", 10, "{\"price\":1}");
+    CHECK_INT(put_same(ix, v, "jpeg", 10, "{\"price\":2}"), dead);
+    idx_item *it;
+    REQUIRE(idx_item_get(ix, "shop", "same", &it, NULL) == IDX_OK);
+    CHECK_STR(it->attributes, "{\"price\":2}");
+    idx_item_free(it);
+    CHECK_INT(put_same(ix, v, "jpe", 10, "{\"price\":2}"), ++dead);
+    CHECK_INT(put_same(ix, v, NULL, 10, "{\"price\":2}"), ++dead);
+    CHECK_INT(put_same(ix, v, NULL, 10, "{\"price\":2}"), dead);
+    CHECK_INT(put_same(ix, v, NULL, 11, "{\"price\":2}"), ++dead);
+    CHECK_INT(put_same(ix, w, NULL, 11, "{\"price\":2}"), ++dead);
+    CHECK_INT(put_same(ix, w, "jpeg", 11, "{\"price\":2}"), ++dead);
+    check(ix);
+    idx_close(ix);
+}
+
 static void test_errors(void)
 {
     idx *ix = reopen(NULL, 60);
@@ -467,6 +504,7 @@ int main(int argc, char **argv)
     for (int s = IDX_FLOAT32; s <= IDX_INT8; s++) test_against_array((idx_storage)s, argc > 1 ? atol(argv[1]) : 800);
     test_strays();
     test_damage(6);
+    test_sent_again();
     test_errors();
     test_threads();
     idx_rows_free(kept);
