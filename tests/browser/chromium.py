@@ -31,8 +31,9 @@ class Browser:
         command = [find(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
                    "--remote-debugging-pipe", "--no-proxy-server", "--disable-background-networking", "--mute-audio",
                    f"--user-data-dir={self.profile.name}", "about:blank"]
-        # The shell moves the pipe's ends to 3 and 4 and becomes the browser.
-        shell = f'exec 8<&{to_browser} 9>&{from_browser}; exec 3<&8 4>&9 8<&- 9>&-; exec "$@"'
+        # The shell moves the pipe's ends to 3 and 4, by way of two numbers that neither has, and becomes the browser.
+        a = max(to_browser, from_browser, 4) + 1
+        shell = f'exec {a}<&{to_browser} {a + 1}>&{from_browser}; exec 3<&{a} 4>&{a + 1} {a}<&- {a + 1}>&-; exec "$@"'
         self.process = subprocess.Popen(["bash", "-c", shell, "browser", *command], pass_fds=(to_browser, from_browser),
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_browser)
