@@ -11,7 +11,7 @@
 
 typedef enum {
     EMB_STEP_CONV,      /* also Gemm and MatMul with constant weights: 1 x 1 over rows */
-    EMB_STEP_WINOGRAD,  /* 3 x 3 of stride 1 by F(4 x 4, 3 x 3) or F(3 x 3, 3 x 3) */
+    EMB_STEP_WINOGRAD,  /* 3 x 3 of stride 1 by F(4 x 4, 3 x 3) or a smaller one */
     EMB_STEP_DEPTHWISE,
     EMB_STEP_MAX_POOL,
     EMB_STEP_AVG_POOL,
@@ -92,7 +92,7 @@ typedef struct {
     float lo, hi;
     emb_act act;
     float act_a, act_b;
-    uint32_t side;          /* WINOGRAD: 6 or 5, of a tile before its transform */
+    uint32_t side;          /* WINOGRAD: 6, 5 or 4, of a tile before its transform */
     emb_tiler t;            /* CONV, WINOGRAD */
     void *weights;          /* packed, of the table's type, owned; AFFINE: float scales; LOOKUP: tables */
     float *bias;            /* packed, owned; AFFINE: shifts */

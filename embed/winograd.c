@@ -1,16 +1,21 @@
-/* winograd.c: 3 x 3 convolutions of stride 1 by Winograd's F(4 x 4, 3 x 3) or F(3 x 3, 3 x 3) (Lavin and Gray, arXiv:1509.09308): a quarter
- * of the multiplications, or 0.31 of them, for transforms of the picture before and of the result behind. A tile is 6 x 6 pixels that
- * give 4 x 4, or 5 x 5 that give 3 x 3; each of the 36 or 25 places of the transformed tiles is one product, tiles x ic by ic x oc.
+/* winograd.c: 3 x 3 convolutions of stride 1 by Winograd's F(4 x 4, 3 x 3), F(3 x 3, 3 x 3) or F(2 x 2, 3 x 3) (Lavin and Gray,
+ * arXiv:1509.09308): a quarter of the multiplications, 0.31 or 0.44 of them, for transforms of the picture before and of the result behind
+ * and for four, 2.8 or 1.8 times the weights. A tile is 6 x 6 pixels that give 4 x 4, or 5 x 5 that give 3 x 3, or 4 x 4 that give 2 x 2; each
+ * of the 36, 25 or 16 places of the transformed tiles is one product, tiles x ic by ic x oc.
  *
  * Rounding: the transforms of 6 x 6 grow values by up to 100 and 2.25 and shrink them again, which costs about five bits, those of 5 x 5
- * by up to 36, a bit less. tests/unit/plan_test.c holds each result within 2e-7 of the sum as it is defined, relative to the norm of all
- * of them (seen: 5.5e-8 and 3.8e-8). */
+ * by up to 36, a bit less, and those of 4 x 4 by 4. tests/unit/plan_test.c holds each result within 2e-7 of the sum as it is defined, relative
+ * to the norm of all of them (seen: 6.4e-8, 3.8e-8 and 2.6e-8). */
 #include "run.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 36, NEAR = 40 * 1024 /* for a panel that all tiles of a place read behind each other */ };
+enum {
+    MOST = 36,
+    NEAR = 40 * 1024, /* for a panel that all tiles of a place read behind each other */
+    CACHE = 2 << 20
+};
 
 static uint32_t places(const emb_step *s) { return s->side * s->side; }
 
@@ -21,12 +26,14 @@ uint32_t emb_winograd_tiles(const emb_step *s)
 }
 
 /* Counted in vector operations of the direct way: products of every place, transforms of about 14 operations a place, and weights
- * that are as many for each of 9 as there are places and have to come through the caches once for each block. */
+ * that are as many for each of 9 as there are places and have to come through the caches once for each block, from further away where
+ * the second cannot hold them. */
 static double operations(const emb_step *s, uint32_t side)
 {
     const emb_step with = {.oh = s->oh, .ow = s->ow, .side = side};
     const double tiles = emb_winograd_tiles(&with), all = places(&with), ic = s->ic, oc = s->oc;
-    return tiles * all * ic * oc + tiles * all * 14 * (ic + oc) + (all - 9) * ic * oc * 16;
+    const double far = all * ic * oc * sizeof(float) > CACHE ? 28 : 16;
+    return tiles * all * ic * oc + tiles * all * 14 * (ic + oc) + (all - 9) * ic * oc * far;
 }
 
 bool emb_winograd_pays(emb_step *s)
@@ -34,7 +41,9 @@ bool emb_winograd_pays(emb_step *s)
     const emb_window *w = &s->w;
     bool fits = s->kind == EMB_STEP_CONV && w->kh == 3 && w->kw == 3 && w->sh == 1 && w->sw == 1 && w->dh == 1 && w->dw == 1 && w->group == 1;
     if (!fits || s->ic < 16 || s->oc < 16) return false;
-    s->side = operations(s, 5) < operations(s, 6) ? 5 : 6;
+    s->side = 6;
+    for (uint32_t side = 5; side >= 4; side--)
+        if (operations(s, side) < operations(s, s->side)) s->side = side;
     return operations(s, s->side) < (double)s->oh * s->ow * 9 * s->ic * s->oc;
 }
 
@@ -47,11 +56,18 @@ size_t emb_winograd_plane(uint32_t tiles, uint32_t channels)
 
 enum { LANES = 16 }; /* weights of so many channels together: whole lines of the 36 places, which lie at distances of a power of two */
 
-/* One dimension of U = G g G^T: three values, `from` apart, to six or five, `to` apart. */
+/* One dimension of U = G g G^T: three values, `from` apart, to `side`, `to` apart. */
 static void transform_three(double (*g)[LANES], int from, double (*u)[LANES], int to, uint32_t side)
 {
     for (int l = 0; l < LANES; l++) {
         const double a = g[0][l], b = g[from][l], c = g[2 * from][l];
+        if (side == 4) {
+            u[0][l] = a;
+            u[to][l] = (a + b + c) / 2;
+            u[2 * to][l] = (a - b + c) / 2;
+            u[3 * to][l] = c;
+            continue;
+        }
         if (side == 5) {
             u[0][l] = a / 2;
             u[to][l] = -(a + b + c) / 2;
@@ -101,7 +117,7 @@ void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_
             }
     }
     uint32_t tiles = emb_winograd_tiles(s);
-    uint32_t most = (uint32_t)(1536 * 1024 / (places(s) * sizeof(float) * (s->ic + s->oc))); /* both sets of planes stay in the second cache */
+    uint32_t most = (uint32_t)(1664 * 1024 / (places(s) * sizeof(float) * (s->ic + s->oc))); /* both sets of planes stay in the second cache */
     if (most < 16) most = 16;
     uint32_t blocks = (tiles + most - 1) / most;
     s->block = (tiles + blocks - 1) / blocks;

@@ -97,7 +97,7 @@ typedef struct {
     /* out[x][j] = b[x][j] * gate[x] for a panel of k rows of n channels, packed as for a tile. */
     void (*gate_panel)(const void *b, const void *gate, uint32_t k, uint32_t n, void *out);
     /* Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308), points 0, 1, -1, 2, -2 and infinity, where side is 6; F(3 x 3, 3 x 3),
-     * without -2, where it is 5. v[e * plane + c] = (B^T d B)[e] of channel c, d the side x side pixels at px[row * side + column]. */
+     * without -2, where it is 5; F(2 x 2, 3 x 3), without 2 either, where it is 4. v[e * plane + c] = (B^T d B)[e] of channel c, d the side x side pixels at px[row * side + column]. */
     void (*winograd_in)(const void *const *px, uint32_t side, uint32_t channels, void *v, size_t plane);
     /* out[y * row + x * pixel + c] = clamp(bias[c] + residual[same] + (A^T m A)[y][x]), y < rows, x < columns of those that a tile has;
      * m[e * plane + c]; residual may be NULL. */

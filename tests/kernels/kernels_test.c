@@ -368,6 +368,7 @@ int main(int argc, char **argv)
         test_pools(c, c % 2 ? 9 : 25);
         test_winograd(6, c, 1 + c % 4, 1 + c / 4 % 4, c % 3 == 0);
         test_winograd(5, c, 1 + c % 3, 1 + c / 3 % 3, c % 4 == 0);
+        test_winograd(4, c, 1 + c % 2, 1 + c / 2 % 2, c % 5 == 0);
         test_rows(c, 1 + c % 11);
         test_act(c);
         test_gate_panel(c, 1 + c * 5 % most);
