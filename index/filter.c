@@ -173,9 +173,13 @@ static bool read_value(parser *p, idx_filter *f)
     return bare_value(p, f);
 }
 
+/* Not quoted, a name begins with neither a digit nor a minus, and is no word of the language: "--price = 3" and "NOT NOT price = 3"
+ * would otherwise ask for attributes that nobody has. */
 static idx_filter *restriction(parser *p)
 {
-    if (*p->at != '"' && *p->at != '\'' && (!word_byte(*p->at) || isdigit((unsigned char)*p->at)))
+    if (peek_keyword(p, "AND") || peek_keyword(p, "OR") || peek_keyword(p, "NOT"))
+        return fail(p, "an attribute's name is expected; AND, OR and NOT are names in quotes only");
+    if (*p->at != '"' && *p->at != '\'' && (!word_byte(*p->at) || *p->at == '-' || isdigit((unsigned char)*p->at)))
         return fail(p, *p->at == 0 ? "an attribute is expected, the filter ends" : "an attribute's name is expected");
     idx_filter *f = node(p, IDX_NODE_CMP, NULL, NULL);
     if (f == NULL) return NULL;

@@ -23,7 +23,7 @@ static const struct {
     {"title = \"quote \\\" and 'tick'\"", "3"}, {"brand = Acme AND price < 5", ""}, {"brand = Acme OR price < 5", "02"},
     {"price < 25 brand:* OR size:*", "012"}, {"price < 15 AND new = true OR new = false", "0"}, {"(price < 15 AND new = true) OR (new = false)", "01"},
     {"NOT (price > 0)", "234"}, {"brand > Acme", "12"}, {"brand < \"Z\"", "0"}, {"missing = 1", ""}, {"NOT missing = 1", "01234"},
-    {"  price   =   10  ", "03"}, {"NOT NOTE = 1", "01234"}, {"ORDER = 1 OR price = 20.5", "1"},
+    {"  price   =   10  ", "03"}, {"NOT NOTE = 1", "01234"}, {"NOT \"AND\" = 1", "01234"}, {"NOT \"-x\" = 1", "01234"}, {"ORDER = 1 OR price = 20.5", "1"},
     {"brand = \"Z*a Sh*s\"", "2"}, {"brand = \"*c*m*e\"", "01"}, {"brand = A*e", "0"}, {"brand = \"A\\*e\"", ""}, {"brand = \"*e*e*\"", "2"}, {"brand = \"**\"", "012"},
     {"tags:\"*er\"", "01"}, {"tags:\"s*\" AND tags:\"*e\"", "0"}, {"price = +10", "03"}, {"price = 1.0e+1", "0"}, {"price = 0x0a", ""}, {"price = \"1*\"", "3"},
     {"price > -1e300", "012"}, {"size = 4*", "0"}, {"star = \"\\*\"", "4"}, {"star = \"\\*\\*\"", ""}, {"brand < \"B*\"", "0"}, {"empty:*", "4"}, {"empty:\"*\"", ""},
@@ -36,6 +36,8 @@ static const struct {
     {"", "column 1"}, {"price", "column 6"}, {"price <", "column 8"}, {"price = ", "column 9"}, {"= 3", "column 1"}, {"price = 3 AND", "column 14"},
     {"(price = 3", "column 11"}, {"price = 3)", "column 10"}, {"brand = \"x", "column 9"}, {"a = 1 OR", "column 9"}, {"NOT", "column 4"}, {"3 = a", "column 1"},
     {"price < true", "column 9"}, {"price >= *", "column 10"}, {"a = 1e400 AND", "column 14"},
+    {"--price = 3", "column 2"}, {"- -price = 3", "column 3"}, {"NOT NOT price = 3", "column 5"}, {"NOT -price = 3", "column 5"},
+    {"AND = 3", "in quotes"}, {"price = 3 OR OR price = 4", "column 14"},
     {"a == 3", "column 4"}, {"a = 3 ; b = 4", "column 7"},
 };
 
