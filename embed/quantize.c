@@ -15,9 +15,26 @@ static emb_status check(emb_quantizer *q)
     return emb_preproc_read(g, (uint32_t)t->dims[q->nhwc ? 2 : 3], (uint32_t)t->dims[q->nhwc ? 1 : 2], &q->pp, q->err);
 }
 
+/* A name that is misspelt would keep nothing. */
+static emb_status check_kept(const emb_quantizer *q)
+{
+    for (size_t k = 0; k < q->opts->n_keep; k++) {
+        const char *name = q->opts->keep[k];
+        bool found = false;
+        for (size_t i = 0; !found && i < q->g->n_nodes; i++) {
+            const emb_node *node = &q->g->nodes[i];
+            found = (node->proto->name != NULL && strcmp(node->proto->name, name) == 0) ||
+                    (node->n_out > 0 && node->out[0] >= 0 && strcmp(q->g->values[node->out[0]].name, name) == 0);
+        }
+        if (!found) return emb_fail(q->err, EMB_EFORMAT, "%s: \"%.100s\", which is to be kept, is neither a node nor the output of one", q->g->file, name);
+    }
+    return EMB_OK;
+}
+
 static emb_status make(emb_quantizer *q, void **onnx, size_t *n)
 {
     emb_status st = check(q);
+    if (st == EMB_OK) st = check_kept(q);
     if (st == EMB_OK) st = emb_quantize_fold(q);
     if (st != EMB_OK) return st;
     q->n_values = q->g->n_values;

@@ -59,7 +59,7 @@ static char *target(void)
 
 static void print_text(const json_t *v)
 {
-    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
     fputs(json_is_string(v) ? json_string_value(v) : text != NULL ? text : "", stdout);
     free(text);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -15,6 +16,10 @@ static bool split(const char *where, char host[256], char port[16], char err[320
     size_t n = colon != NULL ? (size_t) (colon - where) : 0;
     if (colon == NULL || colon[1] == '\0' || strlen(colon + 1) > 5 || strspn(colon + 1, "0123456789") != strlen(colon + 1)) {
         snprintf(err, 320, "listen: \"%.200s\" is not HOST:PORT", where);
+        return false;
+    }
+    if (strtoul(colon + 1, NULL, 10) > 65535) { // getaddrinfo would take it modulo 65536
+        snprintf(err, 320, "listen: \"%.200s\" has the port %s, 0 to 65535 is allowed", where, colon + 1);
         return false;
     }
     if (n >= 2 && where[0] == '[' && where[n - 1] == ']') start++, n -= 2;

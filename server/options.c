@@ -108,6 +108,11 @@ static bool set(const srv_opt *o, const char *where, const char *text, bool spli
         char *end = NULL;
         double v = strtod(text, &end);
         if (end == text || *end != '\0' || !isfinite(v)) return wrong(where, "\"%s\" is not a number%s", text, "");
+        if (o->max != 0 && (v < (double) o->min || v > (double) o->max)) {
+            char range[80];
+            snprintf(range, sizeof range, "%llu..%llu", (unsigned long long) o->min, (unsigned long long) o->max);
+            return wrong(where, "%s is not within %s", text, range);
+        }
         *(double *) o->value = v;
         return true;
     }

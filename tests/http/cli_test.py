@@ -429,6 +429,14 @@ class Model(Folder):
             self.assertEqual(done.returncode, 1)
             self.assertIn(part, done.stderr)
         self.assertEqual(run("model", "quantize", "-", out).returncode, 2)
+        for percentile in ("49", "101", "-5"):
+            refused = run("model", "quantize", "-", out, "--calibrate", DEMO, "--percentile", percentile)
+            self.assertEqual(refused.returncode, 2)
+            self.assertIn("not within 50..100", refused.stderr)
+        refused = run("model", "quantize", "-", self.folder / "y.onnx", "--calibrate", DEMO, "--keep", "no-such-node")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("no-such-node", refused.stderr)
+        self.assertFalse((self.folder / "y.onnx").exists())
 
 
 class CommandLine(Folder):
@@ -464,6 +472,7 @@ class CommandLine(Folder):
         self.assertIn("LIKENESS_THREADS", self.serve_fails(env={"LIKENESS_THREADS": "-1"}))
         self.assertIn("exclude each other", self.serve_fails("--no-keys", "--admin-key-file", "/x"))
         self.assertIn("not HOST:PORT", self.serve_fails("--no-keys", "--listen", "8080"))
+        self.assertIn("the port 99999, 0 to 65535", self.serve_fails("--no-keys", "--listen", "127.0.0.1:99999"))
         self.assertIn("unexpected argument", self.serve_fails("now"))
         (self.folder / "c").write_text("# fine\nthreads = 2\nmax-quue = 3\n")
         self.assertIn(f"{self.folder}/c:3: unknown setting \"max-quue\"", self.serve_fails("--config", self.folder / "c"))
