@@ -347,7 +347,7 @@ static emb_status input_type(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
         if (st != EMB_OK) return st;
     }
     if (emb_dtype_size(v->type.dtype) == 0 || !emb_type_sane(&v->type))
-        return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type", g->file, vi->name);
+        return emb_fail(err, EMB_EFORMAT, "%s: input %s has an impossible type or shape", g->file, vi->name);
     v->stored = v->type.dtype;
     v->type.dtype = float_of(v->stored);
     v->known = true;

@@ -76,6 +76,8 @@ emb_status emb_window_read(emb_call *c, const emb_type *x, int64_t kh, int64_t k
         same_pads(x->dims[3], w->kw, w->dw, w->sw, lower, &w->left, &w->right);
     } else if (emb_attr_is(p, "auto_pad", "VALID")) {
         w->top = w->left = w->bottom = w->right = 0;
+    } else if (emb_attr(p, "auto_pad") != NULL && !emb_attr_is(p, "auto_pad", "NOTSET")) {
+        return emb_call_fail(c, EMB_EFORMAT, "auto_pad is none of NOTSET, VALID, SAME_UPPER and SAME_LOWER");
     }
     w->oh = out_size(x->dims[2], w->kh, w->dh, w->sh, w->top, w->bottom, w->ceil_mode);
     w->ow = out_size(x->dims[3], w->kw, w->dw, w->sw, w->left, w->right, w->ceil_mode);

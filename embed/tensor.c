@@ -73,7 +73,9 @@ emb_status emb_tensor_type(const Onnx__Tensor *t, const char *file, emb_type *ty
     for (size_t i = 0; i < t->n_dims; i++) is.dims[i] = t->dims[i];
     if (!emb_type_sane(&is)) return emb_fail(err, EMB_EFORMAT, "%s: tensor %.100s has impossible dimensions", file, name);
     size_t n = (size_t)emb_elements(&is), have;
-    if (t->has_raw_data) have = t->raw_data.len % size == 0 ? t->raw_data.len / size : SIZE_MAX;
+    if (t->has_raw_data && t->raw_data.len % size != 0)
+        return emb_fail(err, EMB_EFORMAT, "%s: tensor %.100s has %zu bytes, its shape needs %zu", file, name, t->raw_data.len, n * size);
+    if (t->has_raw_data) have = t->raw_data.len / size;
     else if (dtype == EMB_F32) have = t->n_float_data;
     else if (dtype == EMB_F64) have = t->n_double_data;
     else if (dtype == EMB_I64) have = t->n_int64_data;

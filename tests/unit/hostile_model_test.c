@@ -64,6 +64,11 @@ static void groups_of_none(void)
     conv(F32(8, 3, 3, 3));
     emb_build_attribute(b, "group", 0);
 }
+static void strange_pad(void)
+{
+    conv(F32(8, 3, 3, 3));
+    emb_build_attribute(b, "auto_pad", 7);
+}
 static void groups_beyond(void)
 {
     conv(F32(8, 3, 3, 3));
@@ -195,6 +200,7 @@ static const hostile cases[] = {
     {"large kernel", large_kernel, "larger than"},
     {"groups of none", groups_of_none, "groups"},
     {"groups beyond", groups_beyond, "groups"},
+    {"strange pad", strange_pad, "auto_pad"},
     {"reshape overflows", reshape_overflows, "impossible shape"},
     {"reshape negative", reshape_negative, "impossible shape"},
     {"expand overflows", expand_overflows, "(Expand)"},
