@@ -255,7 +255,8 @@ static bool line_kind(const json_t *root, idx_op_kind *kind, api_fault *f)
     else if (strcmp(s, "delete") == 0)
         *kind = IDX_DELETE;
     else
-        return api_fail(f, "field_invalid", "op", "op is not \"put\", \"patch\" or \"delete\"");
+        return api_fail(f, "field_invalid", "op", "op is %s%.40s%s; \"put\", \"patch\" or \"delete\" is expected", *s != '\0' ? "\"" : "",
+                        *s != '\0' ? s : "not such a string", *s != '\0' ? "\"" : "");
     return true;
 }
 
@@ -269,7 +270,7 @@ static bool line_op(line *l, api_worker *w, uint64_t *stage_ns, char id[IDX_MAX_
     bool ok = api_doc_parse(&doc, (const uint8_t *)l->text, l->text_bytes, true, cx->limits.max_json_bytes, "line", f);
     if (ok) {
         const json_t *v = json_object_get(doc.root, "id");
-        ok = json_is_string(v) ? api_item_id_check(json_string_value(v), json_string_length(v), f)
+        ok = json_is_string(v) ? api_item_id_check(json_string_value(v), json_string_length(v), "id", f)
                                : api_fail(f, "item_id_invalid", "id", "the line has no string \"id\"");
         if (ok) snprintf(id, IDX_MAX_ID_BYTES + 1, "%s", json_string_value(v));
     }

@@ -76,6 +76,8 @@ static bool read_spec(api_call *c, const json_t *root, spec *s)
         return api_fail(&c->fault, "field_invalid", "model", "model is %s%.64s%s; \"%.64s\", which this server runs, or \"external\" is expected",
                         name != NULL ? "\"" : "", name != NULL ? name : "not a string", name != NULL ? "\"" : "", m->name);
     json_int_t v = json_integer_value(dim);
+    if (dim != NULL && !json_is_number(dim))
+        return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is not a number, a whole number from 1 to %d is expected", IDX_MAX_DIM);
     if (dim != NULL && (!json_is_integer(dim) || v < 1 || v > IDX_MAX_DIM))
         return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is %g, a whole number from 1 to %d is expected",
                               json_number_value(dim), IDX_MAX_DIM);

@@ -72,6 +72,8 @@ static bool from_array(const char *s, size_t n, uint32_t dim, const char *field,
         if (!number(&s, end, &v))
             return api_fail(f, "json_invalid", field, "number %zu of %s is not valid JSON: \"%.*s\"", count + 1, field,
                             (int)(end - at < 20 ? end - at : 20), at);
+        if (!isfinite((float)v))
+            return api_fail(f, "field_invalid", field, "number %zu of %s is %.*s, which is not a finite float32", count + 1, field, (int)(s - at < 40 ? s - at : 40), at);
         if (count < dim) out[count] = (float)v;
         count++;
         s = blanks(s, end);
@@ -104,7 +106,7 @@ static bool normalise(float *v, uint32_t dim, const char *field, api_fault *f)
 {
     double norm = 0;
     for (uint32_t i = 0; i < dim; i++) {
-        if (!isfinite(v[i])) return api_fail(f, "field_invalid", field, "number %u of %s is not a finite float32", i + 1, field);
+        if (!isfinite(v[i])) return api_fail(f, "field_invalid", field, "number %u of %s is %g, which is not a finite float32", i + 1, field, (double)v[i]);
         norm += (double)v[i] * (double)v[i];
     }
     norm = sqrt(norm);
@@ -114,14 +116,21 @@ static bool normalise(float *v, uint32_t dim, const char *field, api_fault *f)
     return true;
 }
 
+static bool no_numbers(const json_t *v, const char *field, api_fault *f)
+{
+    static const char *const kinds[] = {"an object", "an array", "a string", "a number", "a number", "true", "false", "null"}; /* by json_type */
+    if (!json_is_array(v)) return api_fail(f, "field_invalid", field, "%s is %s; an array of numbers or base64 of float32 is expected", field, kinds[json_typeof(v)]);
+    size_t i = 0;
+    while (json_is_number(json_array_get(v, i))) i++; /* one is none, or the array would not be here */
+    const json_t *e = json_array_get(v, i);
+    return api_fail(f, "field_invalid", field, "number %zu of %s is %s", i + 1, field, e != NULL ? kinds[json_typeof(e)] : "not a number");
+}
+
 bool api_embedding_read(const api_doc *doc, const json_t *v, uint32_t dim, const char *field, float *out, api_fault *f)
 {
     const char *p;
     size_t n;
-    if (!json_is_string(v)) {
-        const char *what = json_is_array(v) ? "holds something else than numbers" : "is not an array of numbers or base64 of float32";
-        return api_fail(f, "field_invalid", field, "%s %s", field, what);
-    }
+    if (!json_is_string(v)) return no_numbers(v, field, f);
     bool numbers = api_doc_text(doc, v, &p, &n);
     return (numbers ? from_array(p, n, dim, field, out, f) : from_base64(p, n, dim, field, out, f)) && normalise(out, dim, field, f);
 }

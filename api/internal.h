@@ -152,7 +152,7 @@ bool api_write_add_embedding(const api_write_ctx *wc, idx_op *op, const api_doc 
 idx_image *api_write_image(const api_write_ctx *wc, idx_op *op, const char *field); /* one more of the op's; NULL and a fault */
 /* Translates what a write ended with; returns false. May be called from the writer thread: takes no lock for long. */
 bool api_write_fail(idx *ix, const char *catalogue, idx_op_kind kind, idx_status st, const idx_error *err, api_fault *f);
-bool api_item_id_check(const char *id, size_t n, api_fault *f);
+bool api_item_id_check(const char *id, size_t n, const char *field, api_fault *f);
 
 /* ---- queries ------------------------------------------------------------------------------------ */
 

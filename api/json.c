@@ -118,6 +118,25 @@ static bool skeleton(scan *c, api_doc *d, bool blobs)
     return true;
 }
 
+/* Where the parser stopped in the document as it was sent: `at` counts bytes of the copy, in which "@3" stands for what was taken out.
+ * Columns count bytes. */
+static void place(const api_doc *d, const uint8_t *body, size_t n, size_t at, size_t *line, size_t *column)
+{
+    size_t removed = 0; /* until then */
+    for (size_t i = 0; i < d->n_blobs; i++) {
+        bool numbers = d->blob[i].numbers;
+        size_t from = (size_t)(d->blob[i].p - (const char *)body) - !numbers, size = d->blob[i].n + (numbers ? 0 : 2);
+        if (from - removed >= at) break; /* removed: modulo 2^64, as what is taken out may be shorter than its name */
+        removed += size - (i < 10 ? 4 : 5);
+    }
+    at += removed;
+    if (at > n) at = n;
+    *line = 1;
+    *column = at;
+    for (size_t i = 0; i < at; i++)
+        if (body[i] == '\n') *line += 1, *column = at - i - 1;
+}
+
 bool api_doc_parse(api_doc *d, const uint8_t *body, size_t n, bool blobs, size_t max_bytes, const char *field,
                    api_fault *f)
 {
@@ -135,14 +154,16 @@ bool api_doc_parse(api_doc *d, const uint8_t *body, size_t n, bool blobs, size_t
         return api_fail_limit(f, "json_too_large", field, max_bytes, "%s has more than %zu bytes of JSON%s", where, max_bytes,
                               blobs ? ", not counting photos and embeddings" : "");
     }
-    json_error_t je;
+    json_error_t je = {.position = 0};
     d->root = json_loadb(c.out, c.o, JSON_REJECT_DUPLICATES, &je);
     free(c.out);
     if (d->root == NULL) {
         /* Where an allocation fails jansson mostly says nothing. */
         if (json_error_code(&je) == json_error_out_of_memory || je.text[0] == '\0') return api_fail_memory(f);
-        return api_fail(f, "json_invalid", field, "%s is not valid JSON: %s (line %d, column %d)", where, je.text, je.line,
-                        je.column);
+        size_t line, column;
+        place(d, body, n, (size_t)je.position, &line, &column);
+        if (strncmp(je.text, "\\u0000", 6) == 0) strcpy(je.text, "\\u0000 is not allowed"); /* jansson names a flag of its own */
+        return api_fail(f, "json_invalid", field, "%s is not valid JSON: %s (line %zu, column %zu)", where, je.text, line, column);
     }
     if (!json_is_object(d->root)) return api_fail(f, "json_invalid", field, "%s is not a JSON object", where);
     return true;

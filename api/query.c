@@ -251,7 +251,7 @@ static bool query_json(api_call *c, int kind, api_query *q)
     }
     if (strcmp(name, "item") == 0) {
         if (!json_is_string(v)) return api_fail(&c->fault, "field_invalid", "item", "item is not a string");
-        if (!api_item_id_check(json_string_value(v), json_string_length(v), &c->fault)) return false;
+        if (!api_item_id_check(json_string_value(v), json_string_length(v), "item", &c->fault)) return false;
         q->item = json_string_value(v);
         return true;
     }

@@ -137,11 +137,10 @@ static bool variable(const char *name, size_t name_n, const char *raw, size_t n,
     if (name_n == 11) { /* {catalogue} */
         if (!api_catalogue_name_ok(dec))
             return api_fail(&c->fault, "catalogue_name_invalid", "catalogue",
-                            "a catalogue name is 1 to %d of a-z 0-9 _ - and starts with a letter or digit",
-                            IDX_MAX_CATALOGUE_BYTES);
+                            "\"%.80s\" is no catalogue name: 1 to %d of a-z 0-9 _ -, starting with a letter or digit", dec, IDX_MAX_CATALOGUE_BYTES);
         memcpy(c->catalogue, dec, got + 1);
     } else if (name_n == 6) { /* {item} */
-        if (!api_item_id_check(dec, got, &c->fault)) return false;
+        if (!api_item_id_check(dec, got, "item", &c->fault)) return false;
         memcpy(c->item, dec, got + 1);
     } else { /* {n} */
         if (got == 0 || got > 3 || strspn(dec, "0123456789") != got || (dec[0] == '0' && got > 1))

@@ -5,14 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool api_item_id_check(const char *id, size_t n, api_fault *f)
+bool api_item_id_check(const char *id, size_t n, const char *field, api_fault *f)
 {
-    if (n == 0) return api_fail(f, "item_id_invalid", "id", "the item id is empty");
+    if (n == 0) return api_fail(f, "item_id_invalid", field, "the item id is empty");
     if (n > IDX_MAX_ID_BYTES)
-        return api_fail_limit(f, "item_id_invalid", "id", IDX_MAX_ID_BYTES, "the item id has %zu bytes, the limit is %d", n,
+        return api_fail_limit(f, "item_id_invalid", field, IDX_MAX_ID_BYTES, "the item id has %zu bytes, the limit is %d", n,
                               IDX_MAX_ID_BYTES);
     if (!api_text_printable(id, n))
-        return api_fail(f, "item_id_invalid", "id", "the item id is not printable UTF-8");
+        return api_fail(f, "item_id_invalid", field, "the item id is not printable UTF-8");
     return true;
 }
 
@@ -55,6 +55,7 @@ static bool add_json_image(const api_write_ctx *wc, idx_op *op, const api_doc *d
         if (data != NULL) return api_fail(wc->fault, "field_invalid", field, "%s comes beside \"data\", one of them is expected", field);
         return api_write_add_embedding(wc, op, doc, embedding, field);
     }
+    if (data == NULL && api_is_external(wc->cat)) return api_fail(wc->fault, "field_invalid", field, "%s has no embedding", field);
     snprintf(field, sizeof field, "images[%zu].data", i);
     if (!json_is_string(data)) return api_fail(wc->fault, "field_invalid", field, "%s is not a base64 string", field);
     const char *p;
@@ -121,7 +122,7 @@ bool api_write_fail(idx *ix, const char *catalogue, idx_op_kind kind, idx_status
         return api_fail(f, "attributes_invalid", "attributes", "%s", err->text);
     if (st == IDX_EEXISTS) return api_fail(f, "item_exists", NULL, "the item exists, and create_only was asked for");
     if (st == IDX_ENOTFOUND && kind == IDX_PUT)
-        return api_fail(f, "images_missing", "images", "there is no such item yet: a new one needs 1 to %d images",
+        return api_fail(f, "images_missing", "images", "there is no such item yet: a new one needs 1 to %d images or embeddings",
                         IDX_MAX_IMAGES);
     return api_fail_idx(f, st, err, "item_not_found");
 }

@@ -65,6 +65,7 @@ static idx_status store_delete(idx *ix, applied *a, idx_error *err)
 /* A new catalogue travels in op->attributes as its row; see catalogue_op() in index.c. */
 static idx_status store_new_catalogue(idx *ix, applied *a, idx_error *err)
 {
+    static const char *const storage[] = {"auto", "float32", "float16", "int8"}; /* by idx_storage */
     idx_new_catalogue what;
     memcpy(&what, a->op->attributes, sizeof what);
     idx_catalogue_row row = what.row;
@@ -73,8 +74,8 @@ static idx_status store_new_catalogue(idx *ix, applied *a, idx_error *err)
         const idx_catalogue *is = &there->row.info;
         bool same = is->dim == row.info.dim && strcmp(is->fingerprint, row.info.fingerprint) == 0;
         idx_status st = IDX_OK;
-        if (!same) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists with model %.60s (%.12s)", row.info.name, is->model, is->fingerprint);
-        else if (!what.any_storage && is->storage != row.info.storage) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists and keeps its vectors in another way", row.info.name);
+        if (!same) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists with model %.60s (%.12s) and dim %" PRIu32, row.info.name, is->model, is->fingerprint, is->dim);
+        else if (!what.any_storage && is->storage != row.info.storage) st = idx_fail(err, IDX_EEXISTS, "catalogue %s exists with storage %s, which cannot be changed", row.info.name, storage[is->storage]);
         idx_give_cat(ix, there);
         return st;
     }

@@ -55,10 +55,11 @@ static void test_catalogue(void)
     CHECK_INT(json_integer_value(json_object_get(j, "dim")), DIM);
     json_decref(j);
     CHECK_INT(send_json(API_PUT, CAT, "{\"model\":\"external\",\"dim\":6}"), 200);
-    expect(409, "catalogue_exists", NULL, NULL, API_PUT, CAT, "{\"model\":\"external\",\"dim\":7}");
+    expect(409, "catalogue_exists", NULL, "dim 6", API_PUT, CAT, "{\"model\":\"external\",\"dim\":7}");
     expect(409, "catalogue_exists", NULL, NULL, API_PUT, CAT, "{}");
     expect(400, "field_invalid", "dim", "needs dim", API_PUT, CAT "2", "{\"model\":\"external\"}");
     expect(400, "field_invalid", "dim", "dim is 0", API_PUT, CAT "2", "{\"model\":\"external\",\"dim\":0}");
+    expect(400, "field_invalid", "dim", "not a number", API_PUT, CAT "2", "{\"model\":\"external\",\"dim\":\"6\"}");
     expect(400, "field_invalid", "dim", "16384", API_PUT, CAT "2", "{\"model\":\"external\",\"dim\":16385}");
     expect(400, "field_invalid", "dim", "1.5", API_PUT, CAT "2", "{\"model\":\"external\",\"dim\":1.5}");
     expect(400, "field_invalid", "dim", "256", API_PUT, CAT "2", "{\"dim\":6}");
@@ -163,7 +164,7 @@ static void test_refusals(void)
         {"[]", "field_invalid", "0 numbers"},
         {"[1,2,3,4,5,6,7]", "field_invalid", "7 numbers"},
         {"[0,0,0,0,0,0]", "field_invalid", "length 0"},
-        {"[1,2,3,4,5,1e39]", "field_invalid", "number 6"},
+        {"[1,2,3,4,5,1e39]", "field_invalid", "number 6 of"}, {"[1,2,3,4,5,-1e39]", "field_invalid", "is -1e39"},
         {"[1,2,3,4,5,1e9999]", "field_invalid", "number 6"},
         {"[1,2,3,4,5,06]", "json_invalid", "number 6"},
         {"[1,2,3,4,5,+6]", "json_invalid", "number 6"},
@@ -174,17 +175,17 @@ static void test_refusals(void)
         {"[1,2,3,4,5,]", "json_invalid", NULL},
         {"[1,2,3,4 5,6]", "json_invalid", NULL},
         {"[,1,2,3,4,5,6]", "json_invalid", NULL},
-        {"[1,2,3,4,5,\"6\"]", "field_invalid", "something else"},
-        {"[1,2,3,4,5,[6]]", "field_invalid", "something else"},
-        {"[1,2,3,4,5,null]", "field_invalid", "something else"},
-        {"null", "field_invalid", "not an array"},
-        {"6", "field_invalid", "not an array"},
-        {"{}", "field_invalid", "not an array"},
+        {"[1,2,3,4,5,\"6\"]", "field_invalid", "is a string"},
+        {"[1,2,3,4,5,[6]]", "field_invalid", "is an array"},
+        {"[1,2,3,4,null,6]", "field_invalid", "is null"},
+        {"null", "field_invalid", "is null"},
+        {"6", "field_invalid", "is a number"},
+        {"{}", "field_invalid", "is an object"},
         {"\"\"", "base64_invalid", NULL},
         {"\"[1,2,3,4,5,6]\"", "base64_invalid", NULL},
         {"\"AAAA\"", "field_invalid", "3 bytes"},
         {"\"AACAPwAAgD8=\"", "field_invalid", "2 numbers"},
-        {"\"AADAfwAAgD8AAIA/AACAPwAAgD8AAIA/\"", "field_invalid", "number 1"}, /* NaN */
+        {"\"AADAfwAAgD8AAIA/AACAPwAAgD8AAIA/\"", "field_invalid", "nan"}, /* NaN */
     };
     char body[300];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -195,6 +196,8 @@ static void test_refusals(void)
         expect(400, bad[i].code, "images[0].embedding", bad[i].detail, API_PUT, ITEMS "/bad", body);
     }
     expect(404, "item_not_found", NULL, NULL, API_GET, ITEMS "/bad", "");
+    expect(400, "field_invalid", "images[0]", "no embedding", API_PUT, ITEMS "/bad", "{\"images\":[{}]}");
+    expect(400, "item_id_invalid", "item", "empty", API_POST, SEARCH, "{\"item\":\"\"}");
     expect(400, "field_invalid", "embedding", "beside images", API_PUT, ITEMS "/bad", "{\"embedding\":[1],\"images\":[{\"embedding\":[1]}]}");
     expect(400, "field_invalid", "images[0].embedding", "beside", API_PUT, ITEMS "/bad", "{\"images\":[{\"embedding\":[1],\"data\":\"AAAA\"}]}");
     expect(400, "field_unknown", "embedding", NULL, API_PATCH, ITEMS "/i01", "{\"attributes\":{},\"embedding\":[1]}");

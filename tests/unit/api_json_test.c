@@ -45,6 +45,29 @@ static void test_documents(void)
     api_doc_fini(&d);
 }
 
+/* Where it is wrong is said of the document as it came, not of what was left of it. */
+static void test_places(void)
+{
+    static const struct {
+        const char *s, *says;
+    } cases[] = {
+        {"{\"a\":NaN}", "(line 1, column 8)"},
+        {"{\"embedding\":[1,0,0,0],\"a\":NaN}", "(line 1, column 30)"},
+        {"{\"embedding\":[],\"image\":\"\",\"a\":NaN}", "(line 1, column 34)"},
+        {"{\"embedding\":[1,\n0],\n\"a\":NaN}", "(line 3, column 7)"},
+        {"{\"image\":\"AAAAAAAAAAAA\"} x", "(line 1, column 26)"},
+        {"{\"a\":\"\\u0000\"}", "\\u0000 is not allowed (line"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        api_doc d;
+        api_fault f = {0};
+        CHECK(!api_doc_parse(&d, (const uint8_t *)cases[i].s, strlen(cases[i].s), true, 4096, NULL, &f));
+        test_checks++;
+        if (strstr(f.detail, cases[i].says) == NULL) TEST_FAIL("%s: %s, want %s", cases[i].s, f.detail, cases[i].says);
+        api_doc_fini(&d);
+    }
+}
+
 static void check_text(const api_doc *d, const json_t *v, const char *want)
 {
     const char *p = NULL;
@@ -177,6 +200,7 @@ static void test_memory(void)
 int main(void)
 {
     test_documents();
+    test_places();
     test_blobs();
     test_only();
     test_attributes();
