@@ -71,7 +71,7 @@ int emb_attr_ints(const Onnx__Node *n, const char *name, int64_t *out, int max)
 bool emb_attr_is(const Onnx__Node *n, const char *name, const char *text)
 {
     const Onnx__Attribute *a = emb_attr(n, name);
-    return a != NULL && a->has_s && a->s.len == strlen(text) && memcmp(a->s.data, text, a->s.len) == 0;
+    return a != NULL && a->has_s && a->s.len == strlen(text) && (a->s.len == 0 || memcmp(a->s.data, text, a->s.len) == 0);
 }
 
 const char *emb_graph_metadata(const emb_graph *g, const char *key)

@@ -76,7 +76,7 @@ emb_status emb_window_read(emb_call *c, const emb_type *x, int64_t kh, int64_t k
         same_pads(x->dims[3], w->kw, w->dw, w->sw, lower, &w->left, &w->right);
     } else if (emb_attr_is(p, "auto_pad", "VALID")) {
         w->top = w->left = w->bottom = w->right = 0;
-    } else if (emb_attr(p, "auto_pad") != NULL && !emb_attr_is(p, "auto_pad", "NOTSET")) {
+    } else if (emb_attr(p, "auto_pad") != NULL && !emb_attr_is(p, "auto_pad", "NOTSET") && !emb_attr_is(p, "auto_pad", "")) {
         return emb_call_fail(c, EMB_EFORMAT, "auto_pad is none of NOTSET, VALID, SAME_UPPER and SAME_LOWER");
     }
     w->oh = out_size(x->dims[2], w->kh, w->dh, w->sh, w->top, w->bottom, w->ceil_mode);
