@@ -5,6 +5,8 @@ import os
 import statistics
 import subprocess
 
+import prepare
+
 WAYS = {"fp32": ["AVX512_CORE"], "int8": ["", "AVX512_CORE_VNNI"]}  # what oneDNN is held to; "": whatever it finds, AMX say
 Way = collections.namedtuple("Way", "isa fused")  # fused: with the activation and the residual that ours has taken in
 MISSING = "bench_onednn was not built (libdnnl-dev 2 was not there when CMake looked)"
@@ -32,16 +34,23 @@ def theirs(build, layers, precision, seconds, way):
 
 
 def compare(build, path, precision, rounds, seconds):
-    """Our layers, milliseconds of each, and for each Way their (milliseconds, implementation); medians of interleaved rounds."""
+    """Our layers, milliseconds of each, for each Way their (milliseconds, implementation), and our sum with Relu for every Swish and
+    HardSwish (None where that network cannot be made); medians of interleaved rounds."""
     ways = [Way(isa, fused) for isa in WAYS[precision] for fused in (False, True)]
-    mine, others = [], {way: [] for way in ways}
+    mine, others, relus, relu_path = [], {way: [] for way in ways}, [], None
     for _ in range(rounds):
         mine.append(ours(build, path, precision, seconds))
+        if len(mine) == 1 and any("Swish" in (l["fused"] or "") for l in mine[0]):
+            relu_path = prepare.plain(path)
+        if relu_path is not None:
+            relus.append(ours(build, relu_path, precision, seconds))
         for way in ways:
             others[way].append(theirs(build, mine[0], precision, seconds, way))
     ms = [statistics.median(r[i]["ms"] for r in mine) for i in range(len(mine[0]))]
     best = {way: [(statistics.median(r[i][0] for r in seen), seen[0][i][1]) for i in range(len(mine[0]))] for way, seen in others.items()}
-    return mine[0], ms, best
+    if relu_path is not None:
+        return mine[0], ms, best, sum(statistics.median(r[i]["ms"] for r in relus) for i in range(len(relus[0])))
+    return mine[0], ms, best, None if any("Swish" in (l["fused"] or "") for l in mine[0]) else sum(ms)
 
 
 def mostly(best):

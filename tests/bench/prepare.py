@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 
-from peers import CACHE
+from peers import CACHE, PYTHON
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILTIN = os.path.join(ROOT, "embed/training/likeness-v1.onnx")
@@ -68,6 +68,20 @@ def remake(path, make):
         make(path + ".part")
         os.rename(path + ".part", path)
     return path
+
+
+def plain(path):
+    """The network with Relu for every Swish and HardSwish (plain.py); None where no Python has onnx."""
+    with open(path, "rb") as f:
+        to = os.path.join(CACHE, "plain", hashlib.sha256(f.read()).hexdigest()[:16] + ".onnx")
+    os.makedirs(os.path.dirname(to), exist_ok=True)
+    for python in dict.fromkeys([sys.executable, PYTHON, "/usr/bin/python3"]):
+        if os.path.exists(to):
+            break
+        make = [python, os.path.join(ROOT, "tests/bench/plain.py"), path, to + ".part"]
+        if os.path.exists(python) and subprocess.run(make, stderr=subprocess.DEVNULL).returncode == 0:
+            os.rename(to + ".part", to)
+    return to if os.path.exists(to) else None
 
 
 def stamp(photos):
