@@ -19,7 +19,7 @@ enum {
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,
-    MOVE_ROWS = 1024,   /* change places under one lock: below a millisecond */
+    MOVE_ROWS = 512,    /* change places under one lock: some hundred microseconds */
     IDLE_MS = 1000,
 };
 
@@ -293,6 +293,10 @@ static idx_status make_new(rebuild *b, uint64_t number)
     return st;
 }
 
+/* Between two pieces under the exclusive lock: who takes it again at once has it before those that waited have woken up, and searches would
+ * wait for all of the pieces. */
+static void let_in(void) { nanosleep(&(struct timespec){0, 200000}, NULL); }
+
 /* Under the exclusive lock: rows from..to of the new segment take the place of those they are copies of. */
 static void move_rows(rebuild *b, uint32_t from, uint32_t to)
 {
@@ -343,6 +347,7 @@ static idx_status move_tail(rebuild *b)
         }
         more = b->copied < b->old->rows;
         pthread_rwlock_unlock(&c->lock);
+        let_in();
     }
     free(v);
     return st;
@@ -357,6 +362,7 @@ static idx_status replace(rebuild *b)
         idx_cat_lock(b->c);
         move_rows(b, r, rows - r < MOVE_ROWS ? rows : r + MOVE_ROWS);
         pthread_rwlock_unlock(&b->c->lock);
+        let_in();
     }
     return move_tail(b);
 }
@@ -403,6 +409,7 @@ static void tidy(idx_cat *c)
         idx_cat_lock(c);
         more = idx_cat_tidy(c);
         pthread_rwlock_unlock(&c->lock);
+        let_in();
     }
 }
 
