@@ -122,7 +122,8 @@ bool api_fail_idx(api_fault *f, idx_status st, const idx_error *err, const char 
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (map[i].st == st) code = map[i].code;
     const char *text = err != NULL && err->text[0] != '\0' ? err->text : api_problem_find(code)->title;
-    return api_fail(f, code, st == IDX_EFILTER ? "filter" : NULL, "%s", text);
+    const char *field = err != NULL && err->field[0] != '\0' ? err->field : st == IDX_EFILTER ? "filter" : NULL;
+    return err != NULL && err->limit > 0 ? api_fail_limit(f, code, field, err->limit, "%s", text) : api_fail(f, code, field, "%s", text);
 }
 
 bool api_fail_emb(api_fault *f, emb_status st, const emb_error *err, const char *field, bool known)

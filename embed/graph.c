@@ -304,7 +304,7 @@ static emb_status take_tensor(emb_graph *g, Onnx__Tensor *t, emb_value *v, emb_e
 
 static emb_dtype float_of(emb_dtype t) { return t == EMB_F16 || t == EMB_F64 ? EMB_F32 : t; }
 
-/* Dimensions that the file leaves free (absent, 0, named, or -1 as some exporters write): one picture of three channels, as large as the
+/* Dimensions that the file leaves free (absent, named, or -1 as some exporters write): one picture of three channels, as large as the
  * metadata say (likeness.size), 224 a side otherwise. */
 static emb_status fixed_dims(const emb_graph *g, const Onnx__ValueInfo *vi, emb_type *type, emb_error *err)
 {
@@ -315,7 +315,11 @@ static emb_status fixed_dims(const emb_graph *g, const Onnx__ValueInfo *vi, emb_
     if (text != NULL) side = strtol(text, &end, 10);
     if (text != NULL && (end == text || *end != 0 || side < 1 || side > 4096))
         return emb_fail(err, EMB_EFORMAT, "%s: likeness.size is \"%.60s\"; it must be 1 to 4096", g->file, text);
-    for (uint32_t i = 0; i < type->rank; i++) fixed[i] = s->dim[i]->has_dim_value && s->dim[i]->dim_value > 0 ? s->dim[i]->dim_value : 0;
+    for (uint32_t i = 0; i < type->rank; i++) {
+        bool said = s->dim[i]->has_dim_value && s->dim[i]->dim_value != -1;
+        fixed[i] = said ? s->dim[i]->dim_value : 0;
+        if (said && fixed[i] < 1) return emb_fail(err, EMB_EFORMAT, "%s: dimension %u of input %s is %" PRId64, g->file, i, vi->name, fixed[i]);
+    }
     bool picture = type->rank == 4, last = picture && fixed[3] == 3 && fixed[1] != 3;
     const int64_t otherwise[4] = {1, last ? side : 3, side, last ? 3 : side};
     for (uint32_t i = 0; i < type->rank; i++) {

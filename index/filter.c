@@ -41,10 +41,17 @@ static idx_filter *fail(parser *p, const char *expected)
     return NULL;
 }
 
+static idx_filter *beyond(parser *p, int limit, const char *what)
+{
+    if (p->st == IDX_OK)
+        p->st = idx_fail_field(p->err, IDX_EFILTER, "filter", (uint64_t)limit, "filter, column %td: %s %d", p->at - p->start + 1, what, limit);
+    return NULL;
+}
+
 static idx_filter *node(parser *p, idx_node kind, idx_filter *a, idx_filter *b)
 {
     idx_filter *f = NULL;
-    if (++p->nodes > MAX_NODES) fail(p, "the filter has more than 512 parts");
+    if (++p->nodes > MAX_NODES) beyond(p, MAX_NODES, "its parts are more than");
     else if ((f = calloc(1, sizeof *f)) == NULL) p->st = idx_fail(p->err, IDX_ENOMEM, "no memory for a filter");
     if (f == NULL) {
         idx_filter_free(a);
@@ -212,7 +219,7 @@ static idx_filter *term(parser *p)
     }
     idx_filter *f;
     if (*p->at == '(') {
-        if (++p->depth > MAX_DEPTH) return fail(p, "parentheses nest deeper than 64");
+        if (++p->depth > MAX_DEPTH) return beyond(p, MAX_DEPTH, "parentheses nest deeper than");
         p->at++;
         blanks(p);
         f = expression(p);
@@ -263,7 +270,7 @@ static idx_filter *expression(parser *p)
 idx_status idx_filter_parse(const char *text, idx_filter **out, idx_error *err)
 {
     if (strlen(text) > IDX_MAX_FILTER_BYTES)
-        return idx_fail(err, IDX_EFILTER, "filter has %zu bytes, the limit is %d", strlen(text), IDX_MAX_FILTER_BYTES);
+        return idx_fail_field(err, IDX_EFILTER, "filter", IDX_MAX_FILTER_BYTES, "filter has %zu bytes, the limit is %d", strlen(text), IDX_MAX_FILTER_BYTES);
     parser p = {.start = text, .at = text, .err = err};
     blanks(&p);
     idx_filter *f = expression(&p);

@@ -42,6 +42,8 @@ typedef enum {
 typedef struct {
     idx_status status;
     char text[320];
+    char field[96]; /* of what was handed in, as attributes.price; "" = all of it, or said by the status */
+    uint64_t limit; /* that was passed; 0 = none was */
 } idx_error;
 
 /* How the index keeps vectors; the store keeps float32. */

@@ -44,8 +44,10 @@ static int inspect(const char *path)
     how.path = path;
     emb_status st = srv_model_open(&how, &m, &e);
     if (st == EMB_OK) emb_model_inspect(m, stdout, layers);
+    char why[320];
+    bool runs = st == EMB_OK && srv_model_try(m, why); /* a file may be whole and its numbers none */
     emb_model_close(m);
-    return st == EMB_OK ? 0 : fail(e.text);
+    return runs ? 0 : fail(st == EMB_OK ? why : e.text);
 }
 
 static bool read_input(const char *text, emb_tensor *t, char err[320])
@@ -111,7 +113,7 @@ int srv_cmd_model(int argc, char **argv)
                       "       likeness model run FILE.onnx --input NAME=FILE.npy... --output-dir DIR\n"
                       "       likeness model quantize IN.onnx OUT.onnx --calibrate DIR|LIST\n"
                       "       likeness model operators",
-                      "inspect   inputs, outputs, operators, size and plan; without a file, of the built-in model\n"
+                      "inspect   inputs, outputs, operators, size and plan, and whether it runs; without a file, of the built-in model\n"
                       "run       any supported graph on any inputs (f2 f4 f8 i1 i4 i8 u1 b1 arrays of NumPy)\n"
                       "quantize  writes IN (- is the built-in model) with int8 weights and uint8 activations, as a standard ONNX file, and\n"
                       "          prints what that costs: the cosine between both models' embeddings of the photos, and recall@1, the share\n"

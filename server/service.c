@@ -27,23 +27,6 @@ static bool open_model(srv_service *s, char err[320])
     return true;
 }
 
-/* One run on a grey picture: reads every weight, touches the arena, and proves that the model works here. */
-static bool warm_up(srv_service *s, char err[320])
-{
-    enum { SIDE = 64 };
-    static uint8_t grey[SIDE * SIDE * 3];
-    memset(grey, 128, sizeof grey);
-    emb_error e = {0};
-    emb_workspace *ws = NULL;
-    float *out = malloc(emb_model_get_info(s->model)->dim * sizeof(float));
-    emb_status st = out == NULL ? EMB_ENOMEM : emb_workspace_new(s->model, &ws, &e);
-    if (st == EMB_OK) st = emb_embed(s->model, ws, (emb_view){.px = grey, .width = SIDE, .height = SIDE, .stride_bytes = SIDE * 3}, NULL, out, &e);
-    emb_workspace_free(ws);
-    free(out);
-    if (st != EMB_OK) snprintf(err, 320, "the model does not run: %.280s", e.text);
-    return st == EMB_OK;
-}
-
 static bool open_index(srv_service *s, char err[320])
 {
     const srv_settings *o = s->set;
@@ -75,7 +58,7 @@ bool srv_service_open(srv_service *s, char err[320])
         .rendition_side = (uint32_t) o->rendition_side,
         .rendition_quality = (int) o->rendition_quality,
     };
-    if (!open_model(s, err) || !warm_up(s, err) || !open_index(s, err)) return false;
+    if (!open_model(s, err) || !srv_model_try(s->model, err) || !open_index(s, err)) return false;
     if (api_ctx_new(s->model, s->ix, &limits, &s->cx, err) != 0) return false;
     s->pool = srv_pool_new(s->cx, (uint32_t) o->threads, (uint32_t) o->max_queue, o->max_queue_age * 1000000u, err);
     return s->pool != NULL;

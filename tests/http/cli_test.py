@@ -395,6 +395,14 @@ class Model(Folder):
             self.assertIn(given.split("=")[0], done.stderr)
         self.assertIn("README.md", run("model", "inspect", harness.TREE / "README.md").stderr)
 
+    def test_inspect_runs_the_model(self):
+        good = (harness.TREE / "tests/data/onnx/dense.onnx").read_bytes()
+        nan, at = self.folder / "nan.onnx", len(good) * 37 // 40  # of the last convolution, which no Relu follows
+        nan.write_bytes(good[:at] + b"\xff" * 256 + good[at + 256:])  # numbers that are none
+        done = run("model", "inspect", nan)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("does not run", done.stderr)
+
     def test_operators(self):
         *operators, last = run("model", "operators").stdout.splitlines()
         names = [line.split()[0] for line in operators]

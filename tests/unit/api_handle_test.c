@@ -399,6 +399,12 @@ static void test_attributes(void)
     n = (size_t)sprintf(body, "{\"attributes\":{\"k\":\"%.1025s\"}}", value);
     expect(400, "attributes_invalid", API_PUT, ITEM, JSON, body, n);
     expect(400, "attributes_invalid", API_PATCH, ITEM, JSON, body, n);
+    static const char field[] = "\"field\":\"attributes.k\"", limit[] = "\"limit\":1024";
+    api_reply rp;
+    fx_request(API_PATCH, ITEM, JSON, body, n, 0, &rp);
+    CHECK(memmem(rp.body, rp.body_bytes, field, sizeof field - 1) != NULL);
+    CHECK(memmem(rp.body, rp.body_bytes, limit, sizeof limit - 1) != NULL);
+    api_reply_fini(&rp);
 
     CHECK_INT(fx_status(API_PUT, ITEM, "image/jpeg", photo.p, photo.n), 201);
     for (int part = 0; part < 2; part++) { /* 20 kB each: either is fine, both are not */
@@ -414,7 +420,6 @@ static void test_attributes(void)
     static const char put[] = "{\"attributes\":{\"a\":79.99,\"b\":12,\"c\":-0.5,\"d\":1e-7}}", patch[] = "{\"attributes\":{\"b\":null}}";
     CHECK_INT(fx_status(API_PUT, ITEM, JSON, put, sizeof put - 1), 200);
     CHECK_INT(fx_status(API_PATCH, ITEM, JSON, patch, sizeof patch - 1), 200);
-    api_reply rp;
     fx_request(API_GET, ITEM, NULL, NULL, 0, 0, &rp);
     static const char want[] = "{\"a\":79.99,\"c\":-0.5,\"d\":";
     CHECK(memmem(rp.body, rp.body_bytes, want, sizeof want - 1) != NULL);

@@ -55,6 +55,8 @@ static void conv(const emb_type *w)
     floats("w", w);
     NODE2("Conv", "image", "w", "y");
 }
+static void no_height(void) { NODE("Relu", "image", "y"); }
+static void negative_width(void) { NODE("Relu", "image", "y"); }
 static void other_channels(void) { conv(F32(8, 5, 3, 3)); }
 static void no_filters(void) { conv(F32(0, 3, 3, 3)); }
 static void no_kernel(void) { conv(F32(8, 3, 0, 3)); }
@@ -194,6 +196,8 @@ static const hostile cases[] = {
     {"too few inputs", too_few, "(Conv)"},
     {"no nodes", nothing, "no graph"},
     {"named twice", named_twice, "taken"},
+    {"no height", no_height, "dimension 2 of input image is 0"},
+    {"negative width", negative_width, "dimension 3 of input image is -7"},
     {"other channels", other_channels, "channels"},
     {"no filters", no_filters, "channels"},
     {"no kernel", no_kernel, "empty kernel"},
@@ -224,7 +228,7 @@ static void pack(const hostile *h, void **bytes, size_t *n)
     like.graph = &graph;
     b = emb_build_new(&like, 13);
     REQUIRE(b != NULL);
-    emb_build_input(b, "image", F32(1, 3, 32, 32));
+    emb_build_input(b, "image", F32(1, 3, h->make == no_height ? 0 : 32, h->make == negative_width ? -7 : 32));
     if (h->make == long_run || h->make == large_run) { /* one number of the picture, to be spread */
         numbers("from", 0, 0);
         numbers("to", 1, 1);
