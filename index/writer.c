@@ -3,6 +3,7 @@
 #include "index_priv.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -259,6 +260,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
         wrote += op->status == IDX_OK;
     }
     if (st == IDX_OK) st = trim_log(ix, a, n, &err);
+    sched_yield(); /* searches that wait for this processor go first, here and before the lock: who holds it should not lose its turn */
     uint64_t t = idx_mono_ns();
     if (st == IDX_OK) st = idx_store_commit(ix->store, &err);
     atomic_fetch_add(&ix->fsync_ns, idx_mono_ns() - t);
@@ -269,6 +271,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
     }
     atomic_fetch_add(&ix->commits, 1);
     atomic_fetch_add(&ix->committed_ops, wrote);
+    sched_yield();
     apply(ix, a, n);
 }
 
