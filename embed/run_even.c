@@ -1,7 +1,7 @@
-/* run_even.c: convolutions by kernels that want their pixels a fixed distance apart (AMX, thin()). A picture that needs padding is copied with
- * it first, as many rows at a time as stay in the second cache. With a stride of 1 the pixels of a result then lie evenly even across the ends of rows: those over the padding give sums
- * that nobody wants, two in 58 for a 3 x 3 over 56 pixels, which is less than what ending every tile with its row would leave empty.
- * With other strides tiles do end with their row. */
+/* run_even.c: convolutions by kernels that want their pixels a fixed distance apart (AMX, thin()). A picture that needs padding is copied
+ * with it first, as many rows at a time as stay in the second cache. With a stride of 1 the pixels of a result then lie evenly even across
+ * the ends of rows: those over the padding give sums that nobody wants, two in 58 for a 3 x 3 over 56 pixels, which is less than what
+ * ending every tile with its row would leave empty. With other strides tiles do end with their row. */
 #include "run.h"
 
 #include <string.h>

@@ -282,11 +282,13 @@ static void offer(idx_finder *f, const idx_segment *g, const idx_probe *p, const
 /* The linked rows of a segment; `linked` as it was before the others were looked at. */
 static idx_status walk_graph(idx_finder *f, const idx_segment *g, uint32_t linked)
 {
-    enum { SPARSE = 16 }; /* a walk steps over so many dead rows for a living one: they are compared one by one, as while a segment is left for a new one */
+    if (linked == 0 || g->dead == g->rows) return IDX_OK; /* of none that live it would walk to its end */
+    /* Where a walk would step over so many dead rows for a living one, as while a segment is left for a new one, all are compared. Some of the
+     * dead may not be linked: there are this many at least. */
+    enum { SPARSE = 16 };
+    const uint32_t live = linked > g->dead ? linked - g->dead : 0;
+    if (live <= linked / SPARSE) return scan_segment(f, g);
     const idx_near *near = NULL;
-    uint32_t live = linked > g->dead ? linked - g->dead : 0;
-    if (live == 0) return IDX_OK; /* it would walk to the end of the graph */
-    if (live < linked / SPARSE) return scan_segment(f, g);
     uint32_t n = 0, ask = f->pool.room < live ? f->pool.room : live;
     double share = f->matches.w != NULL ? (double)f->plan_query.matches / (f->c->live_items + 1.0) : 1; /* of the rows that a walk meets */
     permission who = {f, g};

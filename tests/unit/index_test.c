@@ -328,6 +328,23 @@ static void test_strays(void)
     idx_close(ix);
 }
 
+/* More rows have died that were not linked yet than are linked: those are found all the same. */
+static void test_fresh_dead(void)
+{
+    enum { LINKED = 150, LEFT = 4 };
+    idx *ix = reopen(NULL, 60);
+    double recall = 0;
+    for (int i = 0; i < ITEMS; i++) drop(ix, i);
+    for (int i = 0; i < LINKED; i++) put(ix, i);
+    REQUIRE(idx_maintain(ix, NULL) == IDX_OK);
+    for (int i = LINKED; i < ITEMS; i++) put(ix, i);
+    for (int i = LINKED; i < ITEMS - LEFT; i++) drop(ix, i);
+    for (int i = 0; i < 50; i++) search(ix, false, &recall);
+    CHECK(recall / 50 > 0.95);
+    idx_close(ix);
+}
+
+
 static void test_damage(long rounds)
 {
     for (long k = 0; k < rounds; k++) {
@@ -504,6 +521,7 @@ int main(int argc, char **argv)
     for (int s = IDX_FLOAT32; s <= IDX_INT8; s++) test_against_array((idx_storage)s, argc > 1 ? atol(argv[1]) : 800);
     test_strays();
     test_damage(6);
+    test_fresh_dead();
     test_sent_again();
     test_errors();
     test_threads();
