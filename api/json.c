@@ -250,6 +250,5 @@ bool api_attributes_text(const json_t *a, bool patch, char **text, api_fault *f)
     if (idx_attributes_check(*text, patch, &err) == IDX_OK) return true;
     free(*text);
     *text = NULL;
-    const char *field = err.field[0] != '\0' ? err.field : "attributes";
-    return err.limit > 0 ? api_fail_limit(f, "attributes_invalid", field, err.limit, "%s", err.text) : api_fail(f, "attributes_invalid", field, "%s", err.text);
+    return api_fail_said(f, "attributes_invalid", "attributes", &err);
 }

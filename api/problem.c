@@ -106,6 +106,13 @@ bool api_fail_memory(api_fault *f)
     return api_fail(f, "out_of_memory", NULL, "memory for the request could not be taken");
 }
 
+bool api_fail_said(api_fault *f, const char *code, const char *field, const idx_error *err)
+{
+    const char *text = err != NULL && err->text[0] != '\0' ? err->text : api_problem_find(code)->title;
+    if (err != NULL && err->field[0] != '\0') field = err->field;
+    return err != NULL && err->limit > 0 ? api_fail_limit(f, code, field, err->limit, "%s", text) : api_fail(f, code, field, "%s", text);
+}
+
 bool api_fail_idx(api_fault *f, idx_status st, const idx_error *err, const char *not_found)
 {
     static const struct {
@@ -121,9 +128,7 @@ bool api_fail_idx(api_fault *f, idx_status st, const idx_error *err, const char 
     if (st == IDX_ENOTFOUND && not_found != NULL) code = not_found;
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (map[i].st == st) code = map[i].code;
-    const char *text = err != NULL && err->text[0] != '\0' ? err->text : api_problem_find(code)->title;
-    const char *field = err != NULL && err->field[0] != '\0' ? err->field : st == IDX_EFILTER ? "filter" : NULL;
-    return err != NULL && err->limit > 0 ? api_fail_limit(f, code, field, err->limit, "%s", text) : api_fail(f, code, field, "%s", text);
+    return api_fail_said(f, code, st == IDX_EFILTER ? "filter" : NULL, err);
 }
 
 bool api_fail_emb(api_fault *f, emb_status st, const emb_error *err, const char *field, bool known)

@@ -33,6 +33,8 @@ bool api_fail_limit(api_fault *f, const char *code, const char *field, uint64_t 
     __attribute__((format(printf, 5, 6)));
 bool api_fail_memory(api_fault *f);
 
+/* What the index said, with its limit and of its field; of `field` (may be NULL) where it named none. */
+bool api_fail_said(api_fault *f, const char *code, const char *field, const idx_error *err);
 /* Translations. not_found: the code for IDX_ENOTFOUND. known: the bytes begin like a format that we read. */
 bool api_fail_idx(api_fault *f, idx_status st, const idx_error *err, const char *not_found);
 bool api_fail_emb(api_fault *f, emb_status st, const emb_error *err, const char *field, bool known);

@@ -119,7 +119,7 @@ bool api_write_fail(idx *ix, const char *catalogue, idx_op_kind kind, idx_status
     if (st == IDX_ENOTFOUND && idx_catalogue_get(ix, catalogue, &cat, NULL) == IDX_ENOTFOUND) /* gone since it was looked for */
         return api_fail_idx(f, st, err, "catalogue_not_found");
     if (st == IDX_EINVAL && kind == IDX_PATCH) /* the patch was fine, what it would make is not */
-        return api_fail(f, "attributes_invalid", "attributes", "%s", err->text);
+        return api_fail_said(f, "attributes_invalid", "attributes", err);
     if (st == IDX_EEXISTS) return api_fail(f, "item_exists", NULL, "the item exists, and create_only was asked for");
     if (st == IDX_ENOTFOUND && kind == IDX_PUT)
         return api_fail(f, "images_missing", "images", "there is no such item yet: a new one needs 1 to %d images or embeddings",
