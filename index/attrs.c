@@ -224,15 +224,16 @@ static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
     (void)ok;
 }
 
-static void note_change(idx_attrs *a, uint32_t item)
+/* Where a copy is being made; a new item has its bit once there is room for it. */
+static void copy_later(idx_attrs *a, uint32_t item)
 {
-    a->changed[a->changes++ % IDX_CHANGES] = item;
     if (item / 64 < a->to_copy.n_words) idx_bit_set(a->to_copy.w, item);
 }
 
 void idx_attrs_remove(idx_attrs *a, uint32_t item)
 {
-    note_change(a, item);
+    a->changed[a->changes++ % IDX_CHANGES] = item;
+    copy_later(a, item);
     uint64_t s = idx_column_get(&a->shape_of, item);
     if (s == 0) return;
     const idx_shape *sh = &a->shapes[s - 1];
@@ -314,7 +315,7 @@ bool idx_attrs_shape_set(idx_attrs *a, uint32_t item, uint32_t shape)
     if (shape == UINT32_MAX || !idx_column_set(&a->shape_of, item, shape + 1ull)) return false;
     a->shapes[shape].refs++;
     idx_bit_set(a->all.w, item);
-    if (item / 64 < a->to_copy.n_words) idx_bit_set(a->to_copy.w, item);
+    copy_later(a, item);
     if (++a->n_items > a->most_items) a->most_items = a->n_items;
     return true;
 }

@@ -167,15 +167,18 @@ static int64_t pragma(idx_store *s, const char *sql)
 
 /* SQLite looks for each page that it gives back in the list of free ones: a page of a long list costs ten times one of a short list. So it is
  * time that ends a piece. */
-static bool give_back_some(idx_store *s)
+static idx_status give_back_some(idx_store *s, idx_error *err)
 {
     enum { STEP = 8, MOST = 256, LONG_NS = 2000000 };
     char sql[64];
     snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", STEP);
-    bool ok = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
+    idx_status st = idx_store_begin(s, err);
     const uint64_t end = idx_mono_ns() + LONG_NS;
-    for (int n = 0; ok && n < MOST && idx_mono_ns() < end; n += STEP) ok = sqlite3_exec(s->db, sql, NULL, NULL, NULL) == SQLITE_OK;
-    return ok && sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK;
+    for (int n = 0; st == IDX_OK && n < MOST && idx_mono_ns() < end; n += STEP)
+        if (sqlite3_exec(s->db, sql, NULL, NULL, NULL) != SQLITE_OK) st = idx_store_fail(s->db, "give back room", err);
+    if (st == IDX_OK) st = idx_store_commit(s, err);
+    if (st != IDX_OK) idx_store_rollback(s);
+    return st;
 }
 
 idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err)
@@ -184,12 +187,7 @@ idx_status idx_store_shrink(idx_store *s, bool *more, idx_error *err)
     int64_t spare = pragma(s, "PRAGMA freelist_count");
     bool was = *more;
     *more = spare > WORTH && spare > pragma(s, "PRAGMA page_count") / 32 && pragma(s, "PRAGMA auto_vacuum") == 2;
-    if (*more) {
-        if (give_back_some(s)) return IDX_OK;
-        idx_status st = idx_store_fail(s->db, "give back room", err);
-        idx_store_rollback(s);
-        return st;
-    }
+    if (*more) return give_back_some(s, err);
     if (was) {
         idx_store_checkpoint(s); /* the file itself becomes shorter */
         sqlite3_db_release_memory(s->db); /* and its cache holds nothing of what is gone */

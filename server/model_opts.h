@@ -5,10 +5,6 @@
 #include "embed.h"
 #include "options.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 typedef struct {
     const char *path, *output; /* NULL: the built-in model; what emb_model_options says */
     uint32_t precision;        /* an emb_precision */
@@ -28,20 +24,6 @@ static inline emb_status srv_model_open(const srv_model_opts *o, emb_model **out
 }
 
 /* One run on a grey picture: reads every weight, touches the arena, and proves that the model works here. false: err says why not. */
-static inline bool srv_model_try(const emb_model *m, char err[320])
-{
-    enum { SIDE = 64 };
-    uint8_t grey[SIDE * SIDE * 3];
-    memset(grey, 128, sizeof grey);
-    emb_error e = {0};
-    emb_workspace *ws = NULL;
-    float *out = malloc(emb_model_get_info(m)->dim * sizeof *out);
-    emb_status st = out == NULL ? EMB_ENOMEM : emb_workspace_new(m, &ws, &e);
-    if (st == EMB_OK) st = emb_embed(m, ws, (emb_view){.px = grey, .width = SIDE, .height = SIDE, .stride_bytes = SIDE * 3}, NULL, out, &e);
-    emb_workspace_free(ws);
-    free(out);
-    if (st != EMB_OK) snprintf(err, 320, "the model does not run: %.280s", st == EMB_ENOMEM && e.text[0] == 0 ? "no memory for an embedding" : e.text);
-    return st == EMB_OK;
-}
+bool srv_model_try(const emb_model *m, char err[320]);
 
 #endif

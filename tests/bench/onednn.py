@@ -33,24 +33,28 @@ def theirs(build, layers, precision, seconds, way):
     return [min((float(w[i]), w[i + 1]) for i in range(0, len(w), 2)) for w in found]
 
 
+def medians(runs):
+    """Of each layer, over runs of ours()."""
+    return [statistics.median(r[i]["ms"] for r in runs) for i in range(len(runs[0]))]
+
+
 def compare(build, path, precision, rounds, seconds):
     """Our layers, milliseconds of each, for each Way their (milliseconds, implementation), and our sum with Relu for every Swish and
     HardSwish (None where that network cannot be made); medians of interleaved rounds."""
     ways = [Way(isa, fused) for isa in WAYS[precision] for fused in (False, True)]
-    mine, others, relus, relu_path = [], {way: [] for way in ways}, [], None
-    for _ in range(rounds):
+    mine, others, relus = [], {way: [] for way in ways}, []
+    for k in range(rounds):
         mine.append(ours(build, path, precision, seconds))
-        if len(mine) == 1 and any("Swish" in (l["fused"] or "") for l in mine[0]):
-            relu_path = prepare.plain(path)
+        if k == 0:
+            swish = any("Swish" in (l["fused"] or "") for l in mine[0])
+            relu_path = prepare.plain(path) if swish else None
         if relu_path is not None:
             relus.append(ours(build, relu_path, precision, seconds))
         for way in ways:
             others[way].append(theirs(build, mine[0], precision, seconds, way))
-    ms = [statistics.median(r[i]["ms"] for r in mine) for i in range(len(mine[0]))]
+    ms = medians(mine)
     best = {way: [(statistics.median(r[i][0] for r in seen), seen[0][i][1]) for i in range(len(mine[0]))] for way, seen in others.items()}
-    if relu_path is not None:
-        return mine[0], ms, best, sum(statistics.median(r[i]["ms"] for r in relus) for i in range(len(relus[0])))
-    return mine[0], ms, best, None if any("Swish" in (l["fused"] or "") for l in mine[0]) else sum(ms)
+    return mine[0], ms, best, sum(medians(relus)) if relus else None if swish else sum(ms)
 
 
 def mostly(best):
