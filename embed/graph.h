@@ -133,7 +133,7 @@ EMB_CHECK emb_status emb_graph_choose(emb_graph *g, const char *wanted, emb_erro
 /* ---- types and tensors (tensor.c) ------------------------------------------------------------------ */
 
 size_t emb_dtype_size(emb_dtype t); /* 0 = not handled */
-const char *emb_dtype_name(emb_dtype t);
+const char *emb_dtype_name(emb_dtype t); /* of those not handled, too; "unknown" = ONNX has no such number */
 int64_t emb_elements(const emb_type *t);
 size_t emb_type_bytes(const emb_type *t);
 bool emb_type_sane(const emb_type *t); /* dims >= 0 with a bounded product, so that the two above cannot overflow */

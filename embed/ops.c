@@ -166,8 +166,8 @@ void emb_put_whole(emb_arg *a, int64_t i, int64_t v)
 emb_status emb_want_float(emb_call *c, uint32_t in)
 {
     if (c->in[in].type.dtype == EMB_F32) return EMB_OK;
-    return emb_call_fail(c, EMB_EUNSUPPORTED, "input %u has data type %d, only float is supported here", in,
-                         (int)c->in[in].type.dtype);
+    return emb_call_fail(c, EMB_EUNSUPPORTED, "input %u is %s, only floating point is supported here", in,
+                         emb_dtype_name(c->in[in].type.dtype));
 }
 
 emb_status emb_axis_of(emb_call *c, int64_t axis, uint32_t rank, uint32_t *out)

@@ -119,7 +119,7 @@ emb_status emb_op_binary_infer(emb_call *c)
         emb_dtype other = c->in[i].type.dtype;
         ok = op == POW ? other == EMB_F32 || emb_is_whole(other) : other == t;
     }
-    if (!ok) return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d, or several", (int)t);
+    if (!ok) return emb_call_fail(c, EMB_EUNSUPPORTED, "of %s, or of several types", emb_dtype_name(t));
     c->out[0].type.dtype = t;
     return emb_broadcast_type(c, 0, c->n_in, &c->out[0].type);
 }
@@ -158,7 +158,7 @@ emb_status emb_op_compare_infer(emb_call *c)
 {
     emb_dtype a = c->in[0].type.dtype, b = c->in[1].type.dtype;
     if (a != b || (a != EMB_F32 && a != EMB_BOOL && !emb_is_whole(a)))
-        return emb_call_fail(c, EMB_EUNSUPPORTED, "data types %d and %d", (int)a, (int)b);
+        return emb_call_fail(c, EMB_EUNSUPPORTED, "of %s and %s", emb_dtype_name(a), emb_dtype_name(b));
     c->out[0].type.dtype = EMB_BOOL;
     return emb_broadcast_type(c, 0, 2, &c->out[0].type);
 }

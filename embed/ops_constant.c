@@ -66,7 +66,7 @@ static emb_status range_numbers(emb_call *c, double v[3])
         if (a->type.dtype == EMB_F32) v[i] = (double)*(const float *)a->data;
         else if (a->type.dtype == EMB_I64) v[i] = (double)*(const int64_t *)a->data;
         else if (a->type.dtype == EMB_I32) v[i] = *(const int32_t *)a->data;
-        else return emb_call_fail(c, EMB_EUNSUPPORTED, "data type %d", (int)a->type.dtype);
+        else return emb_call_fail(c, EMB_EUNSUPPORTED, "of %s", emb_dtype_name(a->type.dtype));
     }
     return EMB_OK;
 }
@@ -128,7 +128,8 @@ emb_status emb_op_cast_infer(emb_call *c)
     if (to == EMB_F16 || to == EMB_F64) to = EMB_F32; /* all floating point is float32 here */
     c->out[0].type = c->in[0].type;
     c->out[0].type.dtype = to;
-    return emb_dtype_size(to) > 0 && emb_dtype_size(from) > 0 ? EMB_OK : emb_call_fail(c, EMB_EUNSUPPORTED, "from data type %d to %d", (int)from, (int)to);
+    if (emb_dtype_size(to) > 0 && emb_dtype_size(from) > 0) return EMB_OK;
+    return emb_call_fail(c, EMB_EUNSUPPORTED, "from %s to %s (data type %d)", emb_dtype_name(from), emb_dtype_name(to), (int)to);
 }
 
 emb_status emb_op_cast_run(emb_call *c)

@@ -68,7 +68,7 @@ emb_status emb_op_quantize_infer(emb_call *c)
     emb_dtype from = c->in[0].type.dtype, to = emb_has(c, 2) ? c->in[2].type.dtype : (emb_dtype)emb_attr_i(c->node->proto, "output_dtype", EMB_U8);
     if (to == 0) to = EMB_U8; /* what the attribute says when it is written out and means nothing */
     if (from != EMB_F32 && from != EMB_I32) return emb_call_fail(c, EMB_EUNSUPPORTED, "of %s", emb_dtype_name(from));
-    if (to != EMB_U8 && to != EMB_I8) return emb_call_fail(c, EMB_EUNSUPPORTED, "to %s", emb_dtype_name(to));
+    if (to != EMB_U8 && to != EMB_I8) return emb_call_fail(c, EMB_EUNSUPPORTED, "to %s (data type %d), not uint8 or int8", emb_dtype_name(to), (int)to);
     c->out[0].type = c->in[0].type;
     c->out[0].type.dtype = to;
     return read_grid(c, &g);

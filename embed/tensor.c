@@ -7,17 +7,21 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* By ONNX's numbers; size 0: not handled. */
 static const struct {
     const char *name;
     size_t size;
 } kinds[] = {
-    [EMB_F32] = {"float32", 4}, [EMB_U8] = {"uint8", 1},    [EMB_I8] = {"int8", 1},     [EMB_I32] = {"int32", 4},
-    [EMB_I64] = {"int64", 8},   [EMB_BOOL] = {"bool", 1},   [EMB_F16] = {"float16", 2}, [EMB_F64] = {"float64", 8},
+    {"undefined", 0}, {"float32", 4},      {"uint8", 1},          {"int8", 1},       {"uint16", 0},         {"int16", 0},  {"int32", 4}, {"int64", 8},
+    {"string", 0},    {"bool", 1},         {"float16", 2},        {"float64", 8},    {"uint32", 0},         {"uint64", 0}, {"complex64", 0},
+    {"complex128", 0}, {"bfloat16", 0},    {"float8e4m3fn", 0},   {"float8e4m3fnuz", 0}, {"float8e5m2", 0}, {"float8e5m2fnuz", 0},
+    {"uint4", 0},     {"int4", 0},         {"float4e2m1", 0},     {"float8e8m0", 0},
 };
+_Static_assert(EMB_F64 == 11 && EMB_BF16 == 16, "they stand in ONNX's order");
 
 size_t emb_dtype_size(emb_dtype t) { return (size_t)t < sizeof kinds / sizeof *kinds ? kinds[t].size : 0; }
 
-const char *emb_dtype_name(emb_dtype t) { return emb_dtype_size(t) > 0 ? kinds[t].name : "a type that is not handled"; }
+const char *emb_dtype_name(emb_dtype t) { return (size_t)t < sizeof kinds / sizeof *kinds ? kinds[t].name : "unknown"; }
 
 int64_t emb_elements(const emb_type *t)
 {
@@ -68,7 +72,8 @@ emb_status emb_tensor_type(const Onnx__Tensor *t, const char *file, emb_type *ty
     if (t->n_external_data > 0 || t->data_location == 1)
         return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %.100s lies in another file; models must be one file", file, name);
     if (size == 0)
-        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %.100s has data type %d, which is not supported", file, name, (int)t->data_type);
+        return emb_fail(err, EMB_EUNSUPPORTED, "%s: tensor %.100s has data type %s (%d), which is not supported", file, name, emb_dtype_name(dtype),
+                        (int)t->data_type);
     emb_type is = {.dtype = dtype, .rank = (uint32_t)t->n_dims};
     for (size_t i = 0; i < t->n_dims; i++) is.dims[i] = t->dims[i];
     if (!emb_type_sane(&is)) return emb_fail(err, EMB_EFORMAT, "%s: tensor %.100s has impossible dimensions", file, name);

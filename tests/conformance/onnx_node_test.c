@@ -28,8 +28,8 @@ static struct {
     {"a reduction", "ScatterND that adds or multiplies", 0},
     {"tf_crop_and_resize", "Resize of a part", 0},
     {"it must be a constant", "a Range of float16 that comes with the picture", 0},
-    {"from data type 1 to ", "bfloat16, text, 8 and 4 bits of newer kinds", 0},
-    {"to a type that is not handled", "16 and 4 bits", 0},
+    {"from float32 to ", "bfloat16, text, 8 and 4 bits of newer kinds", 0},
+    {"not uint8 or int8", "16 and 4 bits", 0},
 };
 
 static struct {

@@ -106,6 +106,30 @@ static void gather_beyond(void)
     NODE2("Add", "image", "picked", "y");
 }
 
+static void cast_to_bfloat16(void)
+{
+    NODE("Cast", "image", "y");
+    emb_build_attribute(b, "to", EMB_BF16);
+}
+
+static void weight_of_bfloat16(void)
+{
+    emb_build_scalar(b, "w", EMB_BF16, "");
+    NODE2("Add", "image", "w", "y");
+}
+
+static void sum_of_two_types(void)
+{
+    numbers("w", 1, 2);
+    NODE2("Add", "image", "w", "y");
+}
+
+static void softmax_of_int64(void)
+{
+    NODE("Shape", "image", "s");
+    NODE("Softmax", "s", "y");
+}
+
 /* ---- bombs ------------------------------------------------------------------------------------------- */
 
 static void large_constant(void)
@@ -211,6 +235,10 @@ static const hostile cases[] = {
     {"axis beyond", axis_beyond, "axis"},
     {"pads beyond", pads_beyond, "pads"},
     {"gather beyond", gather_beyond, "index 1000 of 4"},
+    {"cast to bfloat16", cast_to_bfloat16, "from float32 to bfloat16 (data type 16)"},
+    {"weight of bfloat16", weight_of_bfloat16, "tensor w has data type bfloat16 (16)"},
+    {"sum of two types", sum_of_two_types, "of float32, or of several types"},
+    {"softmax of int64", softmax_of_int64, "input 0 is int64"},
     {"large constant", large_constant, "MB"},
     {"endless range", endless_range, "no end"},
     {"doubling", doubling, "MB"},
