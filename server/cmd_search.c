@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const char *url, *key_file, *catalogue, *item, *filter, *crop, *page_token, *facets;
-static uint64_t limit = 10;
+static uint64_t limit = 10, facets_top;
 static double min_score = -2;
 static bool as_json, exact, explain;
 
@@ -23,6 +23,7 @@ static const srv_opt opts[] = {
     {"page-token", "TOKEN", SRV_OPT_TEXT, &page_token, 0, 0, "of the reply before (see --json)"},
     {"exact", NULL, SRV_OPT_FLAG, &exact, 0, 0, "compare with every image"},
     {"facets", "NAMES", SRV_OPT_TEXT, &facets, 0, 0, "count values over all matches: brand,colour:20,price:..50|50.."},
+    {"facets-top", "N", SRV_OPT_COUNT, &facets_top, 1, 1000, "count over the best N results instead"},
     {"explain", NULL, SRV_OPT_FLAG, &explain, 0, 0, "say how the results were found"},
     {"json", NULL, SRV_OPT_FLAG, &as_json, 0, 0, "print the server's reply"},
     SRV_OPT_URL(url),
@@ -50,6 +51,7 @@ static char *target(void)
     if (exact) add(f, "exact", "true");
     if (explain) add(f, "explain", "true");
     add(f, "facets", facets);
+    if (facets_top > 0) fprintf(f, "&facets_top=%llu", (unsigned long long) facets_top);
     add(f, "filter", filter);
     add(f, "crop", crop);
     add(f, "page_token", page_token);

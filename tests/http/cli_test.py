@@ -2,6 +2,7 @@
 import array
 import json
 import math
+import re
 import shutil
 import signal
 import struct
@@ -302,6 +303,10 @@ class Search(Folder):
             self.assertEqual(run("bench", "recall", "--url", url, "--filter", "kind =").returncode, 1)
             done = run("search", DEMO / "boot-1.jpg", "--url", url, "--facets", "kind:2,n:..4|4..", "--explain")
             self.assertRegex(done.stdout, r"kind: \w+ \(\d+\), \w+ \(\d+\)\nn: \.\.4 \(4\), 4\.\. \(6\)\nexplain: {\"plan\":\"flat\"")
+            done = run("search", DEMO / "boot-1.jpg", "--url", url, "--facets", "n:..4|4..", "--facets-top", "3")
+            low, high = map(int, re.search(r"^n: \.\.4 \((\d)\), 4\.\. \((\d)\)$", done.stdout, re.M).groups())
+            self.assertEqual(low + high, 3, done.stdout)
+            self.assertIn("--facets-top", run("search", DEMO / "boot-1.jpg", "--facets-top", "1001").stderr)
             self.assertEqual(run("health", "--listen", f"127.0.0.1:{server.port}").returncode, 0)
         row = json.loads(run("bench", "embed", DEMO / "boot-1.jpg", "--seconds", "1", "--json").stdout)
         self.assertGreater(row["done"], 0)
