@@ -121,8 +121,8 @@ static char *word(parser *p)
 
 static size_t digits(const char *s) { return strspn(s, "0123456789"); }
 
-/* Bytes of a decimal number at s, 0 = none. strtod would also take 0x10, inf and nan. */
-static size_t number(const char *s)
+/* Bytes of a decimal number that s begins with, 0 = none. strtod would also take 0x10, inf and nan. */
+static size_t number_first(const char *s)
 {
     size_t n = *s == '-' || *s == '+', whole = digits(s + n), part = 0;
     n += whole;
@@ -132,7 +132,30 @@ static size_t number(const char *s)
         size_t sign = s[n + 1] == '-' || s[n + 1] == '+', exponent = digits(s + n + 1 + sign);
         if (exponent > 0) n += 1 + sign + exponent;
     }
-    return word_byte(s[n]) || s[n] == '*' ? 0 : n; /* 10cm is a word */
+    return n;
+}
+
+/* Bytes of a decimal number at s, 0 = none: 10cm is a word. */
+static size_t number(const char *s)
+{
+    size_t n = number_first(s);
+    return word_byte(s[n]) || s[n] == '*' ? 0 : n;
+}
+
+/* "price > 0AND x = 1": to the AIP's grammar 0AND is a text, as it wants blanks around AND; who wrote it forgot one, and would get an order of
+ * texts without a word. In quotes it is a text. */
+static bool blank_forgotten(parser *p)
+{
+    static const char *const words[] = {"AND", "OR", "NOT"};
+    size_t n = number_first(p->at);
+    for (size_t i = 0; n > 0 && i < sizeof words / sizeof *words; i++) {
+        size_t k = strlen(words[i]);
+        if (strncmp(p->at + n, words[i], k) != 0 || word_byte(p->at[n + k]) || p->at[n + k] == '*') continue;
+        p->st = idx_fail(p->err, IDX_EFILTER, "filter, column %td: %s follows the number %.*s without a blank; to mean a text, put it in quotes",
+                         p->at + n - p->start + 1, words[i], n < 40 ? (int)n : 40, p->at);
+        return true;
+    }
+    return false;
 }
 
 static bool read_op(parser *p, idx_filter_op *out)
@@ -152,6 +175,7 @@ static bool read_op(parser *p, idx_filter_op *out)
 
 static bool bare_value(parser *p, idx_filter *f)
 {
+    if (blank_forgotten(p)) return false;
     size_t n = number(p->at);
     f->is_number = n > 0;
     if (f->is_number) f->number = strtod(p->at, NULL);

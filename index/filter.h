@@ -7,7 +7,7 @@
  *   restriction = field ( "=" | "!=" | "<" | "<=" | ">" | ">=" | ":" ) value
  *   field       = a word of letters, digits, _ . - not starting with a digit, or a quoted string
  *   value       = quoted string ('..' or "..", backslash escapes the next character) | number | true | false | word | *
- *   number      = decimal, as in JSON, with an optional + before it
+ *   number      = decimal, as in JSON, with an optional + before it; a word of a number and AND, OR or NOT is an error
  *
  * Meaning: = and the order operators compare scalars of the value's own type; another type is not equal and has no order.
  * An absent attribute matches no comparison, != included: `price != 3` wants a price. NOT is the plain complement: it holds for items without the attribute.

@@ -27,6 +27,8 @@ static const struct {
     {"brand = \"Z*a Sh*s\"", "2"}, {"brand = \"*c*m*e\"", "01"}, {"brand = A*e", "0"}, {"brand = \"A\\*e\"", ""}, {"brand = \"*e*e*\"", "2"}, {"brand = \"**\"", "012"},
     {"tags:\"*er\"", "01"}, {"tags:\"s*\" AND tags:\"*e\"", "0"}, {"price = +10", "03"}, {"price = 1.0e+1", "0"}, {"price = 0x0a", ""}, {"price = \"1*\"", "3"},
     {"price > -1e300", "012"}, {"size = 4*", "0"}, {"star = \"\\*\"", "4"}, {"star = \"\\*\\*\"", ""}, {"brand < \"B*\"", "0"}, {"empty:*", "4"}, {"empty:\"*\"", ""},
+    {"size = \"0AND\"", ""}, {"price>0 AND new = true", "0"}, {"NOT size = 0ANDROID", "01234"}, {"NOT size = AND0", "01234"}, {"brand < 0AND*", ""},
+    {"(price>0)AND new = true", "0"}, {"brand='Acme'AND new = true", "0"},
 };
 
 static const struct {
@@ -39,6 +41,8 @@ static const struct {
     {"--price = 3", "column 2"}, {"- -price = 3", "column 3"}, {"NOT NOT price = 3", "column 5"}, {"NOT -price = 3", "column 5"},
     {"AND = 3", "in quotes"}, {"price = 3 OR OR price = 4", "column 14"},
     {"a == 3", "column 4"}, {"a = 3 ; b = 4", "column 7"},
+    {"price>0AND new = true", "column 8: AND follows the number 0 without a blank"}, {"price = 10OR price = 3", "column 11"}, {"(price<1.5NOT new = true)", "column 11"},
+    {"size:+4e1AND", "column 10"},
 };
 
 int main(void)
