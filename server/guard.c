@@ -118,7 +118,8 @@ bool srv_guard_target(char *target, const char **path, const char **query, const
     size_t n = strlen(target);
     if (n > SRV_MAX_TARGET) {
         *code = "uri_too_long";
-        *detail = "the request target is longer than 8192 bytes";
+        *detail = "the request target, path and query together, is longer than 16384 bytes";
+        _Static_assert(SRV_MAX_TARGET == 16384, "and so it says");
         return false;
     }
     for (size_t i = 0; i < n; i++)

@@ -29,7 +29,7 @@ enum {
     SLOWEST_BYTES_PER_MS = 64, /* 64 kB/s: a deadline grows by what was really moved */
     SWEEP_MS = 100,
     LAST_ACCEPT_MS = 20,
-    CONNECTION_MEMORY = 48 * 1024, /* headers, and the block in which bodies arrive */
+    CONNECTION_MEMORY = 64 * 1024, /* the longest target and headers, and the block in which bodies arrive; mapped, pages are taken as they are written */
 };
 
 struct srv_http {

@@ -137,6 +137,19 @@ class Filters(TestCase):
             reply = self.server.request("POST", BASE + "/search", {"embedding": vector(0), "filter": text})
             self.assertIn(part, self.is_problem(reply, 400, "filter_invalid")["detail"])
 
+    def test_as_long_as_may_be(self):
+        """What a body may hold fits a query string, too, three times as long when nothing of it is ASCII."""
+        query = self.items[0]["images"][0]
+        for more, status in ((0, 200), (1, 400)):
+            text = "title>" + "\u0436" * 2045 + "x" * more
+            self.assertEqual(len(text.encode()), 4096 + more)
+            path = "?filter=" + "".join(f"%{b:02X}" for b in text.encode())
+            for reply in (self.server.get(f"{BASE}/items{path}"), self.server.request("POST", f"{BASE}/search{path}", {"embedding": query}),
+                          self.server.request("POST", BASE + "/search", {"embedding": query, "filter": text})):
+                self.assertEqual(reply.status, status, reply.body)
+                if status == 400:
+                    self.assertIn("4096", self.is_problem(reply, 400, "filter_invalid")["detail"])
+
     def test_explain(self):
         """The plan follows how many match, and says what it cost."""
         query = vector(3)

@@ -54,7 +54,7 @@ OURS = {
     "content coding": (400, "bad_request", embed(b"Content-Encoding: gzip\r\nContent-Length: 3\r\n", b"abc")),
     "large header": (431, "headers_too_large", livez(HOST + b"A: " + b"x" * 40000 + b"\r\n")),
     "many headers": (431, "headers_too_large", livez(HOST + b"".join(b"A%d: x\r\n" % i for i in range(200)))),
-    "long target": (414, "uri_too_long", livez(target=b"/" + b"x" * 9000)),
+    "long target": (414, "uri_too_long", livez(target=b"/" + b"x" * 16384)),
     "blank in the target": (400, "path_invalid", livez(target=b"/live z")),
     "tab in the target": (400, "path_invalid", livez(target=b"/live\tz")),
     "UTF-8 in the target": (400, "path_invalid", livez(target="/\u00e9".encode())),
@@ -85,9 +85,9 @@ THEIRS = {
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n",
     "carriage returns only": b"GET /livez HTTP/1.1\rHost: x\r\r",
-    "60 kB of headers": livez(HOST + b"A: " + b"x" * 60000 + b"\r\n"),
+    "80 kB of headers": livez(HOST + b"A: " + b"x" * 80000 + b"\r\n"),
     "1,500 headers": livez(HOST + b"".join(b"A%d: x\r\n" % i for i in range(1500))),
-    "60 kB of target": livez(target=b"/" + b"x" * 60000),
+    "80 kB of target": livez(target=b"/" + b"x" * 80000),
     "chunk size": chunked(b"zz\r\n{}\n\r\n0\r\n\r\n"),
     "chunk size with 0x": chunked(b"0x3\r\n{}\n\r\n0\r\n\r\n"),
     "negative chunk size": chunked(b"-3\r\n{}\n\r\n0\r\n\r\n"),
@@ -192,6 +192,16 @@ class Framing(TestCase):
                 self.assertEqual(len(replies), 1)
                 self.assertIn(replies[0].status, statuses)
         self.assertFalse([line for line in self.server.err if "\r" in line[:-1]], "a log line holds a raw control byte")
+
+    def test_long_targets(self):
+        """The longest target fits together with the longest headers and a body; one byte more is too many."""
+        headers = HOST + b"".join(b"A%02d: %b\r\n" % (i, b"x" * 300) for i in range(100)) + b"Connection: close\r\n"
+        for n, status in ((8193, 404), (16384, 404), (16385, 414)):
+            target = b"/" + b"x" * (n - 1)
+            post = b"POST " + target + b" HTTP/1.1\r\n" + headers + b"Content-Length: 90000\r\n\r\n" + b"y" * 90000
+            for data in (livez(headers, target), post):
+                with self.subTest(n, method=data[:4]), self.server.raw(data) as c:
+                    self.is_problem(c.until_closed()[0], status, {404: "not_found", 414: "uri_too_long"}[status])
 
     def test_expect_continue(self):
         data = photo("boot-1")

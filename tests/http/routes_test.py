@@ -389,7 +389,7 @@ class Routes(TestCase):
                 (ITEMS + "/" + long_id, 400, "item_id_invalid"), (ITEMS + "/%", 400, "path_invalid"), (ITEMS + "/%zz", 400, "path_invalid"),
                 (ITEMS + "/%00", 400, "path_invalid"), (ITEMS + "/a%0d%0aX:", 400, "path_invalid"), (ITEMS + "/%c3", 400, "path_invalid"),
                 (ITEMS + "/%7f", 400, "path_invalid"), (ITEMS + "/a/b", 404, "not_found"), (ITEMS + "/../..", 404, "not_found"),
-                ("/..%2f..%2fetc/passwd", 404, "not_found"), ("/" + "x" * 8200, 414, "uri_too_long"),
+                ("/..%2f..%2fetc/passwd", 404, "not_found"), ("/" + "x" * 16384, 414, "uri_too_long"),
                 (CATALOGUE + "?x=1", 400, "parameter_unknown"), (ITEMS + "?limit=1&limit=1", 400, "query_invalid"),
                 (ITEMS + "?limit=%", 400, "query_invalid"), (ITEMS + "?limit=%00", 400, "query_invalid"),
                 (ITEMS + "?limit=0", 400, "parameter_invalid"), (ITEMS + "?limit=101", 400, "parameter_invalid"),
