@@ -162,6 +162,7 @@ static void write_values(api_buf *b, const idx_facet_counts *c)
         api_buf_fmt(b, "%s{\"value\":", i > 0 ? "," : "");
         if (v->kind == IDX_VALUE_TEXT) api_buf_str(b, v->text);
         else if (v->kind == IDX_VALUE_BOOL) api_buf_fmt(b, "%s", v->truth ? "true" : "false");
+        else if (v->rest != 0) api_buf_fmt(b, "%lld", (long long)idx_value_whole(v));
         else write_number(b, v->number);
         api_buf_fmt(b, ",\"count\":%llu}", (unsigned long long)v->count);
     }

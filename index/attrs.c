@@ -17,6 +17,7 @@ static void field_free(idx_field *f)
     idx_column_free(&f->text);
     idx_column_free(&f->list);
     idx_column_free(&f->number);
+    idx_column_free(&f->rest);
     idx_sorted_free(f->sorted);
     free(f->name);
     free(f);
@@ -216,7 +217,7 @@ static void take_out(idx_attrs *a, idx_field *f, uint32_t item)
     }
     if (idx_column_get(&f->number, item) != 0) {
         if (f->sorted != NULL) idx_sorted_remove(f->sorted, item);
-        ok = idx_column_set(&f->number, item, 0) && ok;
+        ok = idx_column_set(&f->number, item, 0) && (f->rest.used == 0 || idx_column_set(&f->rest, item, 0)) && ok;
     }
     for (int i = 0; i < 2; i++)
         if (f->truth[i] != NULL) roaring_bitmap_remove(f->truth[i], item);
@@ -275,10 +276,20 @@ static bool put_truth(idx_field *f, uint32_t item, bool truth)
     return true;
 }
 
-static bool put_number(idx_field *f, uint32_t item, uint64_t packed)
+bool idx_field_set_number(idx_field *f, uint32_t item, idx_number n)
+{
+    return idx_column_set(&f->number, item, idx_number_pack(n.d)) && (n.rest == 0 || idx_column_set(&f->rest, item, idx_rest_pack(n.rest)));
+}
+
+static bool put_number(idx_field *f, uint32_t item, idx_number n)
 {
     if (f->sorted == NULL && (f->sorted = idx_sorted_new(&f->number)) == NULL) return false;
-    return idx_column_set(&f->number, item, packed) && idx_sorted_add(f->sorted, item);
+    return idx_field_set_number(f, item, n) && idx_sorted_add(f->sorted, item);
+}
+
+static idx_number number_of(const json_t *v)
+{
+    return json_is_integer(v) ? idx_number_whole(json_integer_value(v)) : (idx_number){.d = json_real_value(v)};
 }
 
 static bool put_in(idx_attrs *a, idx_field *f, uint32_t item, const json_t *v)
@@ -286,7 +297,7 @@ static bool put_in(idx_attrs *a, idx_field *f, uint32_t item, const json_t *v)
     roaring_bitmap_add(f->there, item);
     if (json_is_string(v)) return put_text(f, item, json_string_value(v));
     if (json_is_boolean(v)) return put_truth(f, item, json_is_true(v));
-    if (json_is_number(v)) return put_number(f, item, idx_number_pack(json_number_value(v)));
+    if (json_is_number(v)) return put_number(f, item, number_of(v));
     const char *texts[IDX_MAX_LIST];
     size_t n = json_array_size(v);
     if (n > IDX_MAX_LIST) return false;
@@ -363,7 +374,7 @@ static bool copy_in(idx_attrs *to, uint32_t field, const idx_attrs *a, uint32_t 
     uint64_t text = idx_column_get(&f->text, item), at = idx_column_get(&f->list, item), number = idx_column_get(&f->number, item);
     roaring_bitmap_add(t->there, item);
     if (text != 0) return put_text(t, item, f->values.v[text - 1].text);
-    if (number != 0) return put_number(t, item, number);
+    if (number != 0) return put_number(t, item, idx_field_number(f, item));
     for (int i = 0; i < 2; i++)
         if (f->truth[i] != NULL && roaring_bitmap_contains(f->truth[i], item)) return put_truth(t, item, i == 1);
     const char *texts[IDX_MAX_LIST];
@@ -394,7 +405,7 @@ uint64_t idx_attrs_bytes(const idx_attrs *a)
     for (uint32_t i = 0; i < a->n_fields; i++) {
         const idx_field *f = a->fields[i];
         sum += sizeof *f + idx_values_bytes(&f->values) + idx_column_bytes(&f->text) + idx_column_bytes(&f->list) + idx_column_bytes(&f->number) +
-               (f->sorted != NULL ? idx_sorted_bytes(f->sorted) : 0) + roaring_bitmap_frozen_size_in_bytes(f->there);
+               idx_column_bytes(&f->rest) + (f->sorted != NULL ? idx_sorted_bytes(f->sorted) : 0) + roaring_bitmap_frozen_size_in_bytes(f->there);
     }
     return sum;
 }
@@ -425,7 +436,7 @@ static bool field_agrees(const idx_attrs *a, const idx_field *f, uint32_t item, 
         truth[0] != json_is_false(v) || truth[1] != json_is_true(v) || (idx_column_get(&f->list, item) != 0 && !json_is_array(v)))
         return false;
     if (json_is_string(v)) return strcmp(f->values.v[text - 1].text, json_string_value(v)) == 0 && idx_posting_has(&f->values.v[text - 1].scalar, item);
-    if (json_is_number(v)) return idx_number_unpack(number) == json_number_value(v);
+    if (json_is_number(v)) return idx_number_order(idx_field_number(f, item), number_of(v)) == 0;
     return !json_is_array(v) || list_agrees(a, f, item, v);
 }
 
@@ -462,6 +473,8 @@ static const char *check_field(const idx_attrs *a, const idx_field *f)
     }
     if (texts != f->text.used) return "the postings of texts and their column differ";
     if (listed != in_lists) return "the postings of lists and the lists differ";
+    for (uint32_t item = 0; f->rest.used > 0 && item < f->rest.top; item++)
+        if (idx_field_rest(f, item) != 0 && idx_column_get(&f->number, item) == 0) return "an integer's rest is of no number";
     if (f->sorted != NULL && !idx_sorted_check(f->sorted)) return "the sorted numbers and their column differ";
     uint64_t kinds = f->text.used + (uint64_t)f->number.used + f->list.used;
     for (int i = 0; i < 2; i++) kinds += f->truth[i] != NULL ? roaring_bitmap_get_cardinality(f->truth[i]) : 0;

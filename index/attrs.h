@@ -19,8 +19,16 @@ typedef struct { /* one attribute name */
     idx_column text;   /* item -> value + 1 */
     idx_column list;   /* item -> place of its list + 1; an empty list is only `there` */
     idx_column number; /* item -> idx_number_pack */
+    idx_column rest;   /* item -> idx_rest_pack, of integers that are no double */
     idx_sorted *sorted; /* of `number`; NULL = none ever */
 } idx_field;
+
+static inline int32_t idx_field_rest(const idx_field *f, uint32_t item) { return f->rest.used > 0 ? idx_rest_unpack(idx_column_get(&f->rest, item)) : 0; }
+/* Of an item that has one. */
+static inline idx_number idx_field_number(const idx_field *f, uint32_t item)
+{
+    return (idx_number){idx_number_unpack(idx_column_get(&f->number, item)), idx_field_rest(f, item)};
+}
 
 typedef struct idx_attrs idx_attrs;
 

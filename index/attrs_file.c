@@ -4,7 +4,7 @@
  *   header  "LKATTR\1\0", catalogue i64, generation u64, stamp i64
  *   pieces  bytes u32 (0 = no more), items u32, then for each item
  *             rowid i64, n u8, then n attributes: field u32, kind u8, then
- *             TEXT value u32 | NUMBER f64 | FALSE, TRUE | LIST n u8, value u32 each
+ *             TEXT value u32 | NUMBER f64 | WHOLE i64 (of those that are no f64) | FALSE, TRUE | LIST n u8, value u32 each
  *   fields  count u32, 0 u32; for each field
  *             name bytes u32, values u32 (one more than the largest number), texts u32, text bytes u32; the name;
  *             [texts] number u32; [texts] hash u32; the texts, each with a NUL
@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE = 512, TEXT = 's', NUMBER = 'n', NO = 'f', YES = 't', LIST = 'l' };
+enum { PIECE = 512, TEXT = 's', NUMBER = 'n', WHOLE = 'i', NO = 'f', YES = 't', LIST = 'l' };
 
 static const char magic[8] = {'L', 'K', 'A', 'T', 'T', 'R', 1, 0};
 
@@ -67,6 +67,10 @@ static void put_attribute(buffer *b, const idx_attrs *a, uint32_t field, uint32_
     if (text != 0) {
         put_u8(b, TEXT);
         put_u32(b, (uint32_t)text - 1);
+    } else if (number != 0 && idx_field_rest(f, item) != 0) {
+        int64_t v = idx_number_int(idx_field_number(f, item));
+        put_u8(b, WHOLE);
+        put(b, &v, sizeof v);
     } else if (number != 0) {
         double d = idx_number_unpack(number);
         put_u8(b, NUMBER);
@@ -259,6 +263,7 @@ static bool read_attribute(loader *l, cursor *c, uint32_t item, uint32_t *field)
     uint32_t value, list[IDX_MAX_LIST];
     uint8_t kind, n = 0;
     double d;
+    int64_t v;
     if (!take(c, field, sizeof *field) || !take(c, &kind, sizeof kind) || *field >= l->a->n_fields) return false;
     idx_field *f = l->a->fields[*field];
     bool skip = item == UINT32_MAX;
@@ -266,6 +271,7 @@ static bool read_attribute(loader *l, cursor *c, uint32_t item, uint32_t *field)
     switch (kind) {
     case TEXT: return take(c, &value, sizeof value) && (skip || (value < f->values.n && f->values.v[value].text != NULL && idx_column_set(&f->text, item, value + 1ull)));
     case NUMBER: return take(c, &d, sizeof d) && (skip || (d == d && idx_column_set(&f->number, item, idx_number_pack(d))));
+    case WHOLE: return take(c, &v, sizeof v) && (skip || idx_field_set_number(f, item, idx_number_whole(v)));
     case NO: return skip || drop_in(&l->into[*field][FALSES], item);
     case YES: return skip || drop_in(&l->into[*field][TRUES], item);
     case LIST: break;

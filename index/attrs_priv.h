@@ -29,6 +29,7 @@ uint32_t idx_attrs_make_shape(idx_attrs *a, const uint32_t *fields, uint32_t n);
 uint32_t idx_attrs_list_new(idx_attrs *a, const uint32_t *values, uint32_t n);              /* place + 1, 0 = no memory */
 IDX_CHECK bool idx_attrs_reach(idx_attrs *a, uint32_t item);                                /* `all` has room for it */
 IDX_CHECK bool idx_attrs_shape_set(idx_attrs *a, uint32_t item, uint32_t shape);            /* of an item that has none; UINT32_MAX and false: no memory */
+IDX_CHECK bool idx_field_set_number(idx_field *f, uint32_t item, idx_number n);             /* in the columns; `sorted` is another's */
 /* `to` knows of the item what `a` does; their fields have the same numbers. */
 IDX_CHECK bool idx_attrs_copy_item(const idx_attrs *a, uint32_t item, idx_attrs *to);
 

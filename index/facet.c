@@ -27,7 +27,7 @@ static int by_value(const idx_value_count *x, const idx_value_count *y)
     if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
     if (x->kind == IDX_VALUE_TEXT) return strcmp(x->text, y->text);
     if (x->kind == IDX_VALUE_BOOL) return (int)x->truth - (int)y->truth;
-    return x->number < y->number ? -1 : x->number > y->number;
+    return idx_number_order((idx_number){x->number, x->rest}, (idx_number){y->number, y->rest});
 }
 
 static int by_count(const void *a, const void *b)
@@ -59,6 +59,8 @@ static void offer(counting *c, idx_value_count v)
     }
     h[i] = v;
 }
+
+int64_t idx_value_whole(const idx_value_count *v) { return idx_number_int((idx_number){v->number, v->rest}); }
 
 /* ---- texts ----------------------------------------------------------------------------------------------------- */
 
@@ -137,28 +139,26 @@ static bool count_texts(counting *c)
 
 static int by_size(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+    return idx_number_order(*(const idx_number *)a, *(const idx_number *)b);
 }
 
-static void offer_number(counting *c, double number, uint64_t count)
+static void offer_number(counting *c, idx_number n, uint64_t count)
 {
-    if (count > 0) offer(c, (idx_value_count){.kind = IDX_VALUE_NUMBER, .number = number, .count = count});
+    if (count > 0) offer(c, (idx_value_count){.kind = IDX_VALUE_NUMBER, .number = n.d, .rest = n.rest, .count = count});
 }
 
-/* Is it cheaper to ask the items for their numbers than to walk the sorted ones? */
-static bool few(const counting *c) { return c->n < FEW_ITEMS || c->n < idx_sorted_count(c->f->sorted) / 8; }
+/* Is it cheaper to ask the items for their numbers than to walk the sorted ones? Those know nothing of rests. */
+static bool few(const counting *c) { return c->n < FEW_ITEMS || c->n < idx_sorted_count(c->f->sorted) / 8 || c->f->rest.used > 0; }
 
 /* The numbers of few items, in order; malloc. */
-static bool numbers_of(const counting *c, double **out, size_t *n)
+static bool numbers_of(const counting *c, idx_number **out, size_t *n)
 {
-    double *d = malloc((c->n + 1) * sizeof *d);
+    idx_number *d = malloc((c->n + 1) * sizeof *d);
     if (d == NULL) return false;
     *n = 0;
     idx_bits_iter it = idx_bits_begin(c->items);
     for (uint32_t item; idx_bits_next(&it, &item);) {
-        uint64_t packed = idx_column_get(&c->f->number, item);
-        if (packed != 0) d[(*n)++] = idx_number_unpack(packed);
+        if (idx_column_get(&c->f->number, item) != 0) d[(*n)++] = idx_field_number(c->f, item);
     }
     if (*n > 0) qsort(d, *n, sizeof *d, by_size);
     *out = d;
@@ -167,11 +167,11 @@ static bool numbers_of(const counting *c, double **out, size_t *n)
 
 static bool few_numbers(counting *c)
 {
-    double *d;
+    idx_number *d;
     size_t n;
     if (!numbers_of(c, &d, &n)) return false;
     for (size_t i = 0, k; i < n; i = k) {
-        for (k = i; k < n && !(d[k] > d[i]); k++) {}
+        for (k = i; k < n && idx_number_order(d[k], d[i]) == 0; k++) {}
         offer_number(c, d[i], k - i);
     }
     free(d);
@@ -189,7 +189,7 @@ static bool next_number(void *ctx, uint32_t item, double number)
     run *r = ctx;
     if (!in(r->c, item)) return true;
     if (r->count > 0 && number > r->number) {
-        offer_number(r->c, r->number, r->count);
+        offer_number(r->c, (idx_number){.d = r->number}, r->count);
         r->count = 0;
     }
     r->number = number;
@@ -203,7 +203,7 @@ static bool count_numbers(counting *c)
     if (few(c)) return few_numbers(c);
     run r = {.c = c};
     idx_sorted_each(c->f->sorted, false, next_number, &r);
-    offer_number(c, r.number, r.count);
+    offer_number(c, (idx_number){.d = r.number}, r.count);
     return true;
 }
 
@@ -277,12 +277,12 @@ static bool count_range(const counting *c, const idx_range *r, uint64_t *n)
     return true;
 }
 
-static size_t rank_in(const double *d, size_t n, double v) /* how many are below v */
+static size_t rank_in(const idx_number *d, size_t n, double v) /* how many are below v */
 {
     size_t lo = 0, hi = n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (d[mid] < v) lo = mid + 1;
+        if (d[mid].d < v) lo = mid + 1;
         else hi = mid;
     }
     return lo;
@@ -292,7 +292,7 @@ static bool count_ranges(counting *c, const idx_facet *facet)
 {
     if ((c->out->ranges = calloc(facet->n_ranges + 1, sizeof *c->out->ranges)) == NULL) return false;
     if (c->f == NULL || c->f->sorted == NULL) return true;
-    double *d = NULL;
+    idx_number *d = NULL;
     size_t n = 0;
     bool ok = c->n >= FEW_ITEMS || numbers_of(c, &d, &n);
     for (size_t i = 0; ok && i < facet->n_ranges; i++) {

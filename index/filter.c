@@ -2,6 +2,7 @@
 #include "filter_tree.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,12 +174,21 @@ static bool read_op(parser *p, idx_filter_op *out)
     return false;
 }
 
+/* An integer is exact as far as those of attributes are, and what is beyond int64 as well as a double is. */
+static idx_number value_of(const char *s, size_t n)
+{
+    size_t sign = *s == '-' || *s == '+';
+    errno = 0;
+    int64_t v = digits(s + sign) == n - sign ? strtoll(s, NULL, 10) : 0;
+    return digits(s + sign) == n - sign && errno == 0 ? idx_number_whole(v) : (idx_number){.d = strtod(s, NULL)};
+}
+
 static bool bare_value(parser *p, idx_filter *f)
 {
     if (blank_forgotten(p)) return false;
     size_t n = number(p->at);
     f->is_number = n > 0;
-    if (f->is_number) f->number = strtod(p->at, NULL);
+    if (f->is_number) f->number = value_of(p->at, n);
     else
         for (; word_byte(p->at[n]) || p->at[n] == '*'; n++)
             if (p->at[n] == '*' && !idx_filter_star(f, n)) p->st = idx_fail(p->err, IDX_ENOMEM, "no memory for a filter");

@@ -2,6 +2,7 @@
  * into them, inner nodes compute word by word. A million items are 125 KB: some microseconds a node. */
 #include "filter_tree.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,14 +62,30 @@ static void paint_texts(const idx_filter *f, const idx_values *d, idx_bits out)
     }
 }
 
-static void paint_numbers(const idx_filter *f, const idx_sorted *s, idx_bits out)
+typedef struct {
+    const idx_filter *f;
+    const idx_field *d;
+    idx_bits out;
+} ties;
+
+static bool keep_tie(void *ctx, uint32_t item, double number)
 {
-    uint32_t from = 0, to = idx_sorted_count(s);
-    if (is_equality(f) || f->op == IDX_OP_GE) from = idx_sorted_rank(s, f->number, false);
-    if (f->op == IDX_OP_GT) from = idx_sorted_rank(s, f->number, true);
-    if (is_equality(f) || f->op == IDX_OP_LE) to = idx_sorted_rank(s, f->number, true);
-    if (f->op == IDX_OP_LT) to = idx_sorted_rank(s, f->number, false);
+    const ties *t = ctx;
+    if (!in_order(t->f->op, idx_number_order((idx_number){number, idx_field_rest(t->d, item)}, t->f->number))) idx_bit_clear(t->out.w, item);
+    return true;
+}
+
+/* Integers that share their nearest double with the filter's number are few, and looked at one by one. */
+static void paint_numbers(const idx_filter *f, const idx_field *d, idx_bits out)
+{
+    const idx_sorted *s = d->sorted;
+    uint32_t from = 0, to = idx_sorted_count(s), below = idx_sorted_rank(s, f->number.d, false), not_above = idx_sorted_rank(s, f->number.d, true);
+    bool tied = f->number.rest != 0 || (d->rest.used > 0 && fabs(f->number.d) >= 0x1p53);
+    if (is_equality(f) || f->op == IDX_OP_GE || f->op == IDX_OP_GT) from = f->op == IDX_OP_GT && !tied ? not_above : below;
+    if (is_equality(f) || f->op == IDX_OP_LE || f->op == IDX_OP_LT) to = f->op == IDX_OP_LT && !tied ? below : not_above;
     idx_sorted_range(s, from, to, out);
+    ties t = {f, d, out};
+    if (tied) idx_sorted_run(s, below, not_above, keep_tie, &t);
 }
 
 /* out: clear. */
@@ -80,7 +97,7 @@ static bool compare(const idx_filter *f, const idx_attrs *a, idx_bits out)
         idx_bits_or_roaring(out, d->there);
         return true;
     }
-    if (f->is_number && d->sorted != NULL) paint_numbers(f, d->sorted, out);
+    if (f->is_number && d->sorted != NULL) paint_numbers(f, d, out);
     if (f->is_bool && d->truth[f->truth] != NULL) idx_bits_or_roaring(out, d->truth[f->truth]);
     if (is_equality(f) || !f->is_number) paint_texts(f, &d->values, out);
     if (f->op != IDX_OP_NE) return true;
@@ -142,9 +159,8 @@ static bool comparison_holds(const idx_filter *f, const idx_attrs *a, uint32_t i
     const idx_field *d = idx_attrs_field(a, f->field);
     if (d == NULL || !roaring_bitmap_contains(d->there, item)) return false;
     if (f->op == IDX_OP_HAS && f->bare_star) return true;
-    uint64_t packed = f->is_number ? idx_column_get(&d->number, item) : 0;
-    double number = packed != 0 ? idx_number_unpack(packed) : 0;
-    bool holds = packed != 0 && in_order(f->op, number < f->number ? -1 : number > f->number);
+    bool has = f->is_number && idx_column_get(&d->number, item) != 0;
+    bool holds = has && in_order(f->op, idx_number_order(idx_field_number(d, item), f->number));
     if (f->is_bool && d->truth[f->truth] != NULL) holds = holds || roaring_bitmap_contains(d->truth[f->truth], item);
     if (is_equality(f) || !f->is_number) holds = holds || any_text_holds(f, a, d, item);
     return f->op == IDX_OP_NE ? !holds : holds;

@@ -14,7 +14,7 @@ struct idx_filter {
     idx_filter_op op;
     bool is_number, is_bool, truth, bare_star;
     uint16_t *stars, n_stars; /* where `text` holds a * that stands for any text */
-    double number;
+    idx_number number;
 };
 
 bool idx_filter_star(idx_filter *f, size_t at); /* false = no memory */

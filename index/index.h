@@ -207,9 +207,11 @@ typedef struct {
     idx_value_kind kind;
     char *text;
     double number;
+    int32_t rest; /* not 0: an integer that no double holds, this much more than `number`; idx_value_whole() says which */
     bool truth;
     uint64_t count;
 } idx_value_count;
+int64_t idx_value_whole(const idx_value_count *v);
 typedef struct { /* of one facet */
     uint64_t with, without; /* items that have the attribute, and that have not */
     idx_value_count *values;

@@ -162,6 +162,15 @@ void idx_sorted_each(const idx_sorted *s, bool backwards, idx_sorted_fn *fn, voi
     }
 }
 
+void idx_sorted_run(const idx_sorted *s, uint32_t from, uint32_t to, idx_sorted_fn *fn, void *ctx)
+{
+    if (from >= to) return;
+    uint32_t in, b = place(s, from, &in);
+    for (uint32_t left = to - from; left > 0; b++, in = 0)
+        for (; in < s->count[b] && left > 0; in++, left--)
+            if (!fn(ctx, s->blocks[b]->item[in], number(s, s->blocks[b]->item[in]))) return;
+}
+
 /* ---- marks ---------------------------------------------------------------------------------------------------- */
 
 static bool marks_reach(idx_sorted *s, uint32_t item)

@@ -8,24 +8,9 @@
 
 #include "bits.h"
 #include "column.h"
+#include "number.h"
 
 typedef struct idx_sorted idx_sorted;
-
-/* A number as a column keeps it, and back; -0 is 0. */
-static inline uint64_t idx_number_pack(double d)
-{
-    uint64_t u;
-    d += 0.0;
-    __builtin_memcpy(&u, &d, sizeof u);
-    return ~u; /* not 0 for any number: that would be a NaN */
-}
-static inline double idx_number_unpack(uint64_t packed)
-{
-    double d;
-    packed = ~packed;
-    __builtin_memcpy(&d, &packed, sizeof d);
-    return d;
-}
 
 /* numbers: the column with the items' numbers, borrowed. */
 idx_sorted *idx_sorted_new(const idx_column *numbers); /* NULL = no memory */
@@ -44,6 +29,8 @@ void idx_sorted_range(const idx_sorted *s, uint32_t from, uint32_t to, idx_bits 
 /* In order, or from the end; stops when fn says false. */
 typedef bool idx_sorted_fn(void *ctx, uint32_t item, double number);
 void idx_sorted_each(const idx_sorted *s, bool backwards, idx_sorted_fn *fn, void *ctx);
+/* The items at ranks from <= r < to. */
+void idx_sorted_run(const idx_sorted *s, uint32_t from, uint32_t to, idx_sorted_fn *fn, void *ctx);
 uint64_t idx_sorted_bytes(const idx_sorted *s);
 bool idx_sorted_check(const idx_sorted *s); /* in order, complete, and the marks agree */
 

@@ -45,6 +45,46 @@ static const json_t *field(const json_t *reply, size_t i) { return json_array_ge
 static const json_t *value(const json_t *f, size_t i) { return json_array_get(json_object_get(f, "values"), i); }
 static const json_t *range(const json_t *f, size_t i) { return json_array_get(json_object_get(f, "ranges"), i); }
 
+/* Integers that share their nearest double. */
+static void test_large(void)
+{
+    static const char *const names[] = {"9007199254740991", "9007199254740992", "9007199254740993", "9007199254740993", "9223372036854775807", "-9223372036854775808", "1e19"};
+    enum { LARGE = sizeof names / sizeof *names };
+    for (int i = 0; i < LARGE; i++) {
+        char path[80], body[200];
+        snprintf(path, sizeof path, "/v1/catalogues/own/items/l%d", i);
+        snprintf(body, sizeof body, "{\"embedding\":[1,0,0,0,0,0,0,1],\"attributes\":{\"sku\":%s}}", names[i]);
+        CHECK_INT(fx_status(API_PUT, path, "application/json", body, strlen(body)), 201);
+    }
+    static const struct {
+        const char *filter;
+        int matches;
+    } asked[] = {
+        {"sku = 9007199254740993", 2}, {"sku = 9007199254740992", 1}, {"sku = 9007199254740994", 0}, {"sku > 9007199254740992", 4}, {"sku < 9007199254740993", 3},
+        {"sku >= 9223372036854775807", 2}, {"sku > 9223372036854775807", 1}, {"sku = 9223372036854775808", 0}, {"sku < -9223372036854775807", 1}, {"sku < 9223372036854775808", 6},
+        {"sku = 9007199254740992.0", 1}, {"sku != 9007199254740993", 5}, {"sku > 99999999999999999999", 0},
+    };
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        char options[200];
+        snprintf(options, sizeof options, "\"filter\":\"%s\"", asked[i].filter);
+        json_t *j = ask(options, 200);
+        if (number(json_object_get(j, "total"), "items") != asked[i].matches) TEST_FAIL("%s: %lld", asked[i].filter, number(json_object_get(j, "total"), "items"));
+        json_decref(j);
+    }
+    json_t *j = ask("\"facets\":[\"sku\"]", 200);
+    const json_t *f = field(j, 0);
+    CHECK_INT(number(f, "distinct"), LARGE - 1);
+    CHECK_INT(number(value(f, 0), "value"), INT64_C(9007199254740993));
+    CHECK_INT(number(value(f, 0), "count"), 2);
+    CHECK_INT(number(value(f, 4), "value"), INT64_MAX);
+    json_decref(j);
+    for (int i = 0; i < LARGE; i++) {
+        char path[80];
+        snprintf(path, sizeof path, "/v1/catalogues/own/items/l%d", i);
+        CHECK_INT(fx_status(API_DELETE, path, NULL, NULL, 0), 204);
+    }
+}
+
 static void test_total(void)
 {
     json_t *j = ask("\"limit\":3", 200);
@@ -192,6 +232,7 @@ int main(void)
     idx_opts opts = {.no_background = true};
     fx_start(&opts, NULL);
     fill();
+    test_large();
     test_total();
     test_facets();
     test_top();

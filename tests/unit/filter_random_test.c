@@ -14,13 +14,20 @@ static const char *const texts[] = {"Acme", "acme", "A*e", "Zeta Shoes", "", "42
 static const double numbers[] = {0, -0.0, 1, 10, 10.5, -3, 42, 1e9, 79.99, -1e-3};
 #define N_OF(a) (unsigned)(sizeof(a) / sizeof *(a))
 
+/* Around where doubles begin to leave integers out, and at the end of them. */
+static int64_t random_large(void)
+{
+    static const int64_t large[] = {INT64_C(1) << 53, INT64_C(1) << 60, -(INT64_C(1) << 53), INT64_MAX - 4, INT64_MIN + 4};
+    return large[below(N_OF(large))] + (int64_t)below(9) - 4;
+}
+
 /* ---- documents ---------------------------------------------------------------------------------------------- */
 
 static json_t *random_value(void)
 {
     switch (below(6)) {
     case 0: return json_real(numbers[below(N_OF(numbers))]);
-    case 1: return json_integer((json_int_t)below(50) - 5);
+    case 1: return json_integer(below(3) == 0 ? random_large() : (json_int_t)below(50) - 5);
     case 2: return json_boolean(below(2));
     case 3: {
         json_t *list = json_array();
@@ -48,7 +55,7 @@ typedef struct expr {
     int op; /* = != < <= > >= : */
     int value; /* 0 text, 1 number, 2 boolean, 3 the bare star, 4 a pattern */
     char text[64], pattern[64]; /* pattern: \1 stands for any text */
-    double number;
+    long double number; /* holds int64, too */
     bool truth;
 } expr;
 
@@ -67,7 +74,7 @@ static expr *random_expr(int depth)
     e->value = (int)below(5);
     if (e->value == 3 && e->op != 6) e->value = 0;
     if ((e->value == 2 || e->value == 4) && e->op >= 2 && e->op <= 5) e->value = 1;
-    e->number = below(2) ? numbers[below(N_OF(numbers))] : (double)below(50) - 5;
+    e->number = below(2) ? (long double)numbers[below(N_OF(numbers))] : below(3) == 0 ? (long double)random_large() : (long double)below(50) - 5;
     e->truth = below(2);
     snprintf(e->text, sizeof e->text, "%s", texts[below(N_OF(texts))]);
     if (e->value == 4) { /* pieces of a text, any text between them */
@@ -111,7 +118,8 @@ static void write_quoted(char *out, const char *s)
 /* A bare number is a text, too: e->text keeps how it was spelt. */
 static void write_number(char *out, expr *e)
 {
-    snprintf(e->text, sizeof e->text, below(2) ? "%.17g" : "%.17e", e->number);
+    if (e->number < -0x1p52L || e->number > 0x1p52L) snprintf(e->text, sizeof e->text, "%.0Lf", e->number);
+    else snprintf(e->text, sizeof e->text, below(2) ? "%.17Lg" : "%.17Le", e->number);
     if (below(10) == 0 && e->number >= 0 && e->text[0] != '-') add(out, "+");
     add(out, e->text);
 }
@@ -177,7 +185,7 @@ static bool holds(const expr *e, const json_t *o)
     bool equality = e->op < 2 || e->op == 6, yes = false;
     if (json_is_string(v)) yes = text_holds(e, json_string_value(v));
     if (json_is_number(v)) {
-        double d = json_number_value(v);
+        long double d = json_is_integer(v) ? (long double)json_integer_value(v) : (long double)json_real_value(v);
         yes = e->value == 1 && by_order(e->op, d < e->number ? -1 : d > e->number);
     }
     if (json_is_boolean(v)) yes = e->value == 2 && equality && json_is_true(v) == e->truth;
