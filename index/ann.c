@@ -89,7 +89,7 @@ typedef struct {
     uint32_t to;
     const uint64_t *alive;
     const _Atomic bool *stop;
-    _Atomic uint32_t next;
+    _Atomic uint32_t next; /* a row that somebody took is linked, also when all stop */
     _Atomic bool failed;
 } crew;
 
@@ -113,10 +113,9 @@ idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uin
     while (n + 1 < threads && n < 64 && pthread_create(&helper[n], NULL, crew_main, &c) == 0) n++;
     crew_main(&c);
     while (n > 0) pthread_join(helper[--n], NULL);
-    if (stop != NULL && *stop) return idx_fail(err, IDX_EBUSY, "stopping");
     if (c.failed) return idx_fail(err, IDX_ENOMEM, "no memory to link rows");
-    atomic_store(&a->linked, to);
-    return IDX_OK;
+    atomic_store(&a->linked, c.next < to ? c.next : to);
+    return c.next < to ? idx_fail(err, IDX_EBUSY, "stopping") : IDX_OK;
 }
 
 /* ---- search --------------------------------------------------------------------------------------------------------------- */

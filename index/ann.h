@@ -21,7 +21,8 @@ uint32_t idx_ann_linked(const idx_ann *a);
 /* Links rows [linked, to), and makes them count, in this thread; beside any number of searches, one such call at a time. alive: a bit
  * for each row, read as atomic words; NULL = all. Gives up (IDX_EBUSY) between rows when *stop. */
 IDX_CHECK idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err);
-/* The same by several threads, for a graph that nobody searches yet. */
+/* The same by several threads, which inherit the priority of the caller's. The rows count when all are done: until then walks find some
+ * that do not. */
 IDX_CHECK idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uint32_t threads, const _Atomic bool *stop, idx_error *err);
 
 /* The `ef` nearest of the linked rows that `allow` permits (NULL = all), best first by what the walk goes by (rows.h), into

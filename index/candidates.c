@@ -263,8 +263,9 @@ static bool permitted(const void *ctx, uint32_t row)
     return item != IDX_NONE && wanted(p->f, item);
 }
 
-/* Rows that the walk found, by their scores where it went by something coarser. */
-static void offer(idx_finder *f, const idx_segment *g, const idx_probe *p, const idx_near *near, uint32_t n)
+/* Rows that the walk found, by their scores where it went by something coarser. Those that were linked since `linked` was read are compared
+ * with all others that are not, and would count twice among the best. */
+static void offer(idx_finder *f, const idx_segment *g, uint32_t linked, const idx_probe *p, const idx_near *near, uint32_t n)
 {
     bool coarse = idx_probe_is_coarse(p);
     uint32_t rows[IDX_BATCH];
@@ -274,7 +275,7 @@ static void offer(idx_finder *f, const idx_segment *g, const idx_probe *p, const
         for (uint32_t i = 0; i < m; i++) rows[i] = near[at + i].row, scores[i] = near[at + i].score;
         if (coarse) idx_probe_scores(p, rows, m, scores);
         for (uint32_t i = 0; i < m; i++)
-            if (g->item[rows[i]] != IDX_NONE) idx_pool_offer(&f->pool, scores[i], g->item[rows[i]]);
+            if (rows[i] < linked && g->item[rows[i]] != IDX_NONE) idx_pool_offer(&f->pool, scores[i], g->item[rows[i]]);
     }
     f->distances += coarse ? n : 0;
 }
@@ -298,7 +299,7 @@ static idx_status walk_graph(idx_finder *f, const idx_segment *g, uint32_t linke
     idx_status st = s == NULL ? idx_fail(f->err, IDX_ENOMEM, "no memory for a search") : idx_finder_probe(f, g->v, &p);
     uint32_t ef = (uint32_t)fmin(fmax(ask, f->plan_query.effort) / fmax(share, 0.02), linked);
     if (st == IDX_OK) st = idx_ann_search(g->ann, s, &p, ef, &allow, &near, &n, &f->distances, f->err);
-    if (st == IDX_OK) offer(f, g, &p, near, n);
+    if (st == IDX_OK) offer(f, g, linked, &p, near, n);
     if (s != NULL) idx_scratch_give(s);
     f->segments++;
     if (st == IDX_OK && live > ask) f->pool.overflowed = true;

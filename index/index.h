@@ -64,6 +64,7 @@ typedef struct { /* 0 = default */
     uint32_t ef_search;         /* 64: where searches begin; see recall_target */
     double recall_target;       /* 0.98: audits of live searches raise and lower ef_search to hold it; below 0 = no audits */
     uint64_t disk_floor_bytes;  /* 256 MiB free: below it writes are refused, above twice it allowed again */
+    uint32_t link_threads;      /* 1: threads of low priority that link images while thousands wait for it, as in an import */
     bool no_background;         /* tests: no background thread; idx_maintain() does the work */
     void (*log)(void *ctx, int level, const char *text); /* 0 info, 1 warning, 2 error; may be NULL */
     void *log_ctx;

@@ -16,6 +16,8 @@
 enum {
     LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
     HURRY_ROWS = 256,   /* that wait: comparing them costs the searches more than linking them */
+    CROWD_ROWS = 8192,  /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
+    BEHIND_ROWS = 32768, /* more than these, and puts wait with them */
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,
@@ -41,7 +43,7 @@ static bool is_dying(const idx *ix, const idx_cat *c, const idx_segment *g)
 
 typedef struct {
     idx_ann *ann;
-    uint32_t to;
+    uint32_t to, threads;
     const uint64_t *alive;
     const _Atomic bool *stop;
     idx_status st;
@@ -52,16 +54,17 @@ static void link_low(void *ctx)
 {
     linking *l = ctx;
     l->err = (idx_error){0};
-    l->st = idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
+    l->st = l->threads > 1 ? idx_ann_link_many(l->ann, l->to, l->alive, l->threads, l->stop, &l->err)
+                           : idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
 }
 
 /* In a thread that gives way to everybody, unless many rows are waiting; what it has not done in four times the time that it takes alone, in
- * one that gets its share of a busy machine. */
-static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, bool hurry, idx_error *err)
+ * one, or several, that get their share of a busy machine. waiting: rows, those up to `to` among them. */
+static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, uint32_t waiting, idx_error *err)
 {
     _Atomic bool enough = false;
-    linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY};
-    if (ix->idle != NULL && !hurry) idx_low_run_for(ix->idle, link_low, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
+    linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_low, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
         idx_low_run(ix->low, link_low, &l);
@@ -127,6 +130,14 @@ bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
     return idx_attrs_wanted(c) || idx_attrs_anew_wanted(c, ix);
 }
 
+uint32_t idx_keeper_behind(const idx *ix, const idx_cat *c)
+{
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (wants_links(ix, c->segments[i], false)) rows += fresh_rows(c->segments[i]);
+    return rows > BEHIND_ROWS ? rows - BEHIND_ROWS : 0;
+}
+
 static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
@@ -145,7 +156,7 @@ static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_e
     bool first = g->ann == NULL;
     idx_rows_settle(g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann) > HURRY_ROWS, err);
+    if (st == IDX_OK) st = link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann), err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
 }
@@ -252,7 +263,7 @@ static idx_status link_new(rebuild *b, bool all)
     st = graph_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
         uint32_t to = idx_ann_linked(b->new->ann) + LINK_ROWS;
-        st = link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, false, b->err);
+        st = link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, 0, b->err);
         if (st == IDX_OK) st = link_others(b->ix, b->err);
         if (!all && (b->outlived = dead_of_old(b) - b->dead > b->new->rows / 20)) break;
     }

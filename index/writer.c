@@ -189,6 +189,7 @@ static void apply_items(idx *ix, applied *a, size_t n)
         if (apply_item(&a[i], &why) != IDX_OK) lost(ix, &why);
     }
     bool work = idx_keeper_is_wanted(ix, c);
+    ix->behind = ix->has_keeper ? idx_keeper_behind(ix, c) : 0;
     pthread_rwlock_unlock(&c->lock);
     if (work) idx_wake_keeper(ix);
 }
@@ -333,6 +334,17 @@ static void keep_distance(idx *ix, last_batch *last)
     *last = (last_batch){now, atomic_load(&ix->searches)};
 }
 
+/* Searches compare with every row that waits for its links. An import that is faster than linking would make them slow for as long as it
+ * takes and a while longer: beyond some ten thousand rows its puts are slowed to the pace of linking, as other engines stall writers that
+ * their merges cannot follow. Fewer go together then, so that none waits long. */
+enum { BEHIND_OPS = 64 };
+
+static void wait_for_links(uint32_t behind, size_t ops)
+{
+    enum { LINK_NS = 120000, /* for a row, on a machine of few processors that writes as well */ TWICE = 8192 /* rows behind: it takes longer */ };
+    nanosleep(&(struct timespec){0, (long)ops * (LINK_NS + (long)(behind < TWICE ? behind : TWICE) * LINK_NS / TWICE)}, NULL);
+}
+
 static void *writer_main(void *arg)
 {
     idx *ix = arg;
@@ -346,7 +358,7 @@ static void *writer_main(void *arg)
         if (ix->head != NULL) keep_distance(ix, &last);
         size_t n = 0;
         bool alone = false; /* a catalogue is made or removed in a transaction of its own: others may name it */
-        while (ix->head != NULL && n < BATCH_OPS && !alone) {
+        while (ix->head != NULL && n < (ix->behind > 0 ? BEHIND_OPS : BATCH_OPS) && !alone) {
             bool catalogue = (int)ix->head->kind >= IDX_OP_CATALOGUE_PUT;
             if (catalogue && n > 0) break;
             alone = catalogue;
@@ -356,9 +368,11 @@ static void *writer_main(void *arg)
         }
         if (ix->head == NULL) ix->tail = NULL;
         ix->queued -= n;
-        bool end = n == 0 && ix->closing;
+        bool end = n == 0 && ix->closing, slow = ix->behind > 0 && !ix->closing;
         pthread_mutex_unlock(&ix->queue_lock);
         if (end) break;
+        if (slow) wait_for_links(ix->behind, n);
+        ix->behind = 0;
         if (n > 0) write_batch(ix, a, n);
         for (size_t i = 0; i < n && !spare.wanted; i++) spare.wanted = frees_pages(a[i].op);
         for (size_t i = 0; i < n; i++) {

@@ -37,6 +37,7 @@ static bool open_index(srv_service *s, char err[320])
         .ef_search = (uint32_t) o->ef_search,
         .recall_target = o->recall_target > 0 ? o->recall_target : -1,
         .disk_floor_bytes = o->disk_floor,
+        .link_threads = (uint32_t) o->threads,
         .log = log_index,
     };
     idx_error e = {0};

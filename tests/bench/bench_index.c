@@ -285,7 +285,7 @@ static void open_command(const char *storage)
     bool created;
     double t = now();
     while (spec.storage < IDX_INT8 && strcmp(names[spec.storage], storage) != 0) spec.storage++;
-    if (idx_open(dir, &(idx_opts){.recall_target = -1}, &ix, &e) != IDX_OK) fail("open", e.text);
+    if (idx_open(dir, &(idx_opts){.recall_target = -1, .link_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)}, &ix, &e) != IDX_OK) fail("open", e.text);
     t = now() - t;
     if (idx_catalogue_create(ix, &spec, &created, &e) != IDX_OK) fail("catalogue", e.text);
     idx_catalogue c;
