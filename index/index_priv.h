@@ -35,6 +35,7 @@ struct idx {
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
     bool woken;
+    atomic_bool asleep; /* the keeper, or it will be when it has done what is worth doing now */
     pthread_t keeper;
     bool has_keeper;
     idx_low *low, *idle; /* for its heavy work, under maintain_lock; NULL = in its own thread */

@@ -21,6 +21,7 @@ enum {
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,
+    IDLE_SHARE = 1024,  /* of the graph, when nothing else is to be done: fewer are linked again after a start, in some hundredths of a second */
     MOVE_ROWS = 512,    /* change places under one lock: some hundred microseconds */
     IDLE_MS = 1000,
 };
@@ -122,11 +123,11 @@ static bool wants_links(const idx *ix, const idx_segment *g, bool idle)
     return fresh > 0 && (idle || fresh >= FRESH_ROWS || fresh >= ix->opts.segment_images);
 }
 
-/* What wakes the keeper. Whether it is worth it is decided again when it looks. */
+/* What wakes the keeper: when it sleeps, a single row, for which it then waits until nothing is written. Whether it is worth it is decided again when it looks. */
 bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c)
 {
     for (uint32_t i = 0; i < c->n_segments; i++)
-        if (wants_links(ix, c->segments[i], false) || is_dying(ix, c, c->segments[i])) return true;
+        if (wants_links(ix, c->segments[i], atomic_load(&ix->asleep)) || is_dying(ix, c, c->segments[i])) return true;
     return idx_attrs_wanted(c) || idx_attrs_anew_wanted(c, ix);
 }
 
@@ -169,7 +170,7 @@ static idx_status save(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *
     pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++) {
         uint32_t unsaved = idx_segment_linked(c->segments[i]) - c->segments[i]->graph_saved;
-        if (unsaved > 0 && (idle || (unsaved >= SAVE_ROWS && unsaved >= c->segments[i]->graph_saved / SAVE_SHARE))) g = c->segments[i];
+        if (unsaved > 0 && ((idle && unsaved >= c->segments[i]->graph_saved / IDLE_SHARE) || (unsaved >= SAVE_ROWS && unsaved >= c->segments[i]->graph_saved / SAVE_SHARE))) g = c->segments[i];
     }
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
@@ -523,6 +524,7 @@ static bool wait(idx *ix, bool *idle)
     while (!ix->woken && !ix->stop && late == 0) late = *idle ? pthread_cond_wait(&ix->wake, &ix->wake_lock) : pthread_cond_timedwait(&ix->wake, &ix->wake_lock, &until);
     *idle = !ix->woken;
     ix->woken = false;
+    atomic_store(&ix->asleep, *idle); /* from before it looks for the last time: what comes behind that wakes it */
     bool stop = ix->stop;
     pthread_mutex_unlock(&ix->wake_lock);
     return !stop;

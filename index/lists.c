@@ -52,8 +52,9 @@ void idx_lists_load(idx_cat *c, const idx *ix)
 
 static bool wants_lists(const idx_segment *g, bool idle)
 {
+    enum { IDLE_SHARE = 4096 }; /* of what is in them, when nothing else is to be done: so many are compared one by one */
     uint32_t linked = idx_segment_linked(g), in = g->parts != NULL ? g->parts->rows : 0, more = linked - in;
-    return linked > 0 && (in == 0 || (more > 0 && idle) || (more >= MORE_ROWS && more >= in / 100));
+    return linked > 0 && (in == 0 || (idle && more > 0 && more >= in / IDLE_SHARE) || (more >= MORE_ROWS && more >= in / 100));
 }
 
 typedef struct {

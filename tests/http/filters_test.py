@@ -43,9 +43,6 @@ def close(a, b, slack=2e-5):
     return abs(a - b) <= slack
 
 
-FEW = 64  # fresh images are worth linking, when a pause came before them
-
-
 class Filters(TestCase):
     @classmethod
     def setUpClass(cls):
@@ -58,7 +55,7 @@ class Filters(TestCase):
             answers = cls.server.batch(lines[at:at + 500], "own").lines()
             assert all(a["status"] == 201 for a in answers), answers
         images = sum(len(item["images"]) for item in cls.items)
-        cls.server.wait(lambda: cls.server.get(BASE).json()["index"]["sealed"] > images - FEW, PATIENCE, "the graph")
+        cls.server.wait(lambda: cls.server.get(BASE).json()["index"]["sealed"] == images, PATIENCE, "the graph")
 
     @classmethod
     def tearDownClass(cls):
@@ -278,7 +275,7 @@ class Auditor(TestCase):
             for at in range(0, rows, 500):
                 self.ok(s.batch([{"id": f"i{i}", "embedding": vectors[i], "attributes": {"n": i}} for i in range(at, at + 500)], "own"))
             index = lambda: s.get("/v1/catalogues/own").json()["index"]  # noqa: E731
-            s.wait(lambda: index()["sealed"] > rows - FEW, PATIENCE, "a graph")
+            s.wait(lambda: index()["sealed"] == rows, PATIENCE, "a graph")
             self.assertEqual((index()["plain"], index()["filtered"]), ({"ef_search": 16}, {"ef_search": 16}))
 
             def both_rose():

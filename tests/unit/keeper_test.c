@@ -1,7 +1,9 @@
-/* While the keeper builds a graph, which takes seconds: catalogues come and go and writes are committed. */
+/* While the keeper builds a graph, which takes seconds: catalogues come and go and writes are committed. And single images that come after a
+ * pause are linked after the next, without a graph being written for each. */
 #include "index.h"
 #include "test.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { DIM = 256, ITEMS = 4000 };
@@ -36,8 +38,59 @@ static uint64_t fresh(idx *ix, const char *catalogue)
     return c.fresh_images;
 }
 
+static void wait_for_links(idx *ix)
+{
+    for (int i = 0; i < 3000 && fresh(ix, "shop") > 0; i++) usleep(10000);
+    CHECK_INT(fresh(ix, "shop"), 0);
+}
+
+/* When the graph's file of the only catalogue was written, in ns. */
+static uint64_t graph_written(const char *dir)
+{
+    char command[200], path[200] = "";
+    snprintf(command, sizeof command, "ls %s/segments/*.graph", dir);
+    FILE *f = popen(command, "r");
+    REQUIRE(f != NULL && fgets(path, sizeof path, f) != NULL);
+    pclose(f);
+    path[strcspn(path, "\n")] = 0;
+    struct stat st;
+    REQUIRE(stat(path, &st) == 0);
+    return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
+}
+
+static void test_single_images(void)
+{
+    enum { IMAGES = 5000 };
+    char dir[64], command[128];
+    idx_error err = {0};
+    idx *ix = NULL;
+    snprintf(dir, sizeof dir, "/tmp/likeness-single-%d", (int)getpid());
+    const idx_opts opts = {.segment_images = 1000, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .max_queue = IMAGES, .recall_target = -1};
+    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
+    for (int i = 1; i < IMAGES; i++) REQUIRE(idx_submit_take(ix, photo("shop", i), &err) == IDX_OK);
+    REQUIRE(idx_write_take(ix, photo("shop", 0), NULL, &err) == IDX_OK);
+    wait_for_links(ix);
+    sleep(3); /* until the keeper sleeps, and its files are written */
+    uint64_t written = graph_written(dir);
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(idx_write_take(ix, photo("shop", IMAGES + i), NULL, &err) == IDX_OK);
+        CHECK_INT(fresh(ix, "shop"), 1);
+        wait_for_links(ix);
+    }
+    CHECK_INT(graph_written(dir), written); /* two of 5,000 are not worth it */
+    for (int i = 0; i < 3; i++) REQUIRE(idx_write_take(ix, photo("shop", 2 * IMAGES + i), NULL, &err) == IDX_OK);
+    for (int i = 0; i < 3000 && graph_written(dir) == written; i++) usleep(10000);
+    CHECK(graph_written(dir) != written);
+    CHECK_INT(idx_check(ix, &err), IDX_OK);
+    idx_close(ix);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    REQUIRE(system(command) == 0);
+}
+
 int main(void)
 {
+    test_single_images();
     char dir[64], command[128];
     idx_error err = {0};
     idx *ix = NULL;
