@@ -312,8 +312,8 @@ static idx_status walk_graphs(idx_finder *f)
     idx_status st = IDX_OK;
     for (uint32_t i = 0; st == IDX_OK && i < f->c->n_segments; i++) {
         uint32_t linked = idx_segment_linked(f->c->segments[i]);
-        st = scan_rows(f, f->c->segments[i], linked);
-        if (st == IDX_OK) st = walk_graph(f, f->c->segments[i], linked);
+        st = walk_graph(f, f->c->segments[i], linked);
+        if (st == IDX_OK) st = scan_rows(f, f->c->segments[i], linked); /* behind: of them few are as near as what the walk found */
         if (st == IDX_OK) st = idx_late(f);
     }
     f->all_seen = st == IDX_OK; /* what no walk met is not better than what the pool holds, as far as the graph knows */
