@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK = 16384, /* rows a lock is held for: below a millisecond */
-       MORE_ROWS = 4096 }; /* that are worth extending lists for, and a hundredth of what is in them */
+enum { MORE_ROWS = 4096, /* that are worth extending lists for, and a hundredth of what is in them */
+       IDLE_MS = 1000 };  /* that they have for it in a thread that gives way to everybody */
 
 static void path_of(const idx_cat *c, const idx_segment *g, const char *dir, char *out, size_t size)
 {
@@ -22,10 +22,11 @@ static void tag_of(const idx_segment *g, uint8_t tag[32])
     memcpy(tag, g->tag, sizeof g->tag);
 }
 
-/* A row's item stays as long as the row lives; of one that died since, whoever reads it finds it gone. */
-static void fill_items(const idx_segment *g, idx_parts *p, uint32_t from, uint32_t to)
+/* Without the lock: a row's item stays as long as the row lives; of one that died since, whoever reads it finds it gone. */
+static void fill_items(const idx_segment *g, idx_parts *p)
 {
-    for (uint32_t j = from; j < to; j++) p->item[j] = g->item[p->row[j]];
+    for (uint32_t j = 0; j < p->rows; j++) p->item[j] = __atomic_load_n(&g->item[p->row[j]], __ATOMIC_RELAXED);
+    idx_parts_index(p);
 }
 
 void idx_lists_load(idx_cat *c, const idx *ix)
@@ -39,8 +40,7 @@ void idx_lists_load(idx_cat *c, const idx *ix)
         tag_of(g, tag);
         idx_status st = idx_parts_read(path, idx_segment_linked(g), c->row.info.dim, tag, &g->parts, &why);
         if (st == IDX_OK) {
-            fill_items(g, g->parts, 0, g->parts->rows);
-            idx_parts_index(g->parts);
+            fill_items(g, g->parts);
         } else {
             g->parts = NULL;
         }
@@ -58,10 +58,10 @@ static bool wants_lists(const idx_segment *g, bool idle)
 }
 
 typedef struct {
-    idx *ix;
     const idx_segment *g;
     uint32_t rows;
     bool anew;
+    const _Atomic bool *stop;
     idx_parts *out;
     idx_status st;
     idx_error *err;
@@ -70,8 +70,21 @@ typedef struct {
 static void make_low(void *ctx)
 {
     making *m = ctx;
-    m->st = m->anew ? idx_parts_build(m->g->v, m->rows, &m->ix->stop, &m->out, m->err)
-                    : idx_parts_extend(m->g->parts, m->g->v, m->rows, &m->ix->stop, &m->out, m->err);
+    *m->err = (idx_error){0};
+    m->st = m->anew ? idx_parts_build(m->g->v, m->rows, m->stop, &m->out, m->err) : idx_parts_extend(m->g->parts, m->g->v, m->rows, m->stop, &m->out, m->err);
+    if (m->st == IDX_OK) fill_items(m->g, m->out);
+}
+
+/* What is begun in the thread that gives way is begun again in the other where the machine is too busy for it. */
+static idx_status make_lists(idx *ix, making *m)
+{
+    _Atomic bool enough = false;
+    m->st = IDX_EBUSY;
+    m->stop = &enough;
+    if (!m->anew && ix->idle != NULL) idx_low_run_for(ix->idle, make_low, m, IDLE_MS, &enough);
+    m->stop = &ix->stop;
+    if (m->st == IDX_EBUSY) idx_low_run(ix->low, make_low, m);
+    return m->st;
 }
 
 idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
@@ -86,10 +99,9 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     idx_parts *old = g->parts;
     uint32_t rows = idx_segment_linked(g);
     bool anew = old == NULL || rows > old->trained * 2; /* centroids of half the rows know nothing of the rest */
-    making m = {ix, g, rows, anew, NULL, IDX_OK, err};
-    idx_low_run(ix->low, make_low, &m);
+    making m = {.g = g, .rows = rows, .anew = anew, .err = err};
+    if (make_lists(ix, &m) != IDX_OK) return m.st;
     idx_parts *p = m.out;
-    if (m.st != IDX_OK) return m.st;
     idx_error why = {0}; /* without its file they are made again at the next start */
     if (rows <= g->saved && (anew || idle)) {
         char path[4200];
@@ -98,12 +110,6 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
         tag_of(g, tag);
         if (idx_parts_write(p, path, tag, &why) != IDX_OK) idx_say(ix, 1, "%s", why.text);
     }
-    for (uint32_t at = 0; at < p->rows; at += CHUNK) {
-        pthread_rwlock_rdlock(&c->lock);
-        fill_items(g, p, at, p->rows - at < CHUNK ? p->rows : at + CHUNK);
-        pthread_rwlock_unlock(&c->lock);
-    }
-    idx_parts_index(p);
     idx_cat_lock(c);
     g->parts = p;
     pthread_rwlock_unlock(&c->lock);

@@ -189,7 +189,7 @@ static idx_status assign_block(builder *b, const float *rows, uint32_t n, float 
     return st;
 }
 
-/* label[row]: its list; of rows from `from` on. */
+/* label[i]: the list of row from + i. */
 static idx_status assign(builder *b, uint32_t from, uint32_t *label)
 {
     size_t floats = (size_t)BLOCK * b->p->dim;
@@ -199,19 +199,27 @@ static idx_status assign(builder *b, uint32_t from, uint32_t *label)
     for (uint32_t at = from; st == IDX_OK && b->p->n_lists > 1 && at < b->p->rows; at += BLOCK) {
         uint32_t n = b->p->rows - at < BLOCK ? b->p->rows - at : BLOCK;
         st = copy_rows(b, at, 1, n, rows);
-        if (st == IDX_OK) st = assign_block(b, rows, n, rows + floats, group, label + at);
+        if (st == IDX_OK) st = assign_block(b, rows, n, rows + floats, group, label + (at - from));
     }
     free(rows);
     free(group);
     return st;
 }
 
-/* The lists that labels make. */
-static void fill(idx_parts *p, const uint32_t *label)
+static uint32_t list_rows(const idx_parts *p, uint32_t list) { return p->start[list + 1] - p->start[list]; }
+
+/* The lists of `old`, NULL = empty ones, and behind its rows those that came since: label[i] is the list of the i-th of them. */
+static void fill(idx_parts *p, const idx_parts *old, const uint32_t *label)
 {
-    for (uint32_t r = 0; r < p->rows; r++) p->start[label[r] + 1]++;
-    for (uint32_t i = 0; i < p->n_lists; i++) p->start[i + 1] += p->start[i];
-    for (uint32_t r = 0; r < p->rows; r++) p->row[p->start[label[r]]++] = r;
+    const uint32_t from = old != NULL ? old->rows : 0;
+    for (uint32_t r = from; r < p->rows; r++) p->start[label[r - from] + 1]++;
+    for (uint32_t i = 0; i < p->n_lists; i++) {
+        const uint32_t n = old != NULL ? list_rows(old, i) : 0;
+        p->start[i + 1] += p->start[i] + n;
+        if (n > 0) memcpy(p->row + p->start[i], old->row + old->start[i], n * sizeof *p->row);
+        p->start[i] += n;
+    }
+    for (uint32_t r = from; r < p->rows; r++) p->row[p->start[label[r - from]]++] = r;
     memmove(p->start + 1, p->start, p->n_lists * sizeof *p->start);
     p->start[0] = 0;
 }
@@ -230,10 +238,10 @@ static idx_status make_ready(idx_parts *p, idx_error *err)
     return st;
 }
 
-static idx_status finish(idx_parts *p, uint32_t *label, idx_status st, idx_parts **out, idx_error *err)
+static idx_status finish(idx_parts *p, const idx_parts *old, uint32_t *label, idx_status st, idx_parts **out, idx_error *err)
 {
     if (st == IDX_OK) {
-        fill(p, label);
+        fill(p, old, label);
         st = make_ready(p, err);
     }
     if (st == IDX_OK) {
@@ -256,13 +264,13 @@ idx_status idx_parts_build(const idx_rows *v, uint32_t rows, const _Atomic bool 
     if (st == IDX_OK && lists == 1) p->group_start[1] = 1;
     if (st == IDX_OK && lists > 1) st = train(&b);
     if (st == IDX_OK) st = assign(&b, 0, label);
-    return finish(p, label, st, out, err);
+    return finish(p, NULL, label, st, out, err);
 }
 
 idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t rows, const _Atomic bool *stop, idx_parts **out, idx_error *err)
 {
     idx_parts *p = parts_new(rows, v->dim, old->n_groups, old->n_lists);
-    uint32_t *label = calloc(rows + 1u, sizeof *label);
+    uint32_t *label = calloc(rows - old->rows + 1u, sizeof *label);
     builder b = {v, p, stop, err};
     idx_status st = p == NULL || label == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for lists") : IDX_OK;
     if (st == IDX_OK) {
@@ -270,11 +278,9 @@ idx_status idx_parts_extend(const idx_parts *old, const idx_rows *v, uint32_t ro
         memcpy(p->group_start, old->group_start, (p->n_groups + 1u) * sizeof *p->group_start);
         memcpy(p->group_centroid, old->group_centroid, (size_t)p->n_groups * p->dim * sizeof(float));
         memcpy(p->centroid, old->centroid, (size_t)p->n_lists * p->dim * sizeof(float));
-        for (uint32_t i = 0; i < old->n_lists; i++)
-            for (uint32_t j = old->start[i]; j < old->start[i + 1]; j++) label[old->row[j]] = i;
         st = assign(&b, old->rows, label);
     }
-    return finish(p, label, st, out, err);
+    return finish(p, old, label, st, out, err);
 }
 
 /* ---- the file ------------------------------------------------------------------------------------------------------ */

@@ -73,7 +73,7 @@ idx_status idx_segment_append_row(idx_segment *g, const uint8_t *bytes, uint32_t
 
 void idx_segment_own(idx_segment *g, uint32_t row, uint32_t item, uint32_t n)
 {
-    g->item[row] = item;
+    __atomic_store_n(&g->item[row], item, __ATOMIC_RELAXED);
     if (n > 0) g->n[row] = (uint8_t)n;
     g->dead--;
     __atomic_fetch_or(&g->alive[row >> 6], UINT64_C(1) << (row & 63), __ATOMIC_RELAXED);
@@ -81,7 +81,7 @@ void idx_segment_own(idx_segment *g, uint32_t row, uint32_t item, uint32_t n)
 
 void idx_segment_kill(idx_segment *g, uint32_t row)
 {
-    g->item[row] = IDX_NONE;
+    __atomic_store_n(&g->item[row], IDX_NONE, __ATOMIC_RELAXED);
     g->dead++;
     __atomic_fetch_and(&g->alive[row >> 6], ~(UINT64_C(1) << (row & 63)), __ATOMIC_RELAXED);
 }

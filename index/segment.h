@@ -5,7 +5,7 @@
  * is DEAD: a walk may step on it, no answer has it. When many are dead the keeper makes a new segment of the living (keeper.c).
  *
  * Threads: the catalogue's lock covers everything but the links. item, n and alive lie at fixed addresses, so that the keeper
- * may read `alive` without the lock while it links. */
+ * may read `item` and `alive` as relaxed atomics without the lock. */
 #ifndef LK_SEGMENT_H
 #define LK_SEGMENT_H
 

@@ -20,7 +20,7 @@ typedef struct { /* an operation between the transaction and memory */
     idx_store_place place; /* of the item, as the transaction leaves it */
     int64_t stamp; /* of its line in the log */
     char *attributes; /* as stored */
-    bool is_new, keeps_images;
+    bool is_new, keeps_images, keeps_attributes;
 } applied;
 
 static idx_status store_put(idx *ix, applied *a, idx_error *err)
@@ -29,13 +29,17 @@ static idx_status store_put(idx *ix, applied *a, idx_error *err)
     const idx_catalogue *info = &a->cat->row.info;
     if (op->n_images > 0 && (op->dim != info->dim || (op->fingerprint[0] != 0 && strcmp(op->fingerprint, info->fingerprint) != 0)))
         return idx_fail(err, IDX_EMODEL, "catalogue %s holds embeddings of model %.60s (%.12s), not of this one", info->name, info->model, info->fingerprint);
-    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, op->item, &a->place, NULL, err);
+    char *old = NULL;
+    idx_status st = idx_store_item_find(ix->store, a->cat->row.id, op->item, &a->place, &old, err);
     if (st != IDX_OK) return st;
+    const char *new = op->attributes != NULL ? op->attributes : "{}";
+    a->keeps_attributes = old != NULL && strcmp(old, new) == 0;
+    free(old);
     a->is_new = a->place.item == 0;
     a->keeps_images = op->n_images == 0;
     if (!a->is_new && op->must_not_exist) return idx_fail(err, IDX_EEXISTS, "item %.200s exists", op->item);
     if (a->is_new && a->keeps_images) return idx_fail(err, IDX_ENOTFOUND, "there is no item %.200s whose images could be kept", op->item);
-    a->attributes = strdup(op->attributes != NULL ? op->attributes : "{}");
+    a->attributes = strdup(new);
     if (a->attributes == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
     int64_t now = idx_now_ms();
     st = a->is_new ? idx_store_item_add(ix->store, a->cat->row.id, op->item, a->attributes, now, &a->place, err)
@@ -157,7 +161,7 @@ static idx_status apply_item(applied *a, idx_error *err)
         st = idx_cat_item_add(c, op->item, a->place.item, a->attributes, &item, err);
     } else {
         c->items[item].version = (c->items[item].version + 1) & IDX_VERSIONS;
-        st = idx_attrs_set(c->attrs, item, a->attributes, err);
+        if (!a->keeps_attributes) st = idx_attrs_set(c->attrs, item, a->attributes, err);
         if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) idx_cat_images_remove(c, item);
     }
     if (st == IDX_OK && op->kind == IDX_PUT && !a->keeps_images) {
