@@ -9,13 +9,14 @@
 
 #include <inttypes.h>
 #include <malloc.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum {
     LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
-    HURRY_ROWS = 256,   /* that wait: comparing them costs the searches more than linking them */
+    HURRY_ROWS = 512,   /* that wait: comparing them costs the searches more than linking them */
     CROWD_ROWS = 8192,  /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
     BEHIND_ROWS = 32768, /* more than these, and puts wait with them */
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
@@ -59,13 +60,24 @@ static void link_low(void *ctx)
                            : idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
 }
 
+/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond, before a
+ * search that has had more. */
+static void link_idle(void *ctx)
+{
+    linking *l = ctx;
+    l->err = (idx_error){0};
+    l->st = IDX_OK;
+    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; sched_yield())
+        l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
+}
+
 /* In a thread that gives way to everybody, unless many rows are waiting; what it has not done in four times the time that it takes alone, in
  * one, or several, that get their share of a busy machine. waiting: rows, those up to `to` among them. */
 static idx_status link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, uint32_t waiting, idx_error *err)
 {
     _Atomic bool enough = false;
     linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
-    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_low, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_idle, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
         idx_low_run(ix->low, link_low, &l);

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -29,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { K = 10, TRUTH = 100, FLYING = 64, MAX_SAMPLES = 1 << 22, MAX_THREADS = 64 };
+enum { K = 10, TRUTH = 100, GROUP = 16, FLYING = 64, MAX_SAMPLES = 1 << 22, MAX_THREADS = 64 };
 static const char fp[] = "external";
 static const char *dir;
 static const float *base, *queries;
@@ -160,12 +161,12 @@ static void land(void)
     if (refused > 0) fail("write", "some were refused");
 }
 
-/* The time of a write is from when it was due, so that a pause counts for all that waited. */
+/* Writes come in groups, as a bulk request brings them. The time of each is from when it was due, so that a pause counts for all that waited. */
 static void write_rows(idx_op *(*make)(uint64_t), uint64_t from, uint64_t to, double rate, double end)
 {
     double start = now();
     for (uint64_t i = from; i < to && (end <= 0 || now() < end); i++) {
-        double due = rate > 0 ? start + (double)(i - from) / rate : now();
+        double due = rate > 0 ? start + (double)((i - from) / GROUP * GROUP) / rate : now();
         sleep_until(due);
         send_op(make(i), due);
     }
@@ -211,10 +212,22 @@ static uint64_t search_one(uint64_t q, uint32_t ef, uint64_t *hits)
     return distances;
 }
 
+/* Each on a processor of its own, where there are as many: what is measured is not where a scheduler puts them. */
+static void settle_down(void)
+{
+    static _Atomic uint32_t threads;
+    const uint32_t cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    cpu_set_t mine;
+    CPU_ZERO(&mine);
+    CPU_SET(threads++ % cpus, &mine);
+    sched_setaffinity(0, sizeof mine, &mine); /* not allowed: wherever it may be */
+}
+
 /* Searches come at even distances, whether those before are done or not, and whoever is free takes the next, as a server's threads do. */
 static void *search_thread(void *arg)
 {
     job *j = arg;
+    settle_down();
     for (uint64_t i; now() < j->end;) {
         i = atomic_fetch_add(&next_search, 1);
         double due = j->rate > 0 ? j->start + (double)i / j->rate : now();
