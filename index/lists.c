@@ -70,7 +70,7 @@ typedef struct {
 static void make_low(void *ctx)
 {
     making *m = ctx;
-    *m->err = (idx_error){0};
+    if (m->err != NULL) *m->err = (idx_error){0}; /* what the first thread said of giving up */
     m->st = m->anew ? idx_parts_build(m->g->v, m->rows, m->stop, &m->out, m->err) : idx_parts_extend(m->g->parts, m->g->v, m->rows, m->stop, &m->out, m->err);
     if (m->st == IDX_OK) fill_items(m->g, m->out);
 }
