@@ -40,7 +40,7 @@ void idx_audit_fini(idx_audit a[IDX_AUDIT_KINDS])
 
 static bool sample_make(idx_sample *s, const idx_query *q, const idx_result *r)
 {
-    *s = (idx_sample){.k = q->limit < IDX_AUDIT_K ? q->limit : IDX_AUDIT_K, .generation = r->generation, .embedding = malloc(q->dim * sizeof(float))};
+    *s = (idx_sample){.k = q->limit < IDX_AUDIT_K ? q->limit : IDX_AUDIT_K, .generation = r->generation, .instead = r->instead, .embedding = malloc(q->dim * sizeof(float))};
     if (q->filter != NULL) s->filter = strdup(q->filter);
     if (q->exclude_item != NULL) s->exclude_item = strdup(q->exclude_item);
     if (s->embedding == NULL || (q->filter != NULL && s->filter == NULL) || (q->exclude_item != NULL && s->exclude_item == NULL)) {
@@ -56,7 +56,7 @@ static bool sample_make(idx_sample *s, const idx_query *q, const idx_result *r)
 void idx_audit_offer(idx_audit a[IDX_AUDIT_KINDS], const idx_query *q, const idx_result *r)
 {
     idx_audit *x = &a[q->filter != NULL && q->filter[0] != 0 ? IDX_AUDIT_FILTERED : IDX_AUDIT_PLAIN];
-    bool exact = strcmp(r->plan, "flat") == 0 || strcmp(r->plan, "scan") == 0;
+    bool exact = (strcmp(r->plan, "flat") == 0 && !r->instead) || strcmp(r->plan, "scan") == 0;
     if (exact || q->after || q->ef_search != 0 || q->min_score >= -1 || !atomic_load_explicit(&x->wanted, memory_order_relaxed)) return;
     if (pthread_mutex_trylock(&x->lock) != 0) return;
     if (!x->taken && (x->taken = sample_make(&x->sample, q, r))) atomic_store(&x->wanted, false);
@@ -95,7 +95,7 @@ uint32_t idx_audit_judge(idx_audit *a, float recall, double target)
 
 static idx_status again(idx_cat *c, const idx_sample *s, bool exact, idx_result **out, void (*rest)(void *, uint64_t), void *ctx)
 {
-    idx_query q = {.embedding = s->embedding, .dim = c->row.info.dim, .limit = s->k, .min_score = -2, .filter = s->filter, .exclude_item = s->exclude_item, .exact = exact};
+    idx_query q = {.embedding = s->embedding, .dim = c->row.info.dim, .limit = s->k, .min_score = -2, .filter = s->filter, .exclude_item = s->exclude_item, .exact = exact, .walk = s->instead};
     return idx_search_in(c, &q, rest, ctx, out, NULL);
 }
 
@@ -122,8 +122,9 @@ static bool audit_kind(idx *ix, idx_cat *c, int kind, void (*rest)(void *, uint6
     }
     idx_result *exact = NULL, *now = NULL;
     idx_status st = again(c, &s, true, &exact, rest, ctx);
-    /* Items written since would look like misses: then the search is made again, too. */
-    if (st == IDX_OK && exact->generation != s.generation) {
+    /* Items written since would look like misses: then the search is made again, too. And where comparing everything took no longer than a walk,
+     * a walk is judged all the same: otherwise the effort would stay where it is when less would do. */
+    if (st == IDX_OK && (s.instead || exact->generation != s.generation)) {
         st = again(c, &s, false, &now, NULL, NULL);
         for (s.n = 0; st == IDX_OK && s.n < s.k && s.n < now->n; s.n++) s.score[s.n] = now->hits[s.n].score;
     }
@@ -131,6 +132,7 @@ static bool audit_kind(idx *ix, idx_cat *c, int kind, void (*rest)(void *, uint6
         pthread_mutex_lock(&a->lock);
         uint32_t was = a->effort, effort = idx_audit_judge(a, recall_of(s.score, s.n, exact, s.k), ix->opts.recall_target);
         double recall = a->recall;
+        a->instead = s.instead;
         pthread_mutex_unlock(&a->lock);
         if (effort != 0 && ix->opts.log != NULL) {
             char text[200];

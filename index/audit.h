@@ -18,6 +18,7 @@ typedef struct { /* a search to be made again */
     float score[IDX_AUDIT_K]; /* of its results */
     uint32_t n;
     uint64_t generation;
+    bool instead; /* idx_result.instead */
 } idx_sample;
 
 typedef struct { /* of one catalogue and one kind of search */
@@ -30,6 +31,7 @@ typedef struct { /* of one catalogue and one kind of search */
     uint32_t n_window, at;
     uint64_t audits;
     double recall; /* mean of the window; when it is empty, of the one before */
+    bool instead;  /* the latest search needed no graph: nothing was missed, and `recall` is what walks would have had */
 } idx_audit;
 
 struct idx_cat;

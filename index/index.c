@@ -244,7 +244,7 @@ static void describe(idx_cat *c, idx_catalogue *out)
     for (int i = 0; i < IDX_AUDIT_KINDS; i++) {
         idx_audit *a = &c->audit[i];
         pthread_mutex_lock(&a->lock);
-        out->recall[i] = a->recall;
+        out->recall[i] = a->instead ? 1 : a->recall;
         out->audits[i] = a->audits;
         out->effort[i] = a->effort;
         pthread_mutex_unlock(&a->lock);

@@ -232,6 +232,7 @@ typedef struct {
     float min_score;        /* cosine; below are left out; -2 = none */
     uint32_t ef_search;     /* 0 = default */
     bool exact;
+    bool walk;              /* the auditor's: graphs, even if comparing every image takes no longer */
     const char *exclude_item;     /* "more like this": the item itself, or NULL */
     bool after;                   /* continue strictly after (after_score, after_id) in the order score desc, id asc */
     float after_score;
@@ -272,6 +273,7 @@ typedef struct {
     uint64_t distances;          /* computed */
     uint64_t tests;              /* rows asked whether they match */
     uint32_t effort;             /* ef of this search */
+    bool instead;                /* every image was compared, as walking with this effort takes longer */
     uint64_t filter_ns, walk_ns; /* spent on the filter, and on finding */
 } idx_result;
 

@@ -14,14 +14,20 @@ typedef enum {
 const char *idx_plan_name(idx_plan plan, bool filtered);
 
 typedef struct {
-    bool filtered, exact;
+    bool filtered, exact, walk; /* walk: graphs, where there are some, even if all could be compared in the same time */
     uint64_t matches; /* items that match the filter */
     uint32_t want;    /* items */
     uint32_t effort;
 } idx_plan_query;
 
+/* Rows that are kept at first, of which several may be of one item. */
+static inline uint64_t idx_plan_room(const idx_plan_query *q) { return q->want * 2u + 16; }
+
 /* Under the shared lock. */
 idx_plan idx_plan_choose(const idx_cat *c, const idx_plan_query *q);
+/* Without a filter and with so much effort, comparing the living rows of all graphs in their order costs no more than walking them, and misses
+ * none. */
+bool idx_plan_is_flat(const idx_cat *c, const idx_plan_query *q);
 /* Images of matching items. */
 double idx_plan_images(const idx_cat *c, const idx_plan_query *q);
 /* Of the best rows, how many the lists that are not read may be expected to have. */

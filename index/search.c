@@ -148,7 +148,7 @@ static idx_status top(search *s, idx_plan *plan)
     idx_finder *f = &s->f;
     f->plan_query.want = s->want + (s->cursor ? s->q->depth : 0);
     *plan = idx_plan_choose(f->c, &f->plan_query);
-    uint64_t room = f->plan_query.want * 2u + 16;
+    uint64_t room = idx_plan_room(&f->plan_query);
     for (;; room *= 4) {
         if (room > f->c->live_images + 1u) room = f->c->live_images + 1u;
         uint32_t k = rows_wanted(f, room);
@@ -287,6 +287,7 @@ static idx_status search_locked(search *s, bool filtered, idx_result *r)
     r->distances = f->distances;
     r->tests = f->tests;
     r->effort = f->plan_query.effort;
+    r->instead = plan == IDX_PLAN_FLAT && idx_plan_is_flat(f->c, &f->plan_query);
     return take_hits(s, r);
 }
 
@@ -366,7 +367,7 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
     uint32_t effort = q->ef_search != 0 ? q->ef_search : c->audit[filtered ? IDX_AUDIT_FILTERED : IDX_AUDIT_PLAIN].effort;
     search s = {.q = q, .cursor = q->after, .skip = IDX_NONE, .want = q->limit + 1,
                 .f = {.c = c, .query = q->embedding, .dim = q->dim, .deadline_ns = q->deadline_ns, .rest = rest, .rest_ctx = rest_ctx, .err = err,
-                      .plan_query = {filtered, q->exact, 0, 0, effort}}};
+                      .plan_query = {.filtered = filtered, .exact = q->exact, .walk = q->walk, .effort = effort}}};
     if (q->n_facets > 0 && !q->after && q->facets_top > s.want) s.want = q->facets_top;
     idx_result *r = calloc(1, sizeof *r);
     s.heap = malloc((s.want + 1u) * sizeof *s.heap);

@@ -220,6 +220,14 @@ int main(int argc, char **argv)
     CHECK_INT(r->matches, n_items);
     CHECK(r->segments > 0 && r->distances > 10 && r->tests == 0);
     idx_result_free(r);
+    plain.ef_search = (uint32_t)n_items / 4; /* a walk that keeps so much takes longer than comparing all in their order */
+    REQUIRE(idx_search(ix, "shop", &plain, &r, NULL) == IDX_OK);
+    CHECK_STR(r->plan, "flat");
+    idx_result_free(r);
+    plain.ef_search = (uint32_t)n_items / 100;
+    REQUIRE(idx_search(ix, "shop", &plain, &r, NULL) == IDX_OK);
+    CHECK_STR(r->plan, "hnsw");
+    idx_result_free(r);
     idx_close(ix);
     free(rows);
     free(places);
