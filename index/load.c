@@ -2,6 +2,7 @@
 #include "attrs_keep.h"
 #include "lists.h"
 #include "segment_file.h"
+#include "store_ahead.h"
 
 #include <inttypes.h>
 #include <malloc.h>
@@ -206,7 +207,9 @@ idx_status idx_load_all(idx *ix, idx_error *err)
     if (st != IDX_OK) return st;
     idx_segments_clean(ix->segment_dir, rows, n);
     idx_attrs_clean(ix->segment_dir, rows, n);
+    idx_ahead *ahead = idx_ahead_start(idx_store_path(ix->store));
     for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
+    idx_ahead_end(ahead);
     free(rows);
     malloc_trim(0); /* what reading took */
     idx_lists_sweep(ix->segment_dir);

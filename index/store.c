@@ -115,6 +115,7 @@ void idx_store_close(idx_store *s)
 }
 
 idx_readers *idx_store_readers(idx_store *s) { return &s->readers; }
+const char *idx_store_path(const idx_store *s) { return s->path; }
 
 uint64_t idx_store_bytes(const idx_store *s)
 {

@@ -1,4 +1,4 @@
-/* store.h: SQLite, the truth. No SQL elsewhere than in store.c, store_read.c and schema.c.
+/* store.h: SQLite, the truth. No SQL elsewhere than in store.c, store_read.c, store_ahead.c and schema.c.
  *
  * One connection writes and alone checkpoints (a WAL race of SQLite before 3.51.3 needs two); readers are opened
  * read-only, one for each thread at a time, from a pool. */
@@ -20,6 +20,7 @@ void idx_image_unpack(const uint8_t in[IDX_IMAGE_BYTES], idx_image_info *i);
 
 IDX_CHECK idx_status idx_store_open(const char *dir, idx_store **out, idx_error *err);
 void idx_store_close(idx_store *s);
+const char *idx_store_path(const idx_store *s); /* of its file */
 
 /* ---- the writer's connection; one thread ---- */
 IDX_CHECK idx_status idx_store_begin(idx_store *s, idx_error *err);
