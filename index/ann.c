@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,12 +94,13 @@ typedef struct {
     _Atomic bool failed;
 } crew;
 
+/* They may have every processor: each gives way after a row, so that nobody waits for the end of a turn. */
 static void *crew_main(void *arg)
 {
     crew *c = arg;
     idx_scratch *s = idx_scratch_take(c->a->g.capacity);
     if (s == NULL) c->failed = true;
-    for (uint32_t i; s != NULL && !c->failed && (c->stop == NULL || !*c->stop) && (i = atomic_fetch_add(&c->next, 1)) < c->to;)
+    for (uint32_t i; s != NULL && !c->failed && (c->stop == NULL || !*c->stop) && (i = atomic_fetch_add(&c->next, 1)) < c->to; sched_yield())
         if (!link_row(c->a, s, i, c->alive)) c->failed = true;
     if (s != NULL) idx_scratch_give(s);
     return NULL;

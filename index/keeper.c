@@ -18,7 +18,7 @@ enum {
     LINK_ROWS = 1024,   /* in one piece: some tenths of a second */
     HURRY_ROWS = 512,   /* that wait: comparing them costs the searches more than linking them */
     CROWD_ROWS = 8192,  /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
-    BEHIND_ROWS = 32768, /* more than these, and puts wait with them */
+    BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
     FRESH_ROWS = 64,    /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
     SAVE_ROWS = 4096,   /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
     SAVE_SHARE = 32,

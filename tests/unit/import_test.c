@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIM = 16, ROWS = 60000 /* at most */, BLOCK = 500, BEHIND = 32768, FLYING = 64 };
+enum { DIM = 16, ROWS = 40000 /* at most */, BLOCK = 500, BEHIND = 16384, FLYING = 64 };
 static const char fp[] = "00000000000000000000000000000000000000000000000000000000000000aa";
 static float base[ROWS][DIM];
 static sem_t flying;
