@@ -252,9 +252,9 @@ const char *idx_matches_check(idx_cat *c)
     uint64_t bytes = 0;
     pthread_mutex_lock(&m->lock);
     for (uint32_t i = 0; i < m->n && bad == NULL; i++) {
-        bytes += m->at[i]->bytes;
         if (m->at[i]->changes == idx_attrs_changes(c->attrs) || refresh(c, m, m->at[i]))
             if (!agrees(c, m->at[i])) bad = m->at[i]->text;
+        bytes += m->at[i]->bytes; /* some less, where lists went since */
     }
     if (bad == NULL && bytes != m->bytes) bad = "(their bytes)";
     pthread_mutex_unlock(&m->lock);
