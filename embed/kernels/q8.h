@@ -64,7 +64,7 @@ const emb_kernels_q8 *emb_kernels_q8_get(void); /* by emb_cpu_features() */
 static inline uint32_t emb_q8_column(uint32_t nr, uint32_t c) { return c % 8 / 4 * (nr / 2) + c / 8 * 4 + c % 4; }
 
 /* How many of `left` channels a depthwise convolution takes next (or the room for them). */
-static inline uint32_t emb_q8_chunk(uint32_t lanes, uint32_t left) { return lanes == 64 && left <= 32 ? 32 : lanes; }
+static inline uint32_t emb_q8_chunk(uint32_t lanes, uint32_t left) { return lanes < 64 || left > 32 ? lanes : left > 16 ? 32 : 16; }
 /* Channels with what fills the last chunk up. */
 uint32_t emb_q8_lanes(const emb_kernels_q8 *k, uint32_t channels);
 /* Depthwise weights [channels][kh][kw]: for each chunk [kw][ceil(kh / 4)][4][lanes / 4][4], the last being taps of a column. */

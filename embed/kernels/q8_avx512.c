@@ -32,7 +32,7 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
     }
 }
 
-/* ---- depthwise: 64 channels at a time, 32 where fewer are left ------------------------------------------- */
+/* ---- depthwise: 64 channels at a time, 32 or 16 where fewer are left ------------------------------------------- */
 
 #define UNROLL _Pragma("GCC unroll 16") /* as in tile.inc; clang takes it, too */
 
@@ -98,6 +98,61 @@ static void act_of_halves(__m256 *f, uint32_t n, emb_act kind, float a, float b)
 #define df_fma(a, b, c)      _mm256_fmadd_ps(a, b, c)
 #include "q8_depthwise.inc"
 
+/* 16 channels are a quarter of a vector: that of four neighbouring pixels holds four channels of each. So every four channels have a plane of
+ * columns, those that are `stride` apart beside each other. */
+static void depthwise_16(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias)
+{
+    const uint32_t fours = (d->kh + 3) / 4, n = d->channels - c0, stride = (uint32_t)d->stride, dilation = (uint32_t)d->dilation;
+    const uint32_t columns = (d->pixels - 1) * stride + (d->kw - 1) * dilation + 1, line = (columns + stride - 1) / stride;
+    const size_t plane = (size_t)(stride < columns ? stride : columns) * line * 16;
+    for (uint32_t first = 0; first < stride && first < columns; first++) {
+        uint8_t *to = d->columns + (size_t)first * line * 16;
+        for (uint32_t column = first; column < columns; column += stride, to += 16) {
+            const int32_t x = (int32_t)column - d->left;
+            for (uint32_t g = 0; g < fours; g++) {
+                __m128i t[4];
+                UNROLL for (uint32_t i = 0; i < 4; i++)
+                {
+                    const bool inside = 4 * g + i < d->kh && x >= 0 && x < d->width;
+                    t[i] = inside ? _mm_loadu_si128((const void *)(d->rows[4 * g + i] + (size_t)x * d->channels + c0)) : _mm_set1_epi8((char)d->zero);
+                }
+                const __m128i lo = _mm_unpacklo_epi8(t[0], t[1]), hi = _mm_unpackhi_epi8(t[0], t[1]);
+                const __m128i lo2 = _mm_unpacklo_epi8(t[2], t[3]), hi2 = _mm_unpackhi_epi8(t[2], t[3]);
+                const __m128i four[4] = {_mm_unpacklo_epi16(lo, lo2), _mm_unpackhi_epi16(lo, lo2), _mm_unpacklo_epi16(hi, hi2), _mm_unpackhi_epi16(hi, hi2)};
+                UNROLL for (uint32_t v = 0; v < 4; v++) _mm_storeu_si128((void *)(to + (4 * g + v) * plane), four[v]);
+            }
+        }
+    }
+    const bool act = d->act != EMB_ACT_NONE;
+    const __m512i lo = _mm512_set1_epi8((char)(act || d->lo < 0 ? 0 : (uint8_t)d->lo)), hi = _mm512_set1_epi8((char)(act || d->hi > 255 ? 255 : (uint8_t)d->hi));
+    __m512 by[4], plus[4];
+    for (uint32_t v = 0; v < 4; v++) by[v] = _mm512_broadcast_f32x4(_mm_loadu_ps(scale + 4 * v)), plus[v] = _mm512_broadcast_f32x4(_mm_loadu_ps(bias + 4 * v));
+    uint8_t *out = d->out + c0;
+    for (uint32_t p0 = 0; p0 < d->pixels; p0 += 4, out += 4 * (size_t)d->channels) { /* pixels behind the last are made of anything */
+        __m512i acc[4];
+        for (uint32_t v = 0; v < 4; v++) acc[v] = _mm512_setzero_si512();
+        const int8_t *k = w;
+        for (uint32_t kx = 0; kx < d->kw; kx++) {
+            const uint32_t column = kx * dilation;
+            const uint8_t *from = d->columns + ((size_t)(column % stride) * line + column / stride + p0) * 16;
+            for (uint32_t i = 0; i < fours; i++, k += 64, from += 4 * plane)
+                for (uint32_t v = 0; v < 4; v++)
+                    acc[v] = dot(acc[v], _mm512_loadu_si512(from + v * plane), _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)(k + 16 * v))));
+        }
+        __m512 f[4];
+        for (uint32_t v = 0; v < 4; v++) f[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), by[v], plus[v]);
+        if (act) {
+            vact_all(f, 4, d->act, d->act_a, d->act_b);
+            for (uint32_t v = 0; v < 4; v++) f[v] = _mm512_fmadd_ps(f[v], _mm512_set1_ps(d->y_scale), _mm512_set1_ps(d->y_zero));
+        }
+        const __m512i low = _mm512_packs_epi32(_mm512_cvtps_epi32(f[0]), _mm512_cvtps_epi32(f[1])), high = _mm512_packs_epi32(_mm512_cvtps_epi32(f[2]), _mm512_cvtps_epi32(f[3]));
+        const __m512i q = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), lo), hi);
+        const __m128i four[4] = {_mm512_castsi512_si128(q), _mm512_extracti32x4_epi32(q, 1), _mm512_extracti32x4_epi32(q, 2), _mm512_extracti32x4_epi32(q, 3)};
+        UNROLL for (uint32_t p = 0; p < 4; p++)
+            if (p0 + p < d->pixels) _mm_mask_storeu_epi8(out + p * (size_t)d->channels, mask(n), four[p]);
+    }
+}
+
 static void depthwise(const emb_q8_depthwise *d)
 {
     size_t taps = (size_t)d->kw * ((d->kh + 3) / 4) * 4;
@@ -106,7 +161,8 @@ static void depthwise(const emb_q8_depthwise *d)
     for (uint32_t c = 0, lanes; c < d->channels; c += lanes, w += lanes * taps, scale += lanes, bias += lanes) {
         lanes = emb_q8_chunk(LANES, d->channels - c);
         if (lanes == 64) depthwise_64(d, c, w, scale, bias);
-        else depthwise_32(d, c, w, scale, bias);
+        else if (lanes == 32) depthwise_32(d, c, w, scale, bias);
+        else depthwise_16(d, c, w, scale, bias);
     }
 }
 
