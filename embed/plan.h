@@ -84,6 +84,8 @@ typedef struct {
     int32_t gate;           /* CONV, dense: a factor for each channel of the picture, which goes into a copy of the weights; -1 none */
     emb_window w;
     bool merged;            /* taps of a row are one run of kw * ic elements, those at the edges in a padded copy */
+    bool upright;           /* all taps are one run: of an even convolution's picture a copy is made for each row of the result, in columns
+                               of emb_column() bytes: sw pixels of the first row of taps, then those below them */
     bool dense;             /* CONV: pixel p of the result is made of pixel p of the picture */
     bool even;              /* CONV: run_even.c runs it */
     uint32_t chain, strip;  /* steps that run together from this one on, 1 = alone; rows that this one makes at a time */
@@ -101,8 +103,14 @@ typedef struct {
 } emb_step;
 
 /* Of a convolution: runs of elements that make a sum of one group, and how long each is. */
-static inline uint32_t emb_conv_taps(const emb_step *s) { return (uint32_t)(s->merged ? s->w.kh : s->w.kh * s->w.kw); }
-static inline uint32_t emb_conv_run(const emb_step *s) { return s->ic / (uint32_t)s->w.group * (s->merged ? (uint32_t)s->w.kw : 1); }
+static inline uint32_t emb_conv_taps(const emb_step *s) { return (uint32_t)(s->upright ? 1 : s->merged ? s->w.kh : s->w.kh * s->w.kw); }
+#define EMB_PIECE 8 /* bytes that pixels are moved to a column by, whose last ones may be more than they are */
+static inline uint32_t emb_column(const emb_step *s) { return (uint32_t)((s->w.kh - 1) * s->w.sw) * s->ic + EMB_PIECE; }
+static inline uint32_t emb_conv_run(const emb_step *s)
+{
+    if (s->upright) return (uint32_t)((s->w.kw + s->w.sw - 1) / s->w.sw) * emb_column(s);
+    return s->ic / (uint32_t)s->w.group * (s->merged ? (uint32_t)s->w.kw : 1);
+}
 
 typedef struct {
     size_t bytes, offset;
@@ -201,7 +209,7 @@ bool emb_plan_same_bytes(const emb_type *t);
 emb_step *emb_plan_simple(emb_planner *pl, emb_step_kind kind, const emb_node *n, const int32_t *in, int32_t n_in, const emb_type *out, bool bytes);
 /* x * sigmoid(x) and x * hardsigmoid(x), which exporters write as two nodes: takes them in, sets s->act; *out moves on. */
 bool emb_plan_self_gate(emb_planner *pl, emb_step *s, int32_t *out, const char **name);
-/* Decides on `even` and `merged`, once a convolution's window and sizes are known. */
+/* Decides on `even`, `merged` and `upright`, once a convolution's window and sizes are known. */
 void emb_plan_even(emb_step *s);
 size_t emb_padded_bytes(const emb_step *s); /* of the copy of padded pixels that it needs, 0 = none; when block is set, too */
 /* Sets block, part_taps and part_k. longest: 0, or how many products may be in one sum; whole: no parts. */

@@ -205,13 +205,17 @@ static void pack_panel(const int8_t *w, size_t apart, uint32_t n, uint32_t ic, u
         }
 }
 
-/* The same where channels are few: those of a row of taps follow each other as one run. */
-static void pack_merged(const int8_t *w, size_t apart, uint32_t n, uint32_t ic, uint32_t all, uint32_t merged, uint32_t nr, size_t tap, int8_t *to)
+/* The same where channels are few, and those of a row of taps, or of all, follow each other as one run: see emb_step. */
+static void pack_merged(const emb_step *s, const int8_t *w, size_t apart, uint32_t n, size_t tap, int8_t *to)
 {
+    const uint32_t kh = (uint32_t)s->w.kh, kw = (uint32_t)s->w.kw, ic = s->ic, nr = s->t.nr, taps = emb_conv_taps(s), run = emb_conv_run(s);
+    const uint32_t piece = s->upright ? (uint32_t)s->w.sw * ic : run, column = s->upright ? emb_column(s) : run;
     for (uint32_t j = 0; j < n; j++, w += apart)
-        for (uint32_t t = 0; t < all / merged; t++)
-            for (uint32_t x = 0; x < merged * ic; x++)
-                to[t * tap + ((size_t)(x / 4) * nr + emb_q8_column(nr, j)) * 4 + x % 4] = w[(size_t)(x % ic) * all + t * merged + x / ic];
+        for (uint32_t t = 0; t < taps; t++)
+            for (uint32_t x = 0; x < run; x++) {
+                const uint32_t ky = t + x % column / piece, kx = x / column * (piece / ic) + x % column % piece / ic;
+                if (ky < kh && kx < kw) to[t * tap + ((size_t)(x / 4) * nr + emb_q8_column(nr, j)) * 4 + x % 4] = w[(size_t)(x % column % piece % ic * kh + ky) * kw + kx];
+            }
 }
 
 /* [group][panel], and scales and biases to match. */
@@ -219,8 +223,8 @@ static bool pack(draft *d, const float *scale, const float *bias)
 {
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
-    uint32_t panels = (oc + nr - 1) / nr, merged = s->merged ? (uint32_t)s->w.kw : 1;
-    size_t tap = emb_panel_bytes(&s->t, nr, 1, merged * ic), panel = tap * (all / merged), columns = (size_t)nr * panels * groups;
+    uint32_t panels = (oc + nr - 1) / nr;
+    size_t tap = emb_panel_bytes(&s->t, nr, 1, emb_conv_run(s)), panel = tap * emb_conv_taps(s), columns = (size_t)nr * panels * groups;
     int8_t *to = s->weights = emb_weights_memory(panel * panels * groups);
     s->bias = emb_weights_memory(columns * sizeof(float));
     s->q8->scale = emb_weights_memory(columns * sizeof(float));
@@ -237,7 +241,7 @@ static bool pack(draft *d, const float *scale, const float *bias)
                 s->bias[base + emb_q8_column(nr, j)] = bias[first + j];
                 s->q8->scale[base + emb_q8_column(nr, j)] = scale[first + j];
             }
-            if (merged > 1) pack_merged(w, d->per_channel, n, ic, all, merged, nr, tap, to);
+            if (s->merged) pack_merged(s, w, d->per_channel, n, tap, to);
             else pack_panel(w, d->per_channel, n, ic, all, nr, tap, to);
         }
     return true;

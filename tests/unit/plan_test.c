@@ -36,7 +36,7 @@ static void draw(void)
 /* ---- what plans are made of --------------------------------------------------------------------------- */
 
 typedef struct {
-    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain, thin, thin_strided;
+    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain, thin, thin_strided, upright;
 } seen;
 
 static void look(const emb_plan *p, seen *k, bool eight)
@@ -55,6 +55,7 @@ static void look(const emb_plan *p, seen *k, bool eight)
         k->grouped = k->grouped || (s->kind == EMB_STEP_CONV && s->w.group > 1);
         k->dilated = k->dilated || (conv && s->w.dw > 1);
         k->merged = k->merged || s->merged;
+        k->upright = k->upright || s->upright;
         const bool thin = s->kind == EMB_STEP_CONV && s->q8 == NULL && s->t.tile == p->k->thin;
         k->thin = k->thin || thin;
         k->thin_strided = k->thin_strided || (thin && s->w.sw > 1);
@@ -79,7 +80,8 @@ static void check_seen(const char *what, const seen *k, bool winograd, bool eigh
         bool there;
     } fusions[] = {{"a clamp", k->clamp},     {"an activation", k->act},  {"a residual that is read again", k->residual}, {"a sum in place", k->summed}, {"gated weights", k->gate || eight}, {"groups", k->grouped},
                    {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd},
-                   {"few channels of pixels that lie evenly", k->thin || no_thin}, {"the same with a stride", k->thin_strided || no_thin}};
+                   {"few channels of pixels that lie evenly", k->thin || no_thin}, {"the same with a stride", k->thin_strided || no_thin},
+                   {"taps that stand upright", k->upright || !eight || !emb_kernels_q8_get()->strided}};
     for (size_t i = 0; i < sizeof fusions / sizeof *fusions; i++) {
         test_checks++;
         if (!fusions[i].there) TEST_FAIL("%s: no network has %s", what, fusions[i].name);
@@ -235,18 +237,20 @@ static void test_left_out(const char *name, const void *b, size_t n)
 
 /* ---- sums and activations that no convolution takes in -------------------------------------------------- */
 
-static void conv(emb_build *b, const char *from, const char *to, int64_t oc, int64_t ic, int64_t groups)
+static void conv_of(emb_build *b, int64_t side, const char *from, const char *to, int64_t oc, int64_t ic, int64_t groups)
 {
     static uint64_t seed = 3;
     const char *w = emb_build_text(b, "%s:w", to);
-    float weights[24 * 24 * 9];
-    int64_t n = oc * ic / groups * 9;
-    for (int64_t i = 0; i < n; i++) weights[i] = test_randf(&seed) * 1.7f / sqrtf((float)(ic / groups * 9));
-    emb_build_tensor(b, w, &(emb_type){EMB_F32, 4, {oc, ic / groups, 3, 3}}, weights);
+    float weights[40 * 4 * 49];
+    int64_t sum = ic / groups * side * side, n = oc * sum, pad = side / 2;
+    for (int64_t i = 0; i < n; i++) weights[i] = test_randf(&seed) * 1.7f / sqrtf((float)sum);
+    emb_build_tensor(b, w, &(emb_type){EMB_F32, 4, {oc, ic / groups, side, side}}, weights);
     emb_build_node(b, "Conv", to, (const char *const[]){from, w}, 2, &to, 1);
-    emb_build_ints(b, "pads", (const int64_t[]){1, 1, 1, 1}, 4);
+    emb_build_ints(b, "pads", (const int64_t[]){pad, pad, pad, pad}, 4);
     emb_build_attribute(b, "group", groups);
 }
+
+static void conv(emb_build *b, const char *from, const char *to, int64_t oc, int64_t ic, int64_t groups) { conv_of(b, 3, from, to, oc, ic, groups); }
 
 static void node(emb_build *b, const char *op, const char *x, const char *y, const char *to)
 {
@@ -352,6 +356,22 @@ static void test_thin_windows(void)
     finish(b, "thin windows", "e", 16);
 }
 
+/* Windows of few channels whose pixels kernels for 8 bits want below each other, with strides, dilation and padding on all sides. */
+static void test_upright(void)
+{
+    emb_build *b = build(211, 157);
+    conv_of(b, 7, "image", "a", 40, 3, 1);
+    emb_build_ints(b, "strides", (const int64_t[]){2, 2}, 2);
+    node(b, "Relu", "a", NULL, "ra");
+    conv(b, "ra", "b", 4, 40, 1);
+    conv_of(b, 5, "b", "c", 40, 4, 1);
+    emb_build_ints(b, "strides", (const int64_t[]){3, 2}, 2);
+    emb_build_ints(b, "dilations", (const int64_t[]){2, 1}, 2);
+    conv_of(b, 1, "c", "d", 3, 40, 1);
+    conv_of(b, 7, "d", "e", 40, 3, 1);
+    finish(b, "upright", "e", 40);
+}
+
 /* What rounding costs: a 3 x 3 of 24 channels by tiles of `side`, beside the sums as they are defined. */
 static void test_rounding(int64_t height, int64_t width, uint32_t side)
 {
@@ -414,6 +434,7 @@ int main(void)
     test_residuals();
     test_thin();
     test_thin_windows();
+    test_upright();
     test_rounding(16, 16, 6);
     test_rounding(15, 15, 5);
     test_rounding(2, 340, 4);
