@@ -308,6 +308,34 @@ static void shrink(idx *ix, shrinking *s)
     s->wanted = s->begun;
 }
 
+/* The writer takes a processor that is free, or its turn, but does not stop a search in the middle (SCHED_BATCH), which is done in less than a
+ * tenth of a millisecond and would wait for a commit. Where its turn is long in coming, as beside searches that keep every processor
+ * busy, it insists: a commit wakes up some times, and each time it would wait again. */
+typedef struct {
+    bool polite;
+    uint32_t insists; /* for so many batches more */
+} manners;
+
+static uint64_t own_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A batch, and how long the writer neither worked nor waited for the disk. */
+static void write_politely(idx *ix, applied *a, size_t n, manners *m)
+{
+    enum { LATE_NS = 2000000, INSIST = 200 };
+    const uint64_t began = idx_mono_ns(), own = own_ns(), disk = atomic_load(&ix->fsync_ns);
+    write_batch(ix, a, n);
+    const uint64_t took = idx_mono_ns() - began, busy = own_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
+    if (took > busy + LATE_NS) m->insists = INSIST;
+    else if (m->insists > 0) m->insists--;
+    const bool polite = m->insists == 0;
+    if (polite != m->polite && sched_setscheduler(0, polite ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0}) == 0) m->polite = polite;
+}
+
 /* Under the queue's lock. Waits for operations; with something to give back, only for a moment. */
 static void wait_for_ops(idx *ix, const shrinking *s)
 {
@@ -353,12 +381,10 @@ static void *writer_main(void *arg)
 {
     idx *ix = arg;
     pthread_setname_np(pthread_self(), "index writer"); /* for who looks at threads, in top -H and in perf */
-    /* It takes a processor that is free, or its turn, but does not stop a search in the middle that is done in less than a tenth of a
-     * millisecond: that search would wait for a commit. */
-    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     applied *a = calloc(BATCH_OPS, sizeof *a);
     shrinking spare = {.wanted = true}; /* what an earlier process left */
     last_batch last = {0};
+    manners m = {0};
     for (;;) {
         pthread_mutex_lock(&ix->queue_lock);
         wait_for_ops(ix, &spare);
@@ -380,7 +406,7 @@ static void *writer_main(void *arg)
         if (end) break;
         if (slow) wait_for_links(ix->behind, n);
         ix->behind = 0;
-        if (n > 0) write_batch(ix, a, n);
+        if (n > 0) write_politely(ix, a, n, &m);
         for (size_t i = 0; i < n && !spare.wanted; i++) spare.wanted = frees_pages(a[i].op);
         for (size_t i = 0; i < n; i++) {
             if (a[i].cat != NULL) idx_give_cat(ix, a[i].cat);
