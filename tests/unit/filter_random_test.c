@@ -18,7 +18,7 @@ static const double numbers[] = {0, -0.0, 1, 10, 10.5, -3, 42, 1e9, 79.99, -1e-3
 static int64_t random_large(void)
 {
     static const int64_t large[] = {INT64_C(1) << 53, INT64_C(1) << 60, -(INT64_C(1) << 53), INT64_MAX - 4, INT64_MIN + 4};
-    return large[below(N_OF(large))] + (int64_t)below(9) - 4;
+    return large[below(N_OF(large))] + ((int64_t)below(9) - 4);
 }
 
 /* ---- documents ---------------------------------------------------------------------------------------------- */
