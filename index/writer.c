@@ -326,7 +326,7 @@ static uint64_t own_ns(void)
 /* A batch, and how long the writer neither worked nor waited for the disk. */
 static void write_politely(idx *ix, applied *a, size_t n, manners *m)
 {
-    enum { LATE_NS = 2000000, INSIST = 200 };
+    enum { LATE_NS = 8000000, INSIST = 200 };
     const uint64_t began = idx_mono_ns(), own = own_ns(), disk = atomic_load(&ix->fsync_ns);
     write_batch(ix, a, n);
     const uint64_t took = idx_mono_ns() - began, busy = own_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
