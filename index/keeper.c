@@ -176,14 +176,19 @@ static idx_status link_fresh(idx *ix, idx_cat *c, bool idle, bool *worked, idx_e
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
 
+static bool wants_saving(const idx_segment *g, bool idle)
+{
+    uint32_t unsaved = idx_segment_linked(g) - g->graph_saved;
+    if (idle) return unsaved > 0 && unsaved >= g->graph_saved / IDLE_SHARE;
+    return unsaved >= SAVE_ROWS && unsaved >= g->graph_saved / SAVE_SHARE;
+}
+
 static idx_status save(idx *ix, idx_cat *c, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
     pthread_rwlock_rdlock(&c->lock);
-    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++) {
-        uint32_t unsaved = idx_segment_linked(c->segments[i]) - c->segments[i]->graph_saved;
-        if (unsaved > 0 && ((idle && unsaved >= c->segments[i]->graph_saved / IDLE_SHARE) || (unsaved >= SAVE_ROWS && unsaved >= c->segments[i]->graph_saved / SAVE_SHARE))) g = c->segments[i];
-    }
+    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
+        if (wants_saving(c->segments[i], idle)) g = c->segments[i];
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
     return g != NULL ? idx_segment_save(c, g, ix->segment_dir, err) : IDX_OK;

@@ -33,8 +33,9 @@ static bool is_cold(const char *path)
     int fd = open(path, O_RDONLY | O_CLOEXEC), missing = 0;
     char byte;
     if (fd < 0) return false;
-    for (int i = 0; fstat(fd, &sb) == 0 && i < SAMPLES; i++)
-        missing += preadv2(fd, &(struct iovec){&byte, 1}, 1, sb.st_size / SAMPLES * i, RWF_NOWAIT) < 0 && errno == EAGAIN;
+    const off_t apart = fstat(fd, &sb) == 0 ? sb.st_size / SAMPLES : 0;
+    for (int i = 0; apart > 0 && i < SAMPLES; i++)
+        missing += preadv2(fd, &(struct iovec){&byte, 1}, 1, apart * i, RWF_NOWAIT) < 0 && errno == EAGAIN;
     close(fd);
     return missing > SAMPLES / 2;
 }
