@@ -15,8 +15,8 @@
  * BOTH ARE DERIVED from SQLite, and wrong in one of two ways. OUT OF DATE is no harm: rowids are never used again, so a row whose
  * image is gone is dead, and an image that no file has is read from SQLite; a crash while rows are added leaves a last block that does
  * not match its digest, and rows behind those of the graph: the block is cut off, the rows are linked again. DAMAGED (a digest that does
- * not match among rows that the graph has, or in the graph, or a header of something else) means that all files of the number are
- * deleted and its images read from SQLite. Every byte is read and digested before it is used: at 10 GB/s that costs less than reading the file
+ * not match among rows that the graph has, or in the graph, a header of something else, or none where there is a graph) means that all
+ * files of the number are deleted and its images read from SQLite. Every byte is read and digested before it is used: at 10 GB/s that costs less than reading the file
  * does, and so nothing needs to be checked later, or can be found damaged while it serves. For the same reason files are read and not
  * mapped: memory that is a file's page can change or fail under a search, has no huge pages, and would save start only the copy.
  * XXH3 finds accidents. It is no defence against whoever can write to the data folder; nothing in this program is. */
@@ -498,18 +498,18 @@ static void read_files(idx_segment_reader *r)
 {
     for (size_t i = 0; i < r->n; i++) {
         idx_segment_found *f = &r->found[i];
-        char path[4200];
+        char rows[4200], graph[4200];
+        const char *bad = rows;
         idx_error why = {0};
-        path_of(path, sizeof path, r->dir, r->c->row.id, f->number, "rows");
-        idx_status st = read_rows(r->c, path, f->number, f, &why);
-        if (st == IDX_OK) {
-            path_of(path, sizeof path, r->dir, r->c->row.id, f->number, "graph");
-            st = read_graph(path, f->g, r->ef_construction, &why);
-        }
+        path_of(rows, sizeof rows, r->dir, r->c->row.id, f->number, "rows");
+        path_of(graph, sizeof graph, r->dir, r->c->row.id, f->number, "graph");
+        idx_status st = read_rows(r->c, rows, f->number, f, &why);
+        if (st == IDX_OK) bad = graph, st = read_graph(graph, f->g, r->ef_construction, &why);
+        else if (st == IDX_ENOTFOUND && access(graph, F_OK) == 0) st = IDX_ECORRUPT; /* no kill does that: rows are synced before a graph speaks of them */
         if (st == IDX_OK) continue;
         idx_segment_free(f->g);
         f->g = NULL;
-        idx_fail(&f->why, st, "%.200s: %.100s", path, why.text);
+        idx_fail(&f->why, st, "%.200s: %.100s", bad, why.text);
     }
 }
 

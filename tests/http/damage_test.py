@@ -93,7 +93,7 @@ class Segments(TestCase):
 
     def test_flipped_bits(self):
         rows, graph = self.size("rows"), self.size("graph")
-        # Every field, and 600 places of each file: tests/unit/segment_file_test.c. Here, that a server lives with it.
+        # Every field, and 600 damaged files of each kind: tests/fuzz/mutate_index.c. Here, that a server lives with it.
         places = {"rows": {"tag": 40, "image": BLOCK_AT + 24, "middle": rows // 2}, "graph": {"rows": 28, "middle": graph // 2}}
         for kind, at in ((kind, at) for kind, named in places.items() for at in named.items()):
             def flip(folder):
