@@ -5,6 +5,7 @@
  *   write FROM TO RATE                    puts rows FROM..TO-1 at RATE a second (0 = as fast as it goes), 64 on their way at most
  *   remove FROM TO                        deletes those items
  *   settle                                waits until the background has nothing left to do
+ *   arrivals random|even                  how the searches of the next commands come, see there
  *   search SECONDS THREADS RATE EF        RATE a second together (0 = as fast as it goes); EF 0 = as the auditor has it
  *   both SECONDS THREADS RATE EF FROM TO WRITES     the same while rows FROM..TO-1 are put at WRITES a second
  *   beside SECONDS THREADS RATE EF SHARE  the same while another thread works SHARE of the time, a fifth of a millisecond at once, and
@@ -14,6 +15,7 @@
  */
 #include "../../server/environment.h"
 #include "index.h"
+#include "vectors.h"
 
 #include <fcntl.h>
 #include <math.h>
@@ -223,14 +225,34 @@ static void settle_down(void)
     sched_setaffinity(0, sizeof mine, &mine); /* not allowed: wherever it may be */
 }
 
-/* Searches come at even distances, whether those before are done or not, and whoever is free takes the next, as a server's threads do. */
+/* When searches come, whether those before are done or not, in mean distances from the start. At random, as from customers who know nothing of each
+ * other (a Poisson process; "Open Versus Closed: A Cautionary Tale", NSDI 2006): some at once, then none for a while. Or evenly, which nobody's
+ * do: hardly one then waits for another, and each costs its thread a sleep (20 us of processor on a virtual machine, where a search takes 60). */
+static bool evenly;
+static double *arrivals;
+static uint64_t n_arrivals;
+
+static void draw_arrivals(uint64_t n)
+{
+    if (n <= n_arrivals) return;
+    free(arrivals);
+    if ((arrivals = malloc(n * sizeof *arrivals)) == NULL) fail("arrivals", "no memory");
+    n_arrivals = n;
+    double at = 0;
+    uint64_t seed = 1; /* the same in each run */
+    for (uint64_t i = 0; i < n; i++) arrivals[i] = at -= log(((double)(vectors_rand(&seed) >> 11) + 0.5) * 0x1p-53);
+}
+
+static double arrival(uint64_t i) { return evenly || i >= n_arrivals ? (double)i : arrivals[i]; }
+
+/* Whoever is free takes the next, as a server's threads do. */
 static void *search_thread(void *arg)
 {
     job *j = arg;
     settle_down();
     for (uint64_t i; now() < j->end;) {
         i = atomic_fetch_add(&next_search, 1);
-        double due = j->rate > 0 ? j->start + (double)i / j->rate : now();
+        double due = j->rate > 0 ? j->start + arrival(i) / j->rate : now();
         sleep_until(due);
         search_one(i % n_queries, j->ef, &j->hits);
         sample(&searches, now() - due);
@@ -263,6 +285,7 @@ static void search_command(double seconds, uint32_t threads, double rate, uint32
 {
     pthread_t t[MAX_THREADS];
     job j[MAX_THREADS];
+    draw_arrivals((uint64_t)(rate * seconds * 1.1) + 10000);
     double start = now(), cpu = cpu_seconds();
     atomic_store(&next_search, 0);
     if (threads > MAX_THREADS) threads = MAX_THREADS;
@@ -373,6 +396,7 @@ int main(int argc, char **argv)
         else if (sscanf(line, "beside %lf %u %lf %u %lf", &seconds, &threads, &rate, &ef, &other) == 5 && other > 0)
             search_command(seconds, threads, rate, ef, (load){.share = other});
         else if (sscanf(line, "recall %u", &ef) == 1) recall_command(ef);
+        else if (sscanf(line, "arrivals %31s", word) == 1) evenly = strcmp(word, "even") == 0, printf("{}\n");
         else if (strncmp(line, "settle", 6) == 0) settle_command();
         else if (strncmp(line, "memory", 6) == 0) memory_command();
         else if (strncmp(line, "kill", 4) == 0) raise(SIGKILL);
