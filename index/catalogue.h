@@ -72,6 +72,9 @@ static inline idx_storage idx_cat_storage(const idx_cat *c) { return c->row.info
  * have come to their end, and one of them may have lost its processor. So it is taken when no search runs, if there is such a
  * moment soon. */
 void idx_cat_lock(idx_cat *c);
+/* Between two pieces under the exclusive lock: who takes it again at once has it before those that waited have woken up, and searches would
+ * wait for all of the pieces. */
+void idx_cat_let_in(void);
 
 /* Under the exclusive lock. An item without images, then its images in order: with vectors, or (start only) waiting for a segment or
  * the store to give them. attributes NULL: they come later (start only). */

@@ -26,7 +26,7 @@ struct idx {
     bool closing;
     pthread_t writer;
     bool has_writer;
-    uint32_t behind; /* the writer's own: idx_keeper_behind() of the last batch */
+    uint32_t behind; /* the writer's own: idx_links_behind() of the last batch */
     atomic_bool read_only, full;
     atomic_ullong commits, committed_ops, fsync_ns;
     atomic_ullong searches; /* begun */
@@ -70,9 +70,7 @@ IDX_CHECK idx_status idx_keeper_start(idx *ix, idx_error *err);
 void idx_keeper_stop(idx *ix);
 void idx_keeper_save_all(idx *ix); /* without other threads */
 void idx_wake_keeper(idx *ix);
-/* Under the catalogue's lock, by the writer: is there something to do; rows that wait for their links beyond those that nobody should wait for. */
-bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c);
-uint32_t idx_keeper_behind(const idx *ix, const idx_cat *c);
+bool idx_keeper_is_wanted(const idx *ix, const idx_cat *c); /* under the catalogue's lock, by the writer: is there something to do */
 
 IDX_CHECK idx_status idx_writer_start(idx *ix, idx_error *err);
 void idx_writer_stop(idx *ix); /* drains */

@@ -1,6 +1,6 @@
 /* writer.c: the one thread that writes. Everything that waits becomes one transaction; after the commit the catalogues in
  * memory follow, then the callbacks say so. */
-#include "index_priv.h"
+#include "links.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -193,7 +193,7 @@ static void apply_items(idx *ix, applied *a, size_t n)
         if (apply_item(&a[i], &why) != IDX_OK) lost(ix, &why);
     }
     bool work = idx_keeper_is_wanted(ix, c);
-    ix->behind = ix->has_keeper ? idx_keeper_behind(ix, c) : 0;
+    ix->behind = ix->has_keeper ? idx_links_behind(ix, c) : 0;
     pthread_rwlock_unlock(&c->lock);
     if (work) idx_wake_keeper(ix);
 }

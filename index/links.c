@@ -1,0 +1,151 @@
+/* links.c: see links.h. */
+#include "links.h"
+
+#include <sched.h>
+
+enum {
+    HURRY_ROWS = 512,    /* that wait: comparing them costs the searches more than linking them */
+    CROWD_ROWS = 8192,   /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
+    BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
+    FRESH_ROWS = 64,     /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
+};
+
+/* ---- what is done at low priority ------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    idx_ann *ann;
+    uint32_t to, threads;
+    const uint64_t *alive;
+    const _Atomic bool *stop;
+    idx_status st;
+    idx_error err;
+} linking;
+
+static void link_low(void *ctx)
+{
+    linking *l = ctx;
+    l->err = (idx_error){0};
+    l->st = l->threads > 1 ? idx_ann_link_many(l->ann, l->to, l->alive, l->threads, l->stop, &l->err)
+                           : idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
+}
+
+/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond, before a
+ * search that has had more. */
+static void link_idle(void *ctx)
+{
+    linking *l = ctx;
+    l->err = (idx_error){0};
+    l->st = IDX_OK;
+    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; sched_yield())
+        l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
+}
+
+idx_status idx_link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, uint32_t waiting, idx_error *err)
+{
+    _Atomic bool enough = false;
+    linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_idle, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
+    if (l.st == IDX_EBUSY) {
+        l.stop = &ix->stop;
+        idx_low_run(ix->low, link_low, &l);
+    }
+    return l.st == IDX_OK ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
+}
+
+typedef struct {
+    idx *ix;
+    const idx_segment *g;
+    uint32_t rows;
+    idx_ann *out;
+    idx_status st;
+    idx_error *err;
+} growing;
+
+static void grow_low(void *ctx)
+{
+    growing *w = ctx;
+    w->st = idx_segment_graph_room(w->g, w->rows, w->ix->opts.hnsw_m, w->ix->opts.ef_construction, &w->out, w->err);
+}
+
+idx_status idx_link_room(idx *ix, const idx_segment *g, uint32_t rows, idx_ann **out, idx_error *err)
+{
+    growing w = {ix, g, rows, NULL, IDX_OK, err};
+    idx_low_run(ix->low, grow_low, &w);
+    *out = w.out;
+    return w.st;
+}
+
+/* ---- of a catalogue --------------------------------------------------------------------------------------------------------------- */
+
+/* Puts a grown graph in the place of the old one. */
+static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, uint32_t rows, idx_error *err)
+{
+    idx_ann *grown;
+    idx_status st = idx_link_room(ix, g, rows, &grown, err);
+    if (st != IDX_OK || grown == NULL) return st;
+    idx_cat_lock(c);
+    idx_ann *old = g->ann;
+    g->ann = grown;
+    pthread_rwlock_unlock(&c->lock);
+    idx_ann_free(old);
+    return IDX_OK;
+}
+
+static uint32_t fresh_rows(const idx_segment *g) { return g->rows - idx_segment_linked(g); }
+
+static bool wants_links(const idx *ix, const idx_segment *g, bool idle)
+{
+    uint32_t fresh = fresh_rows(g);
+    if (g->ann == NULL) return g->rows - g->dead >= ix->opts.segment_images;
+    return fresh > 0 && (idle || fresh >= FRESH_ROWS || fresh >= ix->opts.segment_images);
+}
+
+bool idx_links_wanted(const idx *ix, const idx_cat *c, bool idle)
+{
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (wants_links(ix, c->segments[i], idle)) return true;
+    return false;
+}
+
+uint32_t idx_links_behind(const idx *ix, const idx_cat *c)
+{
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (wants_links(ix, c->segments[i], false)) rows += fresh_rows(c->segments[i]);
+    return rows > BEHIND_ROWS ? rows - BEHIND_ROWS : 0;
+}
+
+idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
+{
+    idx_segment *g = NULL;
+    uint32_t to = 0, rows = 0;
+    pthread_rwlock_rdlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
+        if (wants_links(ix, c->segments[i], idle)) g = c->segments[i];
+    if (g != NULL) {
+        rows = g->rows;
+        to = idx_segment_linked(g) + IDX_LINK_ROWS;
+        if (to > rows) to = rows;
+    }
+    pthread_rwlock_unlock(&c->lock);
+    *worked = g != NULL;
+    if (g == NULL) return IDX_OK;
+    bool first = g->ann == NULL;
+    idx_rows_settle(g->v, rows);
+    idx_status st = make_room(ix, c, g, rows, err);
+    if (st == IDX_OK) st = idx_link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann), err);
+    if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
+    return st;
+}
+
+idx_status idx_links_maintain_all(idx *ix, idx_error *err)
+{
+    idx_status st = IDX_OK;
+    for (size_t i = 0; st == IDX_OK; i++) {
+        idx_cat *c = idx_take_cat_at(ix, i);
+        if (c == NULL) break;
+        for (bool worked = true; st == IDX_OK && worked;) st = idx_links_maintain(c, ix, false, &worked, err);
+        idx_give_cat(ix, c);
+    }
+    return st;
+}

@@ -1,0 +1,253 @@
+/* rebuild.c: see rebuild.h. */
+#include "rebuild.h"
+#include "links.h"
+#include "segment_file.h"
+
+#include <inttypes.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { MOVE_ROWS = 512 /* change places under one lock: some hundred microseconds */ };
+
+/* ---- which of them --------------------------------------------------------------------------------------------------- */
+
+static bool of_other_storage(const idx *ix, const idx_cat *c, const idx_segment *g)
+{
+    (void)ix;
+    return g->v->storage != idx_cat_storage(c);
+}
+
+static bool is_dying(const idx *ix, const idx_cat *c, const idx_segment *g)
+{
+    (void)c;
+    return g->dead > g->rows / 5 && g->dead > ix->opts.segment_images / 20;
+}
+
+/* ---- a segment anew ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    idx *ix;
+    idx_cat *c;
+    idx_segment *old, *new;
+    bool joined;    /* the new one is among the others */
+    uint32_t *from; /* [row of new] row of old */
+    uint32_t room, copied; /* rows of old that were looked at */
+    uint32_t rows;         /* of old, there are to be copied */
+    uint32_t dead;         /* of old, when they had been copied */
+    bool outlived;         /* so many died since that the new segment would have to be made anew itself */
+    idx_status st;         /* of copy_low */
+    idx_error *err;
+} rebuild;
+
+/* A living row of the old segment, as the new one keeps vectors. */
+static idx_status copy_row(rebuild *b, uint32_t row, float *v)
+{
+    uint32_t to;
+    if (b->new->rows == b->room) {
+        uint32_t room = b->room + b->room / 2 + 1024, *from = realloc(b->from, room * sizeof *from);
+        if (from == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+        b->from = from;
+        b->room = room;
+    }
+    b->from[b->new->rows] = row;
+    if (b->new->v->storage == b->old->v->storage) return idx_segment_append_row(b->new, idx_rows_at(b->old->v, row), &to, b->err);
+    idx_rows_decode(b->old->v, idx_rows_at(b->old->v, row), v);
+    return idx_segment_append(b->new, v, &to, b->err);
+}
+
+static void copy_low(void *ctx)
+{
+    rebuild *b = ctx;
+    float *v = malloc(b->old->v->dim * sizeof *v);
+    b->st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
+    for (; b->st == IDX_OK && b->copied < b->rows; b->copied++) {
+        uint64_t alive = __atomic_load_n(&b->old->alive[b->copied >> 6], __ATOMIC_RELAXED);
+        if (alive >> (b->copied & 63) & 1) b->st = copy_row(b, b->copied, v);
+        if (b->ix->stop) b->st = idx_fail(b->err, IDX_EBUSY, "stopping");
+    }
+    free(v);
+}
+
+static uint32_t dead_of_old(const rebuild *b)
+{
+    pthread_rwlock_rdlock(&b->c->lock);
+    uint32_t dead = b->old->dead;
+    pthread_rwlock_unlock(&b->c->lock);
+    return dead;
+}
+
+/* Rows that are there now; more may come. The new segment is nobody's yet. */
+static idx_status copy_rows(rebuild *b)
+{
+    pthread_rwlock_rdlock(&b->c->lock);
+    b->rows = b->old->rows;
+    b->new->v->expected = b->rows - b->old->dead;
+    pthread_rwlock_unlock(&b->c->lock);
+    idx_low_run(b->ix->low, copy_low, b);
+    b->dead = dead_of_old(b);
+    return b->st;
+}
+
+/* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare.
+ * all: even if it is outlived before it is done. */
+static idx_status link_new(rebuild *b, bool all)
+{
+    idx_status st = IDX_OK;
+    if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
+    st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
+    while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
+        uint32_t to = idx_ann_linked(b->new->ann) + IDX_LINK_ROWS;
+        st = idx_link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, 0, b->err);
+        if (st == IDX_OK) st = idx_links_maintain_all(b->ix, b->err);
+        if (!all && (b->outlived = dead_of_old(b) - b->dead > b->new->rows / 20)) break;
+    }
+    return st;
+}
+
+/* Until few die, or for so long. Fresh rows are linked meanwhile. */
+static idx_status wait_for_calm(rebuild *b)
+{
+    enum { PAUSE_MS = 100, PAUSES = 300, CALM = 1000 /* one of so many rows in a pause */ };
+    idx_status st = IDX_OK;
+    uint32_t dead = dead_of_old(b), was = 0;
+    for (int i = 0; st == IDX_OK && i < PAUSES && dead - was > b->old->rows / CALM && !b->ix->stop; i++) {
+        nanosleep(&(struct timespec){0, PAUSE_MS * 1000000}, NULL);
+        st = idx_links_maintain_all(b->ix, b->err);
+        was = dead;
+        dead = dead_of_old(b);
+    }
+    return st;
+}
+
+/* The new segment, in which the living are linked. When many die meanwhile, as when a shop deletes half of a catalogue, it would have to
+ * be made anew as soon as it is there: it is begun again, once few do. Where that never ends, one is finished all the same. */
+static idx_status make_new(rebuild *b, uint64_t number)
+{
+    enum { TRIES = 3 };
+    idx_status st = IDX_OK;
+    for (int i = 1; st == IDX_OK && (b->new == NULL || b->outlived); i++) {
+        if (b->new != NULL) st = wait_for_calm(b);
+        idx_segment_free(b->new);
+        b->new = NULL;
+        b->copied = 0;
+        b->outlived = false;
+        if (st == IDX_OK) st = idx_segment_new(idx_cat_storage(b->c), b->c->row.info.dim, number, &b->new, b->err);
+        if (st == IDX_OK) st = copy_rows(b);
+        if (st == IDX_OK) st = link_new(b, i == TRIES);
+    }
+    return st;
+}
+
+/* Under the exclusive lock: rows from..to of the new segment take the place of those they are copies of. */
+static void move_rows(rebuild *b, uint32_t from, uint32_t to)
+{
+    for (uint32_t r = from; r < to; r++) {
+        uint32_t was = b->from[r], item = b->old->item[was], n = b->old->n[was];
+        if (item == IDX_NONE) continue; /* died meanwhile */
+        idx_segment_kill(b->old, was);
+        idx_cat_place(b->c, item, n, b->new, r);
+    }
+}
+
+/* The new segment joins the others, and takes new rows where the old one did. */
+static idx_status join(rebuild *b)
+{
+    idx_cat *c = b->c;
+    idx_cat_lock(c);
+    bool last = c->segments[c->n_segments - 1] == b->old || c->segments[c->n_segments - 1]->v->storage != b->new->v->storage;
+    idx_status st = c->removed ? idx_fail(b->err, IDX_EBUSY, "the catalogue is gone") : idx_cat_segment_add(c, b->new, b->err);
+    if (st == IDX_OK && !last) {
+        c->segments[c->n_segments - 1] = c->segments[c->n_segments - 2];
+        c->segments[c->n_segments - 2] = b->new;
+    }
+    b->joined = st == IDX_OK;
+    pthread_rwlock_unlock(&c->lock);
+    return st;
+}
+
+/* What came to the old segment since it was copied goes where new rows go. */
+static idx_status move_tail(rebuild *b)
+{
+    idx_cat *c = b->c;
+    idx_status st = IDX_OK;
+    float *v = malloc(b->old->v->dim * sizeof *v);
+    if (v == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+    for (bool more = true; st == IDX_OK && more;) {
+        idx_cat_lock(c);
+        for (uint32_t end = b->copied + MOVE_ROWS / 4; st == IDX_OK && b->copied < end && b->copied < b->old->rows; b->copied++) {
+            uint32_t item = b->old->item[b->copied], n = b->old->n[b->copied], to;
+            if (item == IDX_NONE) continue;
+            idx_segment *g;
+            st = idx_cat_segment_for(c, 1, &g, b->err);
+            idx_rows_decode(b->old->v, idx_rows_at(b->old->v, b->copied), v);
+            if (st == IDX_OK && g->v->storage == b->old->v->storage) st = idx_segment_append_row(g, idx_rows_at(b->old->v, b->copied), &to, b->err);
+            else if (st == IDX_OK) st = idx_segment_append(g, v, &to, b->err);
+            if (st != IDX_OK) break;
+            idx_segment_kill(b->old, b->copied);
+            idx_cat_place(c, item, n, g, to);
+        }
+        more = b->copied < b->old->rows;
+        pthread_rwlock_unlock(&c->lock);
+        idx_cat_let_in();
+    }
+    free(v);
+    return st;
+}
+
+static idx_status replace(rebuild *b)
+{
+    uint32_t rows = b->new->rows; /* those that were copied; the writer adds behind them once it has joined */
+    idx_status st = join(b);
+    if (st != IDX_OK) return st;
+    for (uint32_t r = 0; r < rows; r += MOVE_ROWS) {
+        idx_cat_lock(b->c);
+        move_rows(b, r, rows - r < MOVE_ROWS ? rows : r + MOVE_ROWS);
+        pthread_rwlock_unlock(&b->c->lock);
+        idx_cat_let_in();
+    }
+    return move_tail(b);
+}
+
+static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, const idx_cat *, const idx_segment *), bool *worked, idx_error *err)
+{
+    rebuild b = {.ix = ix, .c = c, .err = err};
+    pthread_rwlock_rdlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && b.old == NULL && !c->removed; i++)
+        if (wants(ix, c, c->segments[i])) b.old = c->segments[i];
+    uint32_t before = b.old != NULL ? b.old->rows : 0;
+    pthread_rwlock_unlock(&c->lock);
+    *worked = b.old != NULL;
+    if (b.old == NULL) return IDX_OK;
+    idx_cat_lock(c);
+    uint64_t number = c->next_number++;
+    pthread_rwlock_unlock(&c->lock);
+    idx_status st = make_new(&b, number);
+    if (st == IDX_OK) st = replace(&b);
+    free(b.from);
+    if (!b.joined) idx_segment_free(b.new);
+    if (st == IDX_EBUSY && !ix->stop) *err = (idx_error){0}, st = IDX_OK; /* the catalogue was removed meanwhile: nothing to do, nothing to say */
+    if (st != IDX_OK || !b.joined) return st;
+    idx_error why = {0}; /* without files the old ones stay, and are as good at the next start */
+    bool saved = b.new->ann == NULL || idx_segment_save(c, b.new, ix->segment_dir, &why) == IDX_OK;
+    if (!saved) idx_say(ix, 1, "%s", why.text);
+    idx_cat_lock(c);
+    uint32_t rows = b.new->rows;
+    idx_cat_segment_remove(c, b.old);
+    pthread_rwlock_unlock(&c->lock);
+    if (saved) idx_segment_unlink(c, b.old, ix->segment_dir);
+    idx_segment_free(b.old);
+    malloc_trim(0); /* what the living left behind goes back to the system */
+    idx_say(ix, 0, "catalogue %s: a segment of %" PRIu32 " rows was made anew of the %" PRIu32 " that live", c->row.info.name, before, rows);
+    return IDX_OK;
+}
+
+bool idx_rebuild_wanted(const idx *ix, const idx_cat *c)
+{
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (is_dying(ix, c, c->segments[i])) return true;
+    return false;
+}
+
+idx_status idx_rebuild_dying(idx_cat *c, idx *ix, bool *worked, idx_error *err) { return rebuild_one(ix, c, is_dying, worked, err); }
+idx_status idx_rebuild_of_other_storage(idx_cat *c, idx *ix, bool *worked, idx_error *err) { return rebuild_one(ix, c, of_other_storage, worked, err); }
