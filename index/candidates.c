@@ -35,22 +35,23 @@ static void offer_best(idx_pool *p, float score)
     h[i] = score;
 }
 
-void idx_pool_offer(idx_pool *p, float score, uint32_t item)
+void idx_offer(idx_finder *f, float score, uint32_t item)
 {
-    offer_best(p, score);
-    idx_candidate *h = p->heap;
+    idx_pool *p = &f->pool;
+    idx_candidate *h = p->heap, new = {fminf(score, 1), item}; /* rounding of unit vectors */
+    offer_best(p, new.score);
     if (p->n < p->room) {
         uint32_t i = p->n++;
-        h[i] = (idx_candidate){score, item};
-        for (; i > 0 && h[i].score < h[(i - 1) / 2].score; i = (i - 1) / 2) swap(&h[i], &h[(i - 1) / 2]);
+        h[i] = new;
+        for (; i > 0 && idx_candidate_first(f, h[(i - 1) / 2], h[i]); i = (i - 1) / 2) swap(&h[i], &h[(i - 1) / 2]);
         return;
     }
     p->overflowed = true;
-    if (!(score > h[0].score)) return;
-    h[0] = (idx_candidate){score, item};
+    if (!(new.score >= h[0].score) || !idx_candidate_first(f, new, h[0])) return;
+    h[0] = new;
     for (uint32_t i = 0, k; (k = 2 * i + 1) < p->n; i = k) {
-        if (k + 1 < p->n && h[k + 1].score < h[k].score) k++;
-        if (h[i].score <= h[k].score) break;
+        if (k + 1 < p->n && idx_candidate_first(f, h[k], h[k + 1])) k++;
+        if (!idx_candidate_first(f, h[i], h[k])) break;
         swap(&h[i], &h[k]);
     }
 }
@@ -85,7 +86,7 @@ void idx_finder_fini(idx_finder *f)
     for (int i = 0; i <= IDX_INT8; i++) free(f->probe_room[i]);
 }
 
-/* Rows whose coarse score is so low that the score cannot be above the pool's floor. */
+/* Rows whose coarse score is so low that the score cannot reach the pool's floor. */
 static void drop_hopeless(idx_finder *f, idx_batch *b, const float *coarse)
 {
     float floor = idx_pool_floor(&f->pool) - f->coarse_slack;
@@ -110,7 +111,7 @@ idx_status idx_batch_flush(idx_finder *f, idx_batch *b)
         drop_hopeless(f, b, score);
         idx_probe_scores(&p, b->row, b->n, score);
     }
-    for (uint32_t i = 0; i < b->n; i++) idx_pool_offer(&f->pool, score[i], b->item[i]);
+    for (uint32_t i = 0; i < b->n; i++) idx_offer(f, score[i], b->item[i]);
     b->n = 0;
     return IDX_OK;
 }
@@ -275,7 +276,7 @@ static void offer(idx_finder *f, const idx_segment *g, uint32_t linked, const id
         for (uint32_t i = 0; i < m; i++) rows[i] = near[at + i].row, scores[i] = near[at + i].score;
         if (coarse) idx_probe_scores(p, rows, m, scores);
         for (uint32_t i = 0; i < m; i++)
-            if (rows[i] < linked && g->item[rows[i]] != IDX_NONE) idx_pool_offer(&f->pool, scores[i], g->item[rows[i]]);
+            if (rows[i] < linked && g->item[rows[i]] != IDX_NONE) idx_offer(f, scores[i], g->item[rows[i]]);
     }
     f->distances += coarse ? n : 0;
 }

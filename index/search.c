@@ -100,10 +100,10 @@ static void consider(search *s, uint32_t item, float known)
     keep(s, f);
 }
 
-static int by_score(const void *a, const void *b)
+static int by_place(const void *a, const void *b, void *finder)
 {
     const idx_candidate *x = a, *y = b;
-    return x->score > y->score ? -1 : x->score < y->score ? 1 : x->item < y->item ? -1 : x->item > y->item;
+    return idx_candidate_first(finder, *x, *y) ? -1 : idx_candidate_first(finder, *y, *x) ? 1 : 0;
 }
 
 /* The pool's items, each scored exactly. False = no memory. */
@@ -119,20 +119,23 @@ static bool rank(search *s)
     s->n = 0;
     s->passing = 0;
     s->below = false;
-    qsort(p->heap, p->n, sizeof *p->heap, by_score); /* no heap any more: the next idx_find() begins with an empty one */
+    qsort_r(p->heap, p->n, sizeof *p->heap, by_place, &s->f); /* no heap any more: the next idx_find() begins with an empty one */
     for (uint32_t i = 0; i < p->n; i++) consider(s, p->heap[i].item, p->heap[i].score);
     return true;
 }
 
-/* Is there nothing better beyond the pool? Its last row is the best that others can be. */
+/* Is there nothing better beyond the pool? Its last row is the best that others can be. Of equals the pool holds the first by id when all rows
+ * were compared; a walk or lists may have met any of them. */
 static bool enough(const search *s)
 {
     const idx_pool *p = &s->f.pool;
     if (!p->overflowed && s->f.all_seen) return true;
     if (p->n == 0) return true;
     if (s->q->exact && s->q->min_score >= -1 && !s->below) return false; /* those that pass are counted to the last */
-    float last = p->heap[p->n - 1].score;
-    return s->n == s->want ? last <= s->heap[0].score + 1e-6f : s->below && last < s->q->min_score;
+    idx_candidate last = p->heap[p->n - 1];
+    if (s->n < s->want) return s->below && last.score < s->q->min_score;
+    idx_candidate kept = {s->heap[0].score, s->heap[0].item};
+    return last.score < kept.score || (last.score == kept.score && s->compared_all && !idx_candidate_first(&s->f, last, kept));
 }
 
 /* Rows that `want` items have, if they have as many images as others; at most `room`, which is not 0. */
@@ -280,7 +283,8 @@ static idx_status search_locked(search *s, bool filtered, idx_result *r)
     qsort_r(s->heap, s->n, sizeof *s->heap, by_rank, s);
     count_total(s, r);
     r->walk_ns = idx_mono_ns() - t;
-    if (s->q->facets_top > 0) st = count_facets(s, r);
+    st = take_hits(s, r);
+    if (st == IDX_OK && s->q->facets_top > 0) st = count_facets(s, r); /* may search again, and give back the lock */
     if (st != IDX_OK) return st;
     snprintf(r->plan, sizeof r->plan, "%s", idx_plan_name(plan, filtered));
     r->segments = f->segments;
@@ -288,7 +292,7 @@ static idx_status search_locked(search *s, bool filtered, idx_result *r)
     r->tests = f->tests;
     r->effort = f->plan_query.effort;
     r->instead = plan == IDX_PLAN_FLAT && idx_plan_is_flat(f->c, &f->plan_query);
-    return take_hits(s, r);
+    return IDX_OK;
 }
 
 /* ---- what is shown of the hits ------------------------------------------------------------------------------------ */
@@ -387,8 +391,30 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
     return st;
 }
 
+static void hit_free(idx_hit *h)
+{
+    free(h->id);
+    free(h->attributes);
+}
+
+/* Again, as hits were left out: for some more than are wanted, to fill the page with those behind. */
+static idx_status search_wider(idx *ix, idx_cat *c, const idx_query *q, uint32_t more, idx_result **r, idx_error *err)
+{
+    idx_query wide = *q;
+    wide.limit += more;
+    idx_result_free(*r);
+    *r = NULL;
+    idx_status st = idx_search_in(c, &wide, NULL, NULL, r, err);
+    if (st == IDX_OK) st = fill_in(ix, *r, err);
+    if (st != IDX_OK) return st;
+    (*r)->more |= (*r)->n > q->limit;
+    while ((*r)->n > q->limit) hit_free(&(*r)->hits[--(*r)->n]);
+    return IDX_OK;
+}
+
 idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_result **out, idx_error *err)
 {
+    enum { MORE = 16, MOST = 1024 };
     idx_cat *c = idx_take_cat(ix, catalogue, err);
     if (c == NULL) return IDX_ENOTFOUND;
     idx_result *r = NULL;
@@ -397,6 +423,7 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
     if (st == IDX_OK) st = idx_search_in(c, q, NULL, NULL, &r, err);
     if (st == IDX_OK) idx_audit_offer(c->audit, q, r);
     if (st == IDX_OK) st = fill_in(ix, r, err);
+    for (uint32_t more = MORE; st == IDX_OK && r->more && r->n < q->limit && more <= MOST; more *= 4) st = search_wider(ix, c, q, more, &r, err);
     idx_give_cat(ix, c);
     if (st != IDX_OK) idx_result_free(r);
     else *out = r;
@@ -406,10 +433,7 @@ idx_status idx_search(idx *ix, const char *catalogue, const idx_query *q, idx_re
 void idx_result_free(idx_result *r)
 {
     if (r == NULL) return;
-    for (size_t i = 0; r->hits != NULL && i < r->n; i++) {
-        free(r->hits[i].id);
-        free(r->hits[i].attributes);
-    }
+    for (size_t i = 0; r->hits != NULL && i < r->n; i++) hit_free(&r->hits[i]);
     for (size_t i = 0; i < r->n_facets; i++) idx_facet_fini(&r->facets[i]);
     free(r->facets);
     free(r->hits);

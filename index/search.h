@@ -6,13 +6,15 @@
 #include "plan.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct { /* a row worth a closer look */
     float score;
     uint32_t item;
 } idx_candidate;
 
-/* The best rows so far, the worst of them on top; several may be of one item. */
+/* The best rows so far, the worst of them on top; several may be of one item. Equal scores go by id, as in results: however many there
+ * are, those that a page wants are among them. */
 typedef struct {
     idx_candidate *heap;
     uint32_t n, room;
@@ -23,7 +25,6 @@ typedef struct {
 
 static inline float idx_pool_floor(const idx_pool *p) { return p->n < p->room ? -INFINITY : p->heap[0].score; }
 static inline float idx_pool_floor_of_best(const idx_pool *p) { return p->n_best < p->k ? -INFINITY : p->best[0]; }
-void idx_pool_offer(idx_pool *p, float score, uint32_t item);
 
 typedef struct {
     idx_cat *c;
@@ -45,6 +46,16 @@ typedef struct {
     uint32_t segments;
     idx_error *err;
 } idx_finder;
+
+/* Into the pool. */
+void idx_offer(idx_finder *f, float score, uint32_t item);
+/* Whether a comes first: by score, then by id. What was removed since it came is behind its equals. */
+static inline bool idx_candidate_first(const idx_finder *f, idx_candidate a, idx_candidate b)
+{
+    if (a.score != b.score) return a.score > b.score;
+    if (a.item == b.item || !idx_item_lives(f->c, a.item, f->newest)) return false;
+    return !idx_item_lives(f->c, b.item, f->newest) || strcmp(idx_item_id(f->c, a.item), idx_item_id(f->c, b.item)) < 0;
+}
 
 /* The query for rows. */
 IDX_CHECK idx_status idx_finder_probe(idx_finder *f, const idx_rows *v, idx_probe *p);
