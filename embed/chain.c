@@ -48,14 +48,23 @@ static size_t strips_bytes(emb_step *first, uint32_t n, uint32_t rows, bool set)
     return sum;
 }
 
+/* Step i + 1 can follow step i in a chain, with so many others reading what is between. */
+static bool linked(const emb_plan *p, size_t i, uint32_t others)
+{
+    const emb_step *s = &p->steps[i];
+    return i + 1 < p->n_steps && can_link(s) && can_link(&s[1]) && s[1].in[0] == s->out && s->y_pixel == s->oc && s[1].residual != s->out &&
+           p->buffers[s->out].bytes > WORTH && readers(p, s->out) == 1 + others;
+}
+
+/* What the step after the next adds may lie between the two as well: the rows that a window needs are all there when it adds them. */
+static bool is_added_next(const emb_plan *p, size_t i) { return linked(p, i, 1) && linked(p, i + 1, 0) && p->steps[i + 2].residual == p->steps[i].out; }
+
 void emb_plan_chains(emb_plan *p)
 {
     for (size_t i = 0, n; i < p->n_steps; i += n) {
         emb_step *s = &p->steps[i];
         n = 1;
-        while (can_link(&s[n - 1]) && i + n < p->n_steps && n < EMB_CHAIN_MAX && can_link(&s[n]) && s[n].in[0] == s[n - 1].out &&
-               s[n - 1].y_pixel == s[n - 1].oc && s[n].residual != s[n - 1].out && p->buffers[s[n - 1].out].bytes > WORTH && readers(p, s[n - 1].out) == 1)
-            n++;
+        while (n < EMB_CHAIN_MAX && (linked(p, i + n - 1, 0) || (n + 1 < EMB_CHAIN_MAX && is_added_next(p, i + n - 1)))) n++;
         s->chain = (uint32_t)n;
         if (n == 1) continue;
         uint32_t rows = s[n - 1].oh;
@@ -89,16 +98,19 @@ static void drop_rows(const emb_walk *w, const emb_step *s, held *h, uint32_t fr
     if (h->end < from) h->end = from;
 }
 
-/* Rows h->end to `to` of step i. */
-static void extend(const emb_walk *w, const emb_step *s, held *h, const held *before, uint32_t to)
+/* Rows have[i].end to `to` of step i. */
+static void extend(const emb_walk *w, const emb_step *first, uint32_t i, held *have, uint32_t to)
 {
+    const emb_step *s = &first[i];
+    held *h = &have[i];
     emb_rows r = emb_all_rows(w, s);
     size_t row = (size_t)s->ow * s->y_pixel;
+    const uint32_t added = i >= 2 && s->residual == first[i - 2].out ? have[i - 2].first : 0; /* the first row of the residual that is there */
     r.oy0 = h->end;
     r.oy1 = to;
     r.y = emb_y(s, r.y, (h->end - h->first) * row);
-    if (r.residual != NULL) r.residual = (const char *)r.residual + h->end * row * s->r_bytes;
-    if (before != NULL) r.x_first = before->first;
+    if (r.residual != NULL) r.residual = (const char *)r.residual + (h->end - added) * row * s->r_bytes;
+    if (i > 0) r.x_first = have[i - 1].first;
     emb_run_rows(w, s, &r);
     h->end = to;
 }
@@ -115,7 +127,7 @@ void emb_run_chain(const emb_walk *w, const emb_step *first, double *timings)
         for (uint32_t i = 0; i < n; i++) {
             double t = timings != NULL ? emb_now() : 0;
             if (i < n - 1) drop_rows(w, &first[i], &have[i], from[i]);
-            if (to[i] > have[i].end) extend(w, &first[i], &have[i], i > 0 ? &have[i - 1] : NULL, to[i]);
+            if (to[i] > have[i].end) extend(w, first, i, have, to[i]);
             if (timings != NULL) timings[i] += emb_now() - t;
         }
     }

@@ -144,13 +144,23 @@ typedef struct { /* a tile: its first pixel among those of a line, and among tho
     size_t pixel;
 } spot;
 
-static spot spot_of(const emb_step *s, const grid *g, uint32_t i, size_t reach)
+typedef struct { /* where the next tile begins */
+    uint32_t line, first, at; /* its line, its pixel there, and that among `row` wanted ones and `gap` others */
+    size_t pixel;             /* of the result, that these begin with */
+} place;
+
+/* The next tile. Counted on from the last one: a division takes a tenth of the time of a tile that AMX multiplies. */
+static spot next_spot(const emb_step *s, const grid *g, place *p, size_t reach)
 {
-    const uint32_t tiles = (g->pixels + s->t.mr - 1) / s->t.mr, line = i / tiles, first = i % tiles * s->t.mr, width = g->row + g->gap;
-    spot t = {.x = g->x + line * g->line + first * g->step, .m = g->pixels - first < s->t.mr ? g->pixels - first : s->t.mr, .at = first % width};
-    t.pixel = (size_t)line * g->row + (size_t)(first / width) * g->row + (t.at < g->row ? t.at : g->row);
-    const size_t left = (size_t)(g->end - t.x);
-    t.there = left < reach ? 0 : (uint32_t)((left - reach) / g->step < s->t.mr ? (left - reach) / g->step + 1 : s->t.mr);
+    const uint32_t mr = s->t.mr, left = g->pixels - p->first, width = g->row + g->gap;
+    spot t = {.x = g->x + p->line * g->line + p->first * g->step, .m = left < mr ? left : mr, .at = p->at};
+    t.pixel = p->pixel + (p->at < g->row ? p->at : g->row);
+    const size_t there = (size_t)(g->end - t.x);
+    t.there = there >= reach + (mr - 1) * g->step ? mr : there < reach ? 0 : (uint32_t)((there - reach) / g->step) + 1;
+    p->first += mr;
+    p->at += mr;
+    for (; p->at >= width; p->at -= width) p->pixel += g->row;
+    if (p->first >= g->pixels) p->line++, p->first = p->at = 0, p->pixel = (size_t)p->line * g->row;
     return t;
 }
 
@@ -192,9 +202,10 @@ static void run_band(const emb_walk *w, const emb_step *s, const emb_rows *r, co
     const size_t below = s->upright ? 0 : (size_t)(s->w.kh - 1) * g.tap_row, reach = below + (s->merged ? 0 : (size_t)(s->w.kw - 1) * g.tap) + last * s->x_bytes;
     const uint32_t tiles = g.lines * ((g.pixels + s->t.mr - 1) / s->t.mr), blocks = (tiles + EMB_BLOCK_TILES - 1) / EMB_BLOCK_TILES;
     spot spots[EMB_BLOCK_TILES];
-    for (uint32_t b = 0, first = 0, n; b < blocks; b++, first += n) {
+    place at = {0};
+    for (uint32_t b = 0, n; b < blocks; b++) {
         n = tiles / blocks + (b < tiles % blocks);
-        for (uint32_t i = 0; i < n; i++) spots[i] = spot_of(s, &g, first + i, reach);
+        for (uint32_t i = 0; i < n; i++) spots[i] = next_spot(s, &g, &at, reach);
         for (uint32_t group = 0; group < (uint32_t)s->w.group; group++) run_group(w, s, r, &g, spots, n, group, weights);
     }
 }

@@ -152,6 +152,17 @@ class Blocks(nn.Module):
         return x[:, :, 1:4, 2:5].flatten(1)
 
 
+class Added(nn.Module):
+    """So many pixels that convolutions follow each other by rows, and one adds what lies two steps back among them."""
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = cbr(3, 190, 3), cbr(190, 190, 3, g=190), cbr(190, 190, 1, act=None), cbr(190, 9, 3, 2)
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.d(x + self.c(self.b(x))).mean((2, 3))
+
+
 class Inception(nn.Module):
     """Parts that can be written where the concat wants them, and parts that cannot: read twice, pooled, or concatenated again."""
     def __init__(self):
@@ -219,6 +230,7 @@ export("parts", Parts(), (26, 22))
 export("classes", Classes(), (26, 22))
 export("map", Map(), (26, 22), opset=14)
 export("chain", Chain(), (40, 36))
+export("added", Added(), (41, 36))
 export("blocks", Blocks(), (43, 38))
 export("inception", Inception(), (31, 26))
 export("gated", Gated(), (24, 36))

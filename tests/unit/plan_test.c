@@ -36,7 +36,7 @@ static void draw(void)
 /* ---- what plans are made of --------------------------------------------------------------------------- */
 
 typedef struct {
-    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain, thin, thin_strided, upright;
+    bool kind[EMB_STEP_GENERAL + 1], clamp, act, residual, summed, gate, grouped, dilated, merged, in_place, chain, chain_adds, thin, thin_strided, upright;
 } seen;
 
 static void look(const emb_plan *p, seen *k, bool eight)
@@ -45,6 +45,7 @@ static void look(const emb_plan *p, seen *k, bool eight)
         const emb_step *s = &p->steps[i];
         bool conv = s->kind == EMB_STEP_CONV || s->kind == EMB_STEP_WINOGRAD || s->kind == EMB_STEP_DEPTHWISE;
         k->chain = k->chain || s->chain > 1;
+        for (uint32_t j = 2; j < s->chain; j++) k->chain_adds = k->chain_adds || s[j].residual == s[j - 2].out;
         if (eight && s->q8 == NULL) continue;
         k->kind[s->kind] = true;
         k->clamp = k->clamp || (conv && strstr(s->fused, "Relu") != NULL) || (conv && strstr(s->fused, "Clip") != NULL);
@@ -79,7 +80,7 @@ static void check_seen(const char *what, const seen *k, bool winograd, bool eigh
         const char *name;
         bool there;
     } fusions[] = {{"a clamp", k->clamp},     {"an activation", k->act},  {"a residual that is read again", k->residual}, {"a sum in place", k->summed}, {"gated weights", k->gate || eight}, {"groups", k->grouped},
-                   {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd},
+                   {"dilation", k->dilated}, {"merged taps", k->merged}, {"a concat in place", k->in_place}, {"a chain", k->chain || eight}, {"a chain that adds what lies in it", k->chain_adds || eight},  {"Winograd", k->kind[EMB_STEP_WINOGRAD] || !winograd},
                    {"few channels of pixels that lie evenly", k->thin || no_thin}, {"the same with a stride", k->thin_strided || no_thin},
                    {"taps that stand upright", k->upright || !eight || !emb_kernels_q8_get()->strided}};
     for (size_t i = 0; i < sizeof fusions / sizeof *fusions; i++) {
