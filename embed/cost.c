@@ -18,6 +18,7 @@ enum {
     PANEL = 24 * 1024,
     ACT_N = 2048,
     WINOGRAD_N = 64,
+    MOST_PIXELS = 64, /* of a tile */
     CHAIN = 512 * 1024 /* its rows keep to the second cache */
 };
 
@@ -78,18 +79,15 @@ static void run_act(const trial *t) { t->k->act(t->memory, ACT_N, t->act, 1.0f /
 /* ---- measuring -------------------------------------------------------------------------------------------- */
 
 /* The operands are zeros: pixels in the first part of the memory, the panel behind them, then whatever a tile also wants. */
-static void measure_tile(trial *t, const emb_tiler *tiler, bool quantised)
+static void set_tile(trial *t, const emb_tiler *tiler, bool quantised, const void *pixels[MOST_PIXELS], uint32_t k)
 {
-    emb_cost *c = t->c;
-    const void *pixels[64];
-    uint32_t k = PANEL / (tiler->nr * tiler->bytes) / 64 * 64, few = k >= 256 ? k / 4 / 64 * 64 : k / 4;
-    if (c->n_tilers == EMB_COST_TILERS || tiler->mr > 64) return;
     for (uint32_t i = 0; i < tiler->mr; i++) pixels[i] = t->memory + (size_t)i * k * tiler->bytes;
     char *at = t->memory + 8 * PANEL;
     const float *floats = (const float *)(void *)(at + 2 * PANEL);
     t->tiler = tiler;
     t->tile = (emb_tile){.a = pixels,
                          .taps = 1,
+                         .k = k,
                          .step = tiler->strided ? (size_t)k * tiler->bytes : 0,
                          .there = tiler->mr,
                          .b = at,
@@ -103,18 +101,42 @@ static void measure_tile(trial *t, const emb_tiler *tiler, bool quantised)
                          .hi = quantised ? 255 : INFINITY,
                          .sum = at + 8 * PANEL,
                          .lds = tiler->nr};
+}
+
+static void measure_tile(trial *t, const emb_tiler *tiler, bool quantised)
+{
+    emb_cost *c = t->c;
+    const void *pixels[MOST_PIXELS];
+    uint32_t k = PANEL / (tiler->nr * tiler->bytes) / 64 * 64, few = k >= 256 ? k / 4 / 64 * 64 : k / 4;
+    if (c->n_tilers == EMB_COST_TILERS || tiler->mr > MOST_PIXELS) return;
     void (*begin)(void) = quantised ? c->p->q8->begin : c->p->k->begin, (*end)(void) = quantised ? c->p->q8->end : c->p->k->end;
+    set_tile(t, tiler, quantised, pixels, k);
     if (begin != NULL) begin();
+    double long_sum = best_of(run_tile, t);
     t->tile.k = few;
     double short_sum = best_of(run_tile, t);
-    t->tile.k = k;
-    double long_sum = best_of(run_tile, t);
     if (end != NULL) end();
     double row = fmax((long_sum - short_sum) / (k - few), 0);
     c->tiler[c->n_tilers].t = *tiler;
     c->tiler[c->n_tilers].table = quantised ? c->p->q8->name : c->p->k->name;
     c->tiler[c->n_tilers].row = row;
     c->tiler[c->n_tilers++].call = fmax(short_sum - few * row, 0);
+}
+
+/* What an activation by table adds to a tile, for each of its numbers. */
+static double measure_table(trial *t, const emb_step *s)
+{
+    enum { SHORT = 64 };
+    const emb_kernels_q8 *k = t->c->p->q8;
+    const void *pixels[MOST_PIXELS];
+    set_tile(t, &s->t, true, pixels, SHORT);
+    if (k->begin != NULL) k->begin();
+    double without = best_of(run_tile, t);
+    t->tile.act = s->act;
+    t->tile.table = s->q8->table;
+    double with = best_of(run_tile, t);
+    if (k->end != NULL) k->end();
+    return fmax(with - without, 0) / (s->t.mr * s->t.nr);
 }
 
 static void measure_step(trial *t, const emb_step *s)
@@ -130,7 +152,7 @@ static void measure_step(trial *t, const emb_step *s)
     double *act = &c->act[s->q8 != NULL][s->act];
     t->act = s->act;
     t->k = s->q8 != NULL && emb_kernels_f16_get() != NULL ? emb_kernels_f16_get() : c->p->k; /* as brief as those of float16 */
-    if (s->act != EMB_ACT_NONE && *act <= 0) *act = best_of(run_act, t) / ACT_N;
+    if (s->act != EMB_ACT_NONE && *act <= 0) *act = s->q8 != NULL && s->q8->table != NULL ? measure_table(t, s) : best_of(run_act, t) / ACT_N;
     c->weights_bytes += emb_step_weights(c->p, s);
 }
 

@@ -42,6 +42,7 @@ typedef struct { /* of a quantised step */
     float *scale;           /* CONV, DEPTHWISE: packed like the bias, from sums to steps of the result */
     float residual_scale, y_scale, y_zero;
     bool wide;              /* the result is float32 */
+    emb_q8_table *table;    /* of the activation, owned, NULL where it is computed */
     uint8_t *padding;       /* a pixel outside the picture; DEPTHWISE: a row of them */
     float by[5];            /* ADD: see emb_kernels_q8; pools: scale and shift; GATE: scale of the product, two zeros */
 } emb_q8;
@@ -228,7 +229,9 @@ const emb_node *emb_q8_quantizer(const emb_planner *pl, int32_t v, emb_grid *gri
 EMB_CHECK emb_status emb_q8_plan_node(emb_planner *pl, const emb_node *n, bool *handled);
 EMB_CHECK emb_status emb_q8_plan_conv(emb_planner *pl, const emb_node *n, bool *handled);
 /* The step's result on another grid: for a concat whose parts become one. */
-void emb_q8_regrid(emb_step *s, emb_grid to);
+void emb_q8_regrid(const emb_kernels_q8 *k, emb_step *s, emb_grid to);
+/* Makes the table of a step's activation, whose y_scale and y_zero are set; none where that does not pay, or without memory. */
+void emb_q8_tabulate(const emb_kernels_q8 *k, emb_step *s);
 emb_q8 *emb_q8_new(emb_grid x, emb_grid y); /* NULL = no memory; emb_q8_free() */
 void emb_q8_free(emb_q8 *q);
 

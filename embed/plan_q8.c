@@ -21,7 +21,19 @@ void emb_q8_free(emb_q8 *q)
     if (q == NULL) return;
     free(q->scale);
     free(q->padding);
+    free(q->table);
     free(q);
+}
+
+void emb_q8_tabulate(const emb_kernels_q8 *k, emb_step *s)
+{
+    emb_q8 *q = s->q8;
+    free(q->table);
+    q->table = NULL;
+    if (!k->tables || s->act == EMB_ACT_NONE || q->wide || (q->table = malloc(sizeof *q->table)) == NULL) return;
+    if (emb_q8_table_make(q->table, s->act, s->act_a, s->act_b, q->y_scale, q->y_zero)) return;
+    free(q->table);
+    q->table = NULL;
 }
 
 bool emb_q8_ready(const emb_planner *pl, int32_t v)
@@ -336,7 +348,7 @@ static emb_status plan_mul(emb_planner *pl, const emb_node *n, bool *handled)
 
 /* ---- concat -------------------------------------------------------------------------------------------------- */
 
-void emb_q8_regrid(emb_step *s, emb_grid to)
+void emb_q8_regrid(const emb_kernels_q8 *k, emb_step *s, emb_grid to)
 {
     emb_q8 *q = s->q8;
     emb_grid from = q->y;
@@ -345,6 +357,7 @@ void emb_q8_regrid(emb_step *s, emb_grid to)
     if (s->act != EMB_ACT_NONE) {
         q->y_scale *= by;
         q->y_zero = zero;
+        emb_q8_tabulate(k, s);
     } else {
         for (size_t i = 0; i < n; i++) {
             q->scale[i] *= by;
@@ -402,7 +415,7 @@ static emb_status plan_concat(emb_planner *pl, const emb_node *n, bool *handled)
         if (maker != NULL && (!same_grid(maker->q8->y, v->grid) || v->grid.scale > 2 * y.scale)) maker = NULL; /* its rounding is to be seen */
         pl->p->steps[last].args[i].type = pl->g->values[n->in[i]].type;
         if (maker != NULL) {
-            if (!same_grid(maker->q8->y, y)) emb_q8_regrid(maker, y);
+            if (!same_grid(maker->q8->y, y)) emb_q8_regrid(pl->p->q8, maker, y);
             pl->p->buffers[maker->out].bytes = 0;
             maker->out = out;
             maker->y_pixel = (uint32_t)t->dims[1];

@@ -301,7 +301,10 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
         emb_plan_even(s);
         emb_plan_block(s, 0, !pl->p->q8->parts);
     }
-    if (ok) constants(pl, d, scale, bias);
+    if (ok) {
+        constants(pl, d, scale, bias);
+        emb_q8_tabulate(pl->p->q8, s);
+    }
     ok = ok && (s->kind == EMB_STEP_DEPTHWISE ? pack_depthwise(d, pl->p->q8, scale, bias) : pack(d, scale, bias)) && padding(s);
     free(scale);
     free(copy);

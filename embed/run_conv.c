@@ -133,7 +133,7 @@ emb_tile emb_conv_tile(const emb_step *s, size_t column, uint32_t n)
     const emb_q8 *q = s->q8;
     emb_tile t = {.bias = s->bias + column, .ldc = s->y_pixel, .n = n, .lo = s->lo, .hi = s->hi, .act = s->act != EMB_ACT_GELU ? s->act : EMB_ACT_NONE,
                   .act_a = s->act_a, .act_b = s->act_b};
-    if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide;
+    if (q != NULL) t.scale = q->scale + column, t.residual_scale = q->residual_scale, t.y_scale = q->y_scale, t.y_zero = q->y_zero, t.wide = q->wide, t.table = q->table;
     return t;
 }
 

@@ -12,7 +12,7 @@ void emb_run_q8_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *
     emb_q8_depthwise d = {.rows = rows, .w = s->weights, .scale = s->q8->scale, .bias = s->bias, .columns = emb_at(w, s->scratch), .width = (int32_t)s->iw,
                           .left = (int32_t)v->left, .stride = (int32_t)v->sw, .dilation = (int32_t)v->dw, .kh = (uint32_t)v->kh, .kw = (uint32_t)v->kw,
                           .pixels = s->ow, .channels = s->oc, .zero = (uint8_t)s->q8->x.zero, .lo = s->lo, .hi = s->hi, .act = s->act, .act_a = s->act_a,
-                          .act_b = s->act_b, .y_scale = s->q8->y_scale, .y_zero = s->q8->y_zero};
+                          .act_b = s->act_b, .y_scale = s->q8->y_scale, .y_zero = s->q8->y_zero, .table = s->q8->table};
     for (uint32_t oy = r->oy0; oy < r->oy1; oy++) {
         for (int64_t ky = 0; ky < v->kh; ky++) {
             int64_t y = oy * v->sh - v->top + ky * v->dh;

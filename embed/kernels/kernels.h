@@ -47,6 +47,7 @@ typedef struct {
     const float *scale;    /* nr floats */
     float residual_scale, y_scale, y_zero;
     bool wide;
+    const void *table;     /* emb_q8_table of the activation, or NULL */
 } emb_tile;
 
 /* Pixels of one row of a depthwise convolution whose taps all lie in the picture (or the part of the taps that does):

@@ -1,10 +1,23 @@
 /* q8.h: kernels over quantised activations: u8, real value = scale * (q - zero), one scale and zero for a tensor. Weights are s8
- * with a scale for each output channel and no zero. q8_ref.c defines every result to the bit; float steps are one fmaf after the
+ * with a scale for each output channel and no zero. q8_ref.c defines every result to the bit (activations: to a step); float steps are one fmaf after the
  * other, and rounding is to nearest, ties to even. Source of the arithmetic: ONNX QLinearConv-10, QuantizeLinear-13. */
 #ifndef LK_Q8_H
 #define LK_Q8_H
 
 #include "kernels.h"
+
+/* An activation as lines, for tables of kernels that have `tables`: x is u = fmaf(x, scale, shift) rounded and saturated to int16, and its
+ * result base + slope * (u's place in its segment), in 1 / EMB_Q8_TABLE_STEP steps of the result. */
+enum { EMB_Q8_TABLE_LINES = 64, EMB_Q8_TABLE_STEP = 64 };
+typedef struct {
+    float scale, shift;
+    int16_t base[EMB_Q8_TABLE_LINES];  /* of segment u >> 10 modulo 64, or u >> 11 modulo 32: where that is even at its lower end, otherwise */
+    int16_t slope[EMB_Q8_TABLE_LINES]; /* at its upper one, so that the place is the other bits of u, shifted up: 0..32767 or -32768..-1. */
+    bool fine;                         /* 64 of them, not 32 */
+    bool partial;                      /* it says nothing about x whose u is the lowest */
+} emb_q8_table;
+/* Of act(x) * y_scale + y_zero; false where no table comes close. Off by less than 0.5 steps before rounding, so at most one after it. */
+bool emb_q8_table_make(emb_q8_table *t, emb_act act, float a, float b, float y_scale, float y_zero);
 
 /* One row of a depthwise convolution: out[p][c] = q(bias[c] + scale[c] * sum over ky, kx of rows[ky][pixel p * stride - left + kx *
  * dilation][c] * w[ky][kx][c]), q rounding and clamping to lo..hi. Pixels outside 0..width are `zero`. */
@@ -20,6 +33,7 @@ typedef struct {
     float lo, hi;               /* bytes; not used when there is an activation: act(v) * y_scale + y_zero is rounded then */
     emb_act act;
     float act_a, act_b, y_scale, y_zero;
+    const emb_q8_table *table;  /* of the activation, or NULL */
 } emb_q8_depthwise;
 
 typedef struct {
@@ -29,6 +43,7 @@ typedef struct {
     uint32_t round;  /* to a multiple of this many channels each tap of a packed panel is filled up with zeros */
     bool parts;      /* sums may be made in parts */
     bool strided;    /* prefers pixels that lie evenly, see emb_tile, and tiles of mr of them to tiles of equal size */
+    bool tables;     /* activations are faster with a table */
     void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), then clamped to lo..hi; or if
      * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.

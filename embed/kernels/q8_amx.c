@@ -30,6 +30,11 @@ static void tile(const emb_tile *t, uint32_t m)
 {
     uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
     amx_sums(t, m, sums);
+    if (by_table(t)) {
+        uint32_t i = 0;
+        for (even_run r = {0}; even_next(t, m, &r); i += r.n) finish_table(t, i, r.n, (const VS(*)[NV])sums[r.from]);
+        return;
+    }
     even_finish(t, m, sums[0], NR, finish_some);
 }
 

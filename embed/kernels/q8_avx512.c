@@ -60,6 +60,12 @@ static void lookup(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t
 #define df_set1(x)           _mm512_set1_ps(x)
 #define df_act(f, n, k, a, b) vact_all(f, n, k, a, b)
 #define df_fma(a, b, c)      _mm512_fmadd_ps(a, b, c)
+#define df_mul(a, b)         _mm512_mul_ps(a, b)
+static inline __m512i look_64(lines_of *t, bool fine, bool partial, const __m512 f[4])
+{
+    return _mm512_packus_epi16(table_look(t, fine, partial, vh_round(f)), table_look(t, fine, partial, vh_round(f + 2)));
+}
+#define db_look(t, fine, partial, f) look_64(t, fine, partial, f)
 #include "q8_depthwise.inc"
 #undef db_round
 
@@ -96,11 +102,18 @@ static void act_of_halves(__m256 *f, uint32_t n, emb_act kind, float a, float b)
 #define df_set1(x)           _mm256_set1_ps(x)
 #define df_act(f, n, k, a, b) act_of_halves(f, n, k, a, b)
 #define df_fma(a, b, c)      _mm256_fmadd_ps(a, b, c)
+#define df_mul(a, b)         _mm256_mul_ps(a, b)
+static inline __m256i look_32(lines_of *t, bool fine, bool partial, const __m256 f[4])
+{
+    const __m512i u = _mm512_inserti64x4(_mm512_castsi256_si512(db_round(f[0], f[1])), db_round(f[2], f[3]), 1), v = table_look(t, fine, partial, u);
+    return _mm256_packus_epi16(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+}
+#define db_look(t, fine, partial, f) look_32(t, fine, partial, f)
 #include "q8_depthwise.inc"
 
 /* 16 channels are a quarter of a vector: that of four neighbouring pixels holds four channels of each. So every four channels have a plane of
  * columns, those that are `stride` apart beside each other. */
-static void depthwise_16(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias)
+static inline __attribute__((always_inline)) bool depthwise_16_row(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias, const bool look)
 {
     const uint32_t fours = (d->kh + 3) / 4, n = d->channels - c0, stride = (uint32_t)d->stride, dilation = (uint32_t)d->dilation;
     const uint32_t columns = (d->pixels - 1) * stride + (d->kw - 1) * dilation + 1, line = (columns + stride - 1) / stride;
@@ -124,9 +137,19 @@ static void depthwise_16(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w
         }
     }
     const bool act = d->act != EMB_ACT_NONE;
-    const __m512i lo = _mm512_set1_epi8((char)(act || d->lo < 0 ? 0 : (uint8_t)d->lo)), hi = _mm512_set1_epi8((char)(act || d->hi > 255 ? 255 : (uint8_t)d->hi));
+    const uint8_t lo = act || d->lo < 0 ? 0 : (uint8_t)d->lo, hi = act || d->hi > 255 ? 255 : (uint8_t)d->hi;
+    const bool clamps = !look && (lo > 0 || hi < 255);
     __m512 by[4], plus[4];
     for (uint32_t v = 0; v < 4; v++) by[v] = _mm512_broadcast_f32x4(_mm_loadu_ps(scale + 4 * v)), plus[v] = _mm512_broadcast_f32x4(_mm_loadu_ps(bias + 4 * v));
+    const bool fine = look && d->table->fine, partial = look && d->table->partial;
+    lines_of lines;
+    if (look) {
+        lines = table_open(d->table);
+        for (uint32_t v = 0; v < 4; v++) {
+            plus[v] = _mm512_fmadd_ps(plus[v], _mm512_set1_ps(d->table->scale), _mm512_set1_ps(d->table->shift));
+            by[v] = _mm512_mul_ps(by[v], _mm512_set1_ps(d->table->scale));
+        }
+    }
     uint8_t *out = d->out + c0;
     for (uint32_t p0 = 0; p0 < d->pixels; p0 += 4, out += 4 * (size_t)d->channels) { /* pixels behind the last are made of anything */
         __m512i acc[4];
@@ -141,16 +164,39 @@ static void depthwise_16(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w
         }
         __m512 f[4];
         for (uint32_t v = 0; v < 4; v++) f[v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[v]), by[v], plus[v]);
-        if (act) {
+        if (!look && act) {
             vact_all(f, 4, d->act, d->act_a, d->act_b);
             for (uint32_t v = 0; v < 4; v++) f[v] = _mm512_fmadd_ps(f[v], _mm512_set1_ps(d->y_scale), _mm512_set1_ps(d->y_zero));
         }
-        const __m512i low = _mm512_packs_epi32(_mm512_cvtps_epi32(f[0]), _mm512_cvtps_epi32(f[1])), high = _mm512_packs_epi32(_mm512_cvtps_epi32(f[2]), _mm512_cvtps_epi32(f[3]));
-        const __m512i q = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(low, high), lo), hi);
+        __m512i low = vh_round(f), high = vh_round(f + 2);
+        if (look) {
+            const uint32_t left = d->pixels - p0;
+            if (partial) lines.least = _mm512_mask_min_epi16(lines.least, mask32(left < 4 ? 8 * left : 32), lines.least, _mm512_min_epi16(low, high));
+            low = table_look(&lines, fine, false, low);
+            high = table_look(&lines, fine, false, high);
+        }
+        __m512i q = _mm512_packus_epi16(low, high);
+        if (clamps) q = _mm512_min_epu8(_mm512_max_epu8(q, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
         const __m128i four[4] = {_mm512_castsi512_si128(q), _mm512_extracti32x4_epi32(q, 1), _mm512_extracti32x4_epi32(q, 2), _mm512_extracti32x4_epi32(q, 3)};
         UNROLL for (uint32_t p = 0; p < 4; p++)
             if (p0 + p < d->pixels) _mm_mask_storeu_epi8(out + p * (size_t)d->channels, mask(n), four[p]);
     }
+    return !partial || table_knew(&lines);
+}
+
+static __attribute__((noinline)) void depthwise_16_computed(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias)
+{
+    depthwise_16_row(d, c0, w, scale, bias, false);
+}
+
+static __attribute__((noinline)) bool depthwise_16_looked_up(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias)
+{
+    return depthwise_16_row(d, c0, w, scale, bias, true);
+}
+
+static void depthwise_16(const emb_q8_depthwise *d, uint32_t c0, const int8_t *w, const float *scale, const float *bias)
+{
+    if (d->table == NULL || !depthwise_16_looked_up(d, c0, w, scale, bias)) depthwise_16_computed(d, c0, w, scale, bias);
 }
 
 static void depthwise(const emb_q8_depthwise *d)

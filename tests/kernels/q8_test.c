@@ -77,6 +77,57 @@ static void same(const char *what, const void *got, const void *want, size_t byt
         }
 }
 
+/* ---- activations by table ------------------------------------------------------------------------------------- */
+
+static struct { /* of what is activated: 1 / scale of the result, its zero, and a table or NULL */
+    float scale, zero;
+    const emb_q8_table *table;
+} grid = {11.5f, 14, NULL};
+
+/* What a table says of x, in steps of the result, unrounded; false: nothing. */
+static bool table_says(const emb_q8_table *t, float x, double *out)
+{
+    const float v = rintf(fmaf(x, t->scale, t->shift));
+    const int32_t u = (int32_t)fminf(fmaxf(v, INT16_MIN), INT16_MAX), lines = t->fine ? 64 : 32;
+    const int32_t width = 65536 / lines, s = (u & 0xffff) / width, place = u & (width - 1);
+    *out = (t->base[s] + (double)(s % 2 == 0 ? place : place - width) / width * t->slope[s]) / EMB_Q8_TABLE_STEP;
+    return !t->partial || u > INT16_MIN;
+}
+
+/* Less than half a step off everywhere, and so one step after rounding, mostly none. */
+static void test_table(emb_act act, float step, float zero)
+{
+    emb_q8_table t;
+    REQUIRE(emb_q8_table_make(&t, act, 0.3f, 0.4f, 1 / step, zero));
+    const float far = 300 * step > 20 ? 300 * step : 20;
+    double most = 0;
+    uint32_t n = 0, other = 0;
+    for (float x = -far; x < far; x += far / 50000) {
+        float y = x;
+        double says;
+        emb_kernels_ref.act(&y, 1, act, 0.3f, 0.4f);
+        const double wants = fmin(fmax((double)(y / step) + (double)zero, -0.5), 255.5);
+        if (!table_says(&t, x, &says)) continue;
+        says = fmin(fmax(says, -0.5), 255.5);
+        most = fmax(most, fabs(says - wants));
+        n += wants > 0 && wants < 255;
+        other += wants > 0 && wants < 255 && rint(says) != rint(wants);
+    }
+    test_checks++;
+    if (most >= 0.45 || other * 5 > n) TEST_FAIL("table of activation %d, steps of %g from %g: %.3f off, %u of %u rounded to another step", (int)act, (double)step, (double)zero, most, other, n);
+}
+
+static void test_no_tables(void)
+{
+    emb_q8_table t;
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_NONE, 0, 0, 10, 3));
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_SWISH, 0, 0, 0, 3));
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_SWISH, 0, 0, NAN, 3));
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_SWISH, 0, 0, 3, INFINITY));
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_HSIGMOID, INFINITY, 0, 10, 3));
+    CHECK(!emb_q8_table_make(&t, EMB_ACT_HSIGMOID, 0, 0.5f, 10, 3));
+}
+
 /* ---- tile: the same weights, packed for each table ---------------------------------------------------------- */
 
 typedef struct {
@@ -124,7 +175,7 @@ static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d,
         uint32_t x0 = part > 0 ? c->split : 0, n = part > 0 ? c->kk - c->split : parts > 1 ? c->split : c->kk;
         emb_tile tile = {.a = d->a, .taps = c->taps, .k = n, .x0 = x0, .b = packed(t, c, d->w, x0, n), .scale = columns(t, c, d->scale),
                          .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL, .residual_scale = 0.37f, .c = out, .ldc = ldc,
-                         .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = 11.5f, .y_zero = 14, .wide = c->wide, .sum = sums,
+                         .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale, .y_zero = grid.zero, .table = grid.table, .wide = c->wide, .sum = sums,
                          .lds = t->nr, .resume = part > 0, .more = part + 1 < parts,
                          .step = c->even.step, .there = c->even.there, .at = c->even.at, .row = c->even.row, .gap = c->even.gap};
         t->tile(&tile, c->m);
@@ -158,7 +209,7 @@ static void test_tile(tile_case c)
     d.w = guarded((size_t)c.taps * c.kk * c.n, 0);
     float size = c.act != EMB_ACT_NONE || c.wide ? 1e-4f : 3e-3f;
     d.scale = floats(c.n, size, size);
-    d.bias = floats(c.n, 100, c.wide || c.act != EMB_ACT_NONE ? 0 : 100);
+    d.bias = floats(c.n, grid.table != NULL ? 24 : 100, c.wide || c.act != EMB_ACT_NONE ? 0 : 100);
     d.residual = guarded(c.m * ldc, 0);
     char *got = guarded(c.m * ldc * bytes, 0), *want = guarded(c.m * ldc * bytes, 0);
     memcpy(got, want, c.m * ldc * bytes);
@@ -210,6 +261,28 @@ static void test_evens(void)
         }
 }
 
+static const struct {
+    float step, zero;
+} grids[] = {{0.0246f, 11}, {0.07f, 3}, {0.0106f, 26}, {0.0045f, 62}, {0.0040f, 68}, {0.0024f, 94}, {0.0008f, 162}, {0.0009f, 0}, {1 / 255.0f, 0}, {1 / 86.0f, 14}};
+enum { GRIDS = sizeof grids / sizeof *grids };
+
+/* Numbers that a table knows, and on some of the grids those that it does not. */
+static void test_tables(void)
+{
+    for (int act = EMB_ACT_SIGMOID; act <= EMB_ACT_GELU; act++)
+        for (uint32_t i = 0; i < GRIDS; i++) test_table((emb_act)act, grids[i].step, grids[i].zero);
+    test_no_tables();
+    for (uint32_t m = 1; k->tables && m <= k->mr; m++)
+        for (uint32_t i = 0; i < GRIDS; i++) {
+            const emb_act act = (emb_act)(1 + (m + i) % (EMB_ACT_GELU - 1));
+            emb_q8_table t;
+            grid.scale = 1 / grids[i].step, grid.zero = grids[i].zero, grid.table = &t;
+            REQUIRE(emb_q8_table_make(&t, act, 0.3f, 0.4f, grid.scale, grid.zero));
+            test_tile((tile_case){m, 1 + (m * 5 + i * 3) % k->nr, 1, 1 + i, 0, i % 4 == 3, false, act, 0, 255, {0}});
+        }
+    grid.scale = 11.5f, grid.zero = 14, grid.table = NULL;
+}
+
 static void test_tiles(void)
 {
     for (uint32_t m = 1; m <= k->mr; m++)
@@ -246,13 +319,18 @@ static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint
     size_t n = (size_t)pixels * channels;
     uint8_t *got = guarded(n, 0), *want = guarded(n, 0);
     emb_act act = channels % 7 == 0 ? (emb_act)(pixels % EMB_ACT_GELU) : EMB_ACT_NONE;
+    emb_q8_table table;
+    const uint32_t on = channels / 7 % (GRIDS + 1); /* one of the grids, by a table if there are any, or another */
+    grid.scale = on < GRIDS ? 1 / grids[on].step : 37, grid.zero = on < GRIDS ? grids[on].zero : 25;
+    grid.table = k->tables && on < GRIDS && emb_q8_table_make(&table, act, 0.3f, 0.4f, grid.scale, grid.zero) ? &table : NULL;
     if (act != EMB_ACT_NONE)
-        for (uint32_t i = 0; i < channels; i++) scale[i] *= 0.01f, bias[i] *= 0.01f;
-    emb_q8_depthwise d = {.act = act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = 37, .y_zero = 25, .rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
+        for (uint32_t i = 0; i < channels; i++) scale[i] *= 0.01f, bias[i] = (bias[i] - 100) * (i % 2 ? 0.1f : 0.01f);
+    emb_q8_depthwise d = {.act = act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale, .y_zero = grid.zero, .table = grid.table, .rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
                           .pixels = pixels, .channels = channels, .zero = 77, .lo = channels % 2 ? 0 : 20, .hi = channels % 5 ? 255 : 190};
     depthwise_of(k, d, w, scale, bias);
     d.out = want;
     depthwise_of(ref, d, w, scale, bias);
+    grid.table = NULL;
     if (act == EMB_ACT_NONE) same("depthwise", got, want, n);
     else close_to("activated depthwise", got, want, n);
     release();
@@ -307,6 +385,7 @@ int main(void)
         return TEST_SKIP;
     }
     if (k->begin != NULL) k->begin();
+    test_tables();
     test_tiles();
     if (k->strided) test_evens();
     for (uint32_t c = 1; c <= 150; c++) {
