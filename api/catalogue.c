@@ -1,6 +1,7 @@
 /* catalogue.c: catalogues: create, look at, list, delete. */
 #include "internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,14 +76,13 @@ static bool read_spec(api_call *c, const json_t *root, spec *s)
     if (model != NULL && !external && (name == NULL || strcmp(name, m->name) != 0))
         return api_fail(&c->fault, "field_invalid", "model", "model is %s%.64s%s; \"%.64s\", which this server runs, or \"external\" is expected",
                         name != NULL ? "\"" : "", name != NULL ? name : "not a string", name != NULL ? "\"" : "", m->name);
-    json_int_t v = json_integer_value(dim);
+    double v = json_number_value(dim);
     if (dim != NULL && !json_is_number(dim))
         return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is not a number, a whole number from 1 to %d is expected", IDX_MAX_DIM);
-    if (dim != NULL && (!json_is_integer(dim) || v < 1 || v > IDX_MAX_DIM))
-        return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is %g, a whole number from 1 to %d is expected",
-                              json_number_value(dim), IDX_MAX_DIM);
+    if (dim != NULL && (!(v >= 1 && v <= IDX_MAX_DIM) || v != floor(v)))
+        return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is %.9g, a whole number from 1 to %d is expected", v, IDX_MAX_DIM);
     if (dim != NULL && !external && v != m->dim)
-        return api_fail_limit(&c->fault, "field_invalid", "dim", m->dim, "dim is %lld, the model \"%.64s\" makes embeddings of %u", (long long)v, m->name, m->dim);
+        return api_fail_limit(&c->fault, "field_invalid", "dim", m->dim, "dim is %.0f, the model \"%.64s\" makes embeddings of %u", v, m->name, m->dim);
     if (external && dim == NULL)
         return api_fail(&c->fault, "field_invalid", "dim", "the model \"external\" needs dim, how many numbers each embedding has");
     if (external) s->model = s->fingerprint = API_EXTERNAL, s->dim = (uint32_t)v;

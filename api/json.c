@@ -142,6 +142,8 @@ bool api_doc_parse(api_doc *d, const uint8_t *body, size_t n, bool blobs, size_t
 {
     *d = (api_doc){0};
     const char *where = field != NULL ? field : "the body";
+    if (n >= 3 && memcmp(body, "\xef\xbb\xbf", 3) == 0) /* as files of some editors do; the parser's own words would show what nobody sees */
+        return api_fail(f, "json_invalid", field, "%s begins with a byte order mark (the bytes EF BB BF), which JSON has none of", where);
     if (n == 0) {
         if (field == NULL) return api_fail(f, "body_missing", NULL, "a JSON object is expected in the body");
         return api_fail(f, "json_invalid", field, "%s is empty, a JSON object is expected", where);

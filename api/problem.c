@@ -29,6 +29,7 @@ const api_problem_entry api_problem_table[] = {
     {"images_missing", 400, "A new item needs at least one image", 0},
     {"too_many_images", 400, "Too many images", 0},
     {"bad_request", 400, "The request is not valid HTTP", 0},
+    {"condition_unsupported", 400, "Writes know no such condition", 0},
     {"unauthorized", 401, "A valid key is required", 0},
     {"not_found", 404, "No such resource", 0},
     {"catalogue_not_found", 404, "No such catalogue", 0},

@@ -30,7 +30,7 @@ static bool set_limit(const setter *s, double v)
 {
     uint32_t max = s->c->cx->limits.max_limit;
     if (!(v >= 1 && v <= max) || v != floor(v))
-        return api_fail_limit(&s->c->fault, s->code, "limit", max, "limit is %g, 1 to %u is allowed", v, max);
+        return api_fail_limit(&s->c->fault, s->code, "limit", max, "limit is %.9g, 1 to %u is allowed", v, max);
     s->o->limit = (uint32_t)v;
     return true;
 }
@@ -38,7 +38,7 @@ static bool set_limit(const setter *s, double v)
 static bool set_min_score(const setter *s, double v)
 {
     if (!(v >= -1 && v <= 1))
-        return api_fail(&s->c->fault, s->code, "min_score", "min_score is %g, -1 to 1 is allowed", v);
+        return api_fail(&s->c->fault, s->code, "min_score", "min_score is %.9g, -1 to 1 is allowed", v);
     s->o->min_score = (float)v;
     return true;
 }

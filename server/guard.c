@@ -79,6 +79,11 @@ static enum MHD_Result see_header(void *ctx, enum MHD_ValueKind kind, const char
         h->authorization = value;
     } else if (strcasecmp(name, "If-None-Match") == 0) {
         h->if_none_match = value;
+        h->condition = "If-None-Match";
+    } else if (strcasecmp(name, "If-Match") == 0) {
+        h->condition = "If-Match";
+    } else if (strcasecmp(name, "If-Unmodified-Since") == 0) {
+        h->condition = "If-Unmodified-Since";
     } else if (strcasecmp(name, "Origin") == 0) {
         h->origin = value;
     } else if (strcasecmp(name, "Access-Control-Request-Method") == 0) {

@@ -16,6 +16,7 @@ enum {
 
 typedef struct { /* borrowed from the connection, for the request's life */
     const char *content_type, *authorization, *if_none_match, *origin, *request_id;
+    const char *condition; /* static: the last of If-Match, If-None-Match and If-Unmodified-Since that is there */
     bool preflight;        /* Access-Control-Request-Method is there */
     bool chunked;          /* Transfer-Encoding: chunked, no length */
     bool has_length;

@@ -49,6 +49,15 @@ static enum MHD_Result refuse_with(srv_request *r, const char *code, const char 
     return refuse(r);
 }
 
+/* Writes know no conditions. To go on without looking at one would replace what somebody else has changed. */
+static bool admit_condition(srv_request *r)
+{
+    if (!r->info.write || r->headers.condition == NULL) return true;
+    api_problem(&r->rp, "condition_unsupported", r->id, "%s is not supported on writes; a PUT of an item with create_only=true replaces nothing",
+                r->headers.condition);
+    return false;
+}
+
 /* false: refused, rp is filled. */
 static bool admit_body(srv_request *r)
 {
@@ -143,7 +152,7 @@ enum MHD_Result srv_intake_begin(srv_request *r)
         (void) api_handle(r->s->cx, NULL, &r->rq, &r->rp);
         return refuse(r);
     }
-    if (!admit_body(r) || !admit_work(r)) return refuse(r);
+    if (!admit_condition(r) || !admit_body(r) || !admit_work(r)) return refuse(r);
     if (r->info.cls == API_CLASS_STREAM && (r->stream = srv_stream_open(r)) == NULL) return refuse(r);
     srv_conn_enter(r->conn, SRV_CONN_BODY, srv_deadline(r->start_ns, r->s->set->body_timeout, 0));
     return MHD_YES;

@@ -75,6 +75,7 @@ class Routes(TestCase):
     def test_external_embeddings(self):
         s, path = self.server, "/v1/catalogues/mine"
         self.assertEqual(self.ok(s.request("PUT", path, {"model": "external", "dim": 3}), 201).json()["dim"], 3)
+        self.assertEqual(self.ok(s.request("PUT", path, b'{"model":"external","dim":3.0}', JSON), 200).json()["dim"], 3)  # JSON has one kind of number
         self.ok(s.request("PUT", item_path("east", catalogue="mine"), {"embedding": [2, 0, 0], "attributes": {"side": "e"}}), 201)
         lines = [{"id": "north", "embedding": b64(struct.pack("<3f", 0, 1, 0))}, {"id": "short", "embedding": [1, 2]},
                  {"id": "both", "images": [{"embedding": [0, 0, 1]}, {"embedding": [0.6, 0.8, 0]}]}]
@@ -480,6 +481,30 @@ class Routes(TestCase):
                 self.is_problem(self.server.request("POST", SEARCH + query, body, kind), status, code, field)
         self.is_problem(self.server.search(BOOT, catalogue="nope"), 404, "catalogue_not_found")
 
+    def test_refusals_of_conditions(self):
+        """A write that is bound to a condition is not done without a look at it."""
+        s, path = self.server, item_path("bound")
+        self.ok(s.put("bound", BOOT, {"n": 1}), 201)
+        tag = s.get(path).header("ETag")
+        for name, value in (("If-Match", '"other"'), ("If-Match", tag), ("If-None-Match", "*"), ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")):
+            with self.subTest(f"{name}: {value}"):
+                for method, where, body, kind in (("PUT", path, BOOT, "image/jpeg"), ("PATCH", path, b'{"attributes":{"n":2}}', JSON), ("DELETE", path, None, None),
+                                                  ("DELETE", CATALOGUE, None, None), ("POST", BATCH, b'{"id":"bound","op":"delete"}\n', NDJSON)):
+                    refused = self.is_problem(s.request(method, where, body, kind, {name: value}), 400, "condition_unsupported")
+                    self.assertIn(name, refused["detail"])
+        self.assertEqual(s.get(path).json()["attributes"], {"n": 1})
+        self.ok(s.search(BOOT, headers={"If-Match": tag}))
+        self.ok(s.request("DELETE", path), 204)
+
+    def test_byte_order_mark(self):
+        """Files of some editors begin with one. Nobody sees it, so that the refusal has to say what it is."""
+        s, mark = self.server, b"\xef\xbb\xbf"
+        problem = self.is_problem(s.request("PUT", "/v1/catalogues/marked", mark + b"{}", JSON), 400, "json_invalid")
+        self.assertIn("byte order mark", problem["detail"])
+        answers = self.ok(s.batch(mark + b'{"id":"a","op":"delete"}\n{"id":"a","op":"delete"}\n')).lines()
+        self.assertEqual([(a["status"], a["code"]) for a in answers], [(400, "json_invalid"), (404, "item_not_found")])
+        self.assertIn("byte order mark", answers[0]["detail"])
+
     def test_refusals_of_bodies(self):
         s = self.server
         self.is_problem(s.request("GET", CATALOGUE, b"x", JSON), 400, "body_unexpected")
@@ -488,6 +513,10 @@ class Routes(TestCase):
         self.is_problem(s.request("PUT", "/v1/catalogues/x", b"[]", JSON), 400, "json_invalid")
         self.is_problem(s.request("PUT", "/v1/catalogues/x", {"size": 3}), 400, "field_unknown", "size")
         self.is_problem(s.request("PUT", "/v1/catalogues/x", {"model": "m"}), 400, "field_invalid", "model")
+        for dim, said in ((0, "0"), (2.5, "2.5"), (16385, "16385"), (-1, "-1")):
+            self.assertIn(f"dim is {said},", self.is_problem(s.request("PUT", "/v1/catalogues/x", {"model": "external", "dim": dim}), 400, "field_invalid", "dim")["detail"])
+        problem = self.is_problem(s.request("POST", SEARCH, {"item": "boot-1", "min_score": -1.0000001}), 400, "field_invalid", "min_score")
+        self.assertIn("min_score is -1.0000001,", problem["detail"])
         self.is_problem(s.batch([], catalogue="nope"), 404, "catalogue_not_found")
         self.is_problem(s.request("POST", BATCH, b"{}", JSON), 415, "content_type_unsupported")
         self.is_problem(s.request("POST", BATCH + "?x=1", b"{}\n", NDJSON), 400, "parameter_unknown", "x")

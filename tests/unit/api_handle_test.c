@@ -555,7 +555,7 @@ static void test_every_code(void)
     static const char *const elsewhere[] = {
         /* the server's own, tests/http */
         "bad_request", "unauthorized", "request_timeout", "length_required", "uri_too_long", "headers_too_large", "overloaded",
-        "not_ready",
+        "not_ready", "condition_unsupported",
         /* of the stream, api_batch_test and api_batch_order_test */
         "line_too_long", "too_many_lines", "shutting_down", "index_busy"};
     for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
