@@ -148,6 +148,7 @@ static uint32_t rows_wanted(const idx_finder *f, uint64_t room)
 /* The best `want` items into the heap. */
 static idx_status top(search *s, idx_plan *plan)
 {
+    enum { DEEP = 4096, TIED = 1024 }; /* rows, from which on reading everything is the better way */
     idx_finder *f = &s->f;
     f->plan_query.want = s->want + (s->cursor ? s->q->depth : 0);
     *plan = idx_plan_choose(f->c, &f->plan_query);
@@ -163,7 +164,8 @@ static idx_status top(search *s, idx_plan *plan)
         if (!rank(s)) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
         s->compared_all = *plan == IDX_PLAN_FLAT || *plan == IDX_PLAN_SCAN;
         if (enough(s) || room > f->c->live_images) return IDX_OK;
-        if (*plan == IDX_PLAN_GRAPH && room > 4096) *plan = f->matches.w != NULL ? IDX_PLAN_SCAN : IDX_PLAN_FLAT; /* so deep, reading everything is the better way */
+        bool tied = s->n == s->want && f->pool.heap[f->pool.n - 1].score == s->heap[0].score; /* so many are equal that it matters which are first */
+        if ((*plan == IDX_PLAN_GRAPH && room > DEEP) || (tied && room > TIED)) *plan = f->matches.w != NULL ? IDX_PLAN_SCAN : IDX_PLAN_FLAT;
         f->plan_query.want *= 4;
     }
 }
