@@ -90,7 +90,8 @@ static idx_status copy_rows(rebuild *b)
 }
 
 /* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare.
- * all: even if it is outlived before it is done. */
+ * all: even if it is outlived before it is done. Once it is linked it is taken in any case: a small one, linked in one piece, is made
+ * once more before calm would have come. */
 static idx_status link_new(rebuild *b, bool all)
 {
     idx_status st = IDX_OK;
@@ -100,7 +101,8 @@ static idx_status link_new(rebuild *b, bool all)
         uint32_t to = idx_ann_linked(b->new->ann) + IDX_LINK_ROWS;
         st = idx_link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, 0, b->err);
         if (st == IDX_OK) st = idx_links_maintain_all(b->ix, b->err);
-        if (!all && (b->outlived = dead_of_old(b) - b->dead > b->new->rows / 20)) break;
+        b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
+        if (b->outlived) break;
     }
     return st;
 }

@@ -75,7 +75,7 @@ class Killer:
         self.ledger.catalogues = {"default": Catalogue(True)} | {n: Catalogue() for n in ("race", "season-1", "season-2")}
         self.renditions = {}
         self.start_seconds = 0.2
-        self.total = dict.fromkeys(("sent", "answered", "there", "not there", "mid-build", "mid-swap"), 0)
+        self.total = dict.fromkeys(("sent", "answered", "there", "not there", "mid-build", "mid-swap", "wanted", "seen"), 0)
 
     def new_server(self):
         """Small segments, so that one is always being built; a wide graph makes that take longer."""
@@ -97,10 +97,13 @@ class Killer:
         try:
             time.sleep(seconds)
             events.drop()
-            if mode == "build" and events.wait(IN_CREATE, b".tmp", 10 * SLOW):
+            if mode not in ("build", "swap"):
+                return
+            seen = events.wait(*((IN_CREATE, b".tmp") if mode == "build" else (IN_MOVED_TO, b".graph")), 10 * SLOW)
+            self.total["wanted"] += 1
+            self.total["seen"] += seen
+            if mode == "build" and seen:
                 time.sleep(self.rng.choice([0, 0, 0.001, 0.003]))
-            elif mode == "swap":
-                events.wait(IN_MOVED_TO, b".graph", 10 * SLOW)
         finally:
             events.close()
 
@@ -205,6 +208,8 @@ class Killer:
                     break
             if not wrong:
                 self.server.stop()
+                if self.total["wanted"] >= 6 and self.total["seen"] == 0:
+                    wrong = [f"in {self.total['wanted']} times {10 * SLOW} s of writes no graph was written: the kills were not where they belong"]
         finally:
             if self.server.process is not None and self.server.process.poll() is None:
                 self.server.kill()
@@ -213,8 +218,8 @@ class Killer:
         t = self.total
         answered = f"{t['answered']} answered" + ("" if wrong else ", all of those there")
         print(f"{number + 1} kills in {time.monotonic() - begin:.0f} s, seed {self.seed}: {t['sent']} sent, {answered}; "
-              f"of the open ones {t['there']} there, {t['not there']} not; {t['mid-build']} kills left a half-written segment, "
-              f"{t['mid-swap']} a replaced one: {'WRONG' if wrong else 'good'}")
+              f"of the open ones {t['there']} there, {t['not there']} not; {t['seen']} of {t['wanted']} times a graph was "
+              f"being written, {t['mid-build']} kills left a half-written segment, {t['mid-swap']} a replaced one: {'WRONG' if wrong else 'good'}")
         return not wrong
 
 
