@@ -106,6 +106,9 @@ static inline __attribute__((always_inline)) void end_some(const emb_tile *t, ui
 static void tile(const emb_tile *t, uint32_t m)
 {
     uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
-    amx_sums(t, m, sums);
-    even_finish(t, m, sums[0], NR, end_some);
+    even_run run = even_begin(t);
+    amx_products(t, m);
+    amx_store(false, sums);
+    if (m > ROWS) amx_store(true, sums);
+    even_finish(t, m, &run, sums[0], NR, end_some);
 }

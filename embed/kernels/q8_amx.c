@@ -26,16 +26,24 @@ static inline __attribute__((always_inline)) void finish_some(const emb_tile *t,
     finish(t, i, n, acc);
 }
 
+static inline __attribute__((always_inline)) void finish_first(const emb_tile *t, uint32_t m, even_run *r, uint32_t sums[PIXELS][NR])
+{
+    if (by_table(t))
+        while (even_next(t, m, r)) finish_table(t, r->pixel, r->n, (const VS(*)[NV])sums[r->from]);
+    else even_finish(t, m, r, sums[0], NR, finish_some);
+}
+
+/* Half of a tile is finished while the other half's sums are still being made and stored. */
 static void tile(const emb_tile *t, uint32_t m)
 {
     uint32_t sums[PIXELS][NR] __attribute__((aligned(64)));
-    amx_sums(t, m, sums);
-    if (by_table(t)) {
-        uint32_t i = 0;
-        for (even_run r = {0}; even_next(t, m, &r); i += r.n) finish_table(t, i, r.n, (const VS(*)[NV])sums[r.from]);
-        return;
+    even_run run = even_begin(t);
+    amx_products(t, m);
+    for (uint32_t end = ROWS;; end += ROWS) {
+        amx_store(end > ROWS, sums);
+        finish_first(t, m < end ? m : end, &run, sums);
+        if (m <= end) return;
     }
-    even_finish(t, m, sums[0], NR, finish_some);
 }
 
 void emb_q8_amx_init(emb_kernels_q8 *k)
