@@ -4,6 +4,7 @@
 #include <sched.h>
 
 enum {
+    PIECE_ROWS = 1024,   /* some tenths of a second */
     HURRY_ROWS = 512,    /* that wait: comparing them costs the searches more than linking them */
     CROWD_ROWS = 8192,   /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
     BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
@@ -40,11 +41,12 @@ static void link_idle(void *ctx)
         l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
 }
 
-idx_status idx_link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, uint32_t waiting, idx_error *err)
+idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, idx_error *err)
 {
     _Atomic bool enough = false;
-    linking l = {.ann = ann, .to = to, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
-    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_idle, &l, 20 + (to - idx_ann_linked(ann)) / 2, &enough);
+    const uint32_t left = rows - idx_ann_linked(ann), piece = left < PIECE_ROWS ? left : PIECE_ROWS;
+    linking l = {.ann = ann, .to = rows - left + piece, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_idle, &l, 20 + piece / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
         idx_low_run(ix->low, link_low, &l);
@@ -118,22 +120,18 @@ uint32_t idx_links_behind(const idx *ix, const idx_cat *c)
 idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
-    uint32_t to = 0, rows = 0;
+    uint32_t rows = 0;
     pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
         if (wants_links(ix, c->segments[i], idle)) g = c->segments[i];
-    if (g != NULL) {
-        rows = g->rows;
-        to = idx_segment_linked(g) + IDX_LINK_ROWS;
-        if (to > rows) to = rows;
-    }
+    if (g != NULL) rows = g->rows;
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
     idx_rows_settle(g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = idx_link_rows(ix, g->ann, to, g->alive, rows - idx_ann_linked(g->ann), err);
+    if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
 }

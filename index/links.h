@@ -4,8 +4,6 @@
 
 #include "index_priv.h"
 
-enum { IDX_LINK_ROWS = 1024 /* in one piece: some tenths of a second */ };
-
 /* Under the catalogue's lock: are there rows that are worth it; idle: nothing is written, so that few are, too. */
 bool idx_links_wanted(const idx *ix, const idx_cat *c, bool idle);
 /* Under the catalogue's lock: rows that wait beyond those that nobody should wait for. */
@@ -17,8 +15,8 @@ IDX_CHECK idx_status idx_links_maintain_all(idx *ix, idx_error *err);
 
 /* Room for so many rows in the graph of a segment, in a graph that takes its place: *out, NULL: there is room. */
 IDX_CHECK idx_status idx_link_room(idx *ix, const idx_segment *g, uint32_t rows, idx_ann **out, idx_error *err);
-/* Links rows up to `to`, in a thread that gives way to everybody, unless many rows are waiting; what it has not done in four times the time that
- * it takes alone, in one, or several, that get their share of a busy machine. waiting: rows, those up to `to` among them. */
-IDX_CHECK idx_status idx_link_rows(idx *ix, idx_ann *ann, uint32_t to, const uint64_t *alive, uint32_t waiting, idx_error *err);
+/* Links a piece of those up to `rows` that are not, in a thread that gives way to everybody, unless many are waiting; what it has not done in four
+ * times the time that it takes alone, in one, or several, that get their share of a busy machine. waiting: rows, these among them. */
+IDX_CHECK idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, idx_error *err);
 
 #endif

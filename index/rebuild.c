@@ -98,8 +98,7 @@ static idx_status link_new(rebuild *b, bool all)
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
     st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
-        uint32_t to = idx_ann_linked(b->new->ann) + IDX_LINK_ROWS;
-        st = idx_link_rows(b->ix, b->new->ann, to < b->new->rows ? to : b->new->rows, NULL, 0, b->err);
+        st = idx_link_piece(b->ix, b->new->ann, b->new->rows, NULL, 0, b->err);
         if (st == IDX_OK) st = idx_links_maintain_all(b->ix, b->err);
         b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
         if (b->outlived) break;
