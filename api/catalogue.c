@@ -1,7 +1,6 @@
 /* catalogue.c: catalogues: create, look at, list, delete. */
 #include "internal.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +78,7 @@ static bool read_spec(api_call *c, const json_t *root, spec *s)
     double v = json_number_value(dim);
     if (dim != NULL && !json_is_number(dim))
         return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is not a number, a whole number from 1 to %d is expected", IDX_MAX_DIM);
-    if (dim != NULL && (!(v >= 1 && v <= IDX_MAX_DIM) || v != floor(v)))
+    if (dim != NULL && !api_is_count(v, IDX_MAX_DIM))
         return api_fail_limit(&c->fault, "field_invalid", "dim", IDX_MAX_DIM, "dim is %.9g, a whole number from 1 to %d is expected", v, IDX_MAX_DIM);
     if (dim != NULL && !external && v != m->dim)
         return api_fail_limit(&c->fault, "field_invalid", "dim", m->dim, "dim is %.0f, the model \"%.64s\" makes embeddings of %u", v, m->name, m->dim);

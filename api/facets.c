@@ -20,7 +20,7 @@ static bool more(api_facets *fs, const char *name, size_t n, const char *code, a
 
 static bool set_limit(api_facets *fs, double v, const char *code, api_fault *f)
 {
-    if (!(v >= 1 && v <= IDX_MAX_FACET_VALUES) || v != floor(v))
+    if (!api_is_count(v, IDX_MAX_FACET_VALUES))
         return api_fail_limit(f, code, "facets", IDX_MAX_FACET_VALUES, "facets[%zu].limit is %g, 1 to %d is allowed", fs->n - 1, v, IDX_MAX_FACET_VALUES);
     fs->facet[fs->n - 1].limit = (uint32_t)v;
     return true;
@@ -132,7 +132,7 @@ bool api_facets_from_json(api_facets *fs, const json_t *a, api_fault *f)
 
 bool api_facets_set_top(uint32_t *top, double v, const char *code, api_fault *f)
 {
-    if (!(v >= 1 && v <= MAX_TOP) || v != floor(v)) return api_fail_limit(f, code, "facets_top", MAX_TOP, "facets_top is %g, 1 to %d is allowed", v, MAX_TOP);
+    if (!api_is_count(v, MAX_TOP)) return api_fail_limit(f, code, "facets_top", MAX_TOP, "facets_top is %g, 1 to %d is allowed", v, MAX_TOP);
     *top = (uint32_t)v;
     return true;
 }

@@ -9,6 +9,7 @@
 #include "problem.h"
 #include "text.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -65,6 +66,8 @@ bool api_reply_json(api_call *c, int status, api_buf *b);
 bool api_call_params(api_call *c, const char *const *names); /* parses the query string into c->params */
 bool api_call_deadline(const api_request *rq, api_fault *f); /* false when it has passed */
 bool api_call_catalogue(api_call *c);                        /* it exists and belongs to this model, or to none */
+/* A whole number from 1 to most. */
+static inline bool api_is_count(double v, double most) { return v >= 1 && v <= most && v == floor(v); }
 /* A catalogue whose embeddings its clients make. Its model and its fingerprint are this word. */
 #define API_EXTERNAL "external"
 static inline bool api_is_external(const idx_catalogue *cat) { return strcmp(cat->fingerprint, API_EXTERNAL) == 0; }

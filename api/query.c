@@ -29,7 +29,7 @@ typedef struct {
 static bool set_limit(const setter *s, double v)
 {
     uint32_t max = s->c->cx->limits.max_limit;
-    if (!(v >= 1 && v <= max) || v != floor(v))
+    if (!api_is_count(v, max))
         return api_fail_limit(&s->c->fault, s->code, "limit", max, "limit is %.9g, 1 to %u is allowed", v, max);
     s->o->limit = (uint32_t)v;
     return true;
