@@ -7,14 +7,14 @@
 #include "kernels.h"
 
 /* An activation as lines, for tables of kernels that have `tables`: x is u = fmaf(x, scale, shift) rounded and saturated to int16, and its
- * result base + slope * (u's place in its segment), in 1 / EMB_Q8_TABLE_STEP steps of the result. */
-enum { EMB_Q8_TABLE_LINES = 64, EMB_Q8_TABLE_STEP = 64 };
+ * result base + slope * u, in parts of a step, of which 32768 / round make one. Segment s is of u whose upper six bits are s. */
+enum { EMB_Q8_TABLE_LINES = 64 };
 typedef struct {
     float scale, shift;
-    int16_t base[EMB_Q8_TABLE_LINES];  /* of segment u >> 10 modulo 64, or u >> 11 modulo 32: where that is even at its lower end, otherwise */
-    int16_t slope[EMB_Q8_TABLE_LINES]; /* at its upper one, so that the place is the other bits of u, shifted up: 0..32767 or -32768..-1. */
-    bool fine;                         /* 64 of them, not 32 */
-    bool partial;                      /* it says nothing about x whose u is the lowest */
+    uint8_t base[2][EMB_Q8_TABLE_LINES]; /* lower and upper bytes; modulo 65536, as the sum is */
+    int8_t slope[EMB_Q8_TABLE_LINES];    /* both bytes of a word, which is 32768 times it; base makes up in a segment's middle for what this is off */
+    int16_t round;
+    bool partial;                        /* it says nothing about x whose u is the lowest */
 } emb_q8_table;
 /* Of act(x) * y_scale + y_zero; false where no table comes close. Off by less than 0.5 steps before rounding, so at most one after it. */
 bool emb_q8_table_make(emb_q8_table *t, emb_act act, float a, float b, float y_scale, float y_zero);

@@ -4,9 +4,9 @@
 
 #include <math.h>
 
-enum { STEP = EMB_Q8_TABLE_STEP, PER_LINE = 8 };
-static const double settled_by = 0.1;              /* steps of the result that are nothing: the table ends where so much remains */
-static const double good = 0.125, tolerable = 0.4; /* steps that a table is off; a result's rounding is off by 0.5 */
+enum { LINES = EMB_Q8_TABLE_LINES, WIDTH = 65536 / LINES, PER_LINE = 8, FINEST = 64, COARSEST = 8 /* parts of a step */ };
+static const double settled_by = 0.1; /* steps of the result that are nothing: the table ends where so much remains */
+static const double tolerable = 0.4;  /* steps that a table is off; a result's rounding is off by 0.5 */
 
 typedef struct {
     emb_act act;
@@ -60,30 +60,39 @@ static bool domain(const curve *c, double *lo, double *hi, bool *partial)
     return true;
 }
 
-/* Of each of n segments the line through the curve at Gauss's two points: off by nothing on average, so that sums over it are right. (The line
- * of the smallest error is off by a third of that.) */
-static void lines(emb_q8_table *t, const curve *c, double lo, double width, uint32_t n)
+/* The lowest u of segment s. */
+static int32_t begin(uint32_t s) { return (int32_t)(s < LINES / 2 ? s : s - LINES) * WIDTH; }
+
+static int32_t slope_of(const emb_q8_table *t, uint32_t s) { return t->slope[s] * 256 + (uint8_t)t->slope[s]; }
+
+/* Of each segment the line through the curve at Gauss's two points: off by nothing on average, so that sums over it are right. (The line of the
+ * smallest error is off by a third of that.) lo is u = -32768, and a segment `width` wide; false: some line is too steep for `parts`. */
+static bool lines(emb_q8_table *t, const curve *c, double lo, double width, uint32_t parts)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        const double middle = lo + width * (i + 0.5), apart = width * 0.28867513;
-        const double y0 = fmin(at(c, middle - apart), 511), y1 = fmin(at(c, middle + apart), 511), rise = (y1 - y0) * 1.7320508;
-        const double low = fmax(0.5 * (y0 + y1 - rise), -511), high = fmax(0.5 * (y0 + y1 + rise), -511);
-        const uint32_t s = (i + n / 2) % n; /* u is negative in the first half */
-        t->slope[s] = (int16_t)lrint((high - low) * STEP);
-        t->base[s] = (int16_t)lrint((i % 2 == 0 ? low : high) * STEP);
+    t->round = (int16_t)(32768 / parts);
+    for (uint32_t s = 0; s < LINES; s++) {
+        const double middle = lo + width * ((begin(s) + 32768) / WIDTH + 0.5), apart = width * 0.28867513;
+        const double y0 = fmin(at(c, middle - apart), 511), y1 = fmin(at(c, middle + apart), 511);
+        const double y = fmin(fmax(0.5 * (y0 + y1), -500), 500), rise = (y1 - y0) * 1.7320508 * parts * (32768.0 / WIDTH);
+        if (!(fabs(rise) < 32600)) return false;
+        t->slope[s] = (int8_t)lrint((rise < 0 ? rise - 256 : rise) / 257);
+        const uint32_t base = (uint32_t)(int32_t)lrint(y * parts - (double)slope_of(t, s) * (begin(s) + WIDTH / 2) / 32768);
+        t->base[0][s] = (uint8_t)base;
+        t->base[1][s] = (uint8_t)(base >> 8);
     }
+    return true;
 }
 
 /* By how many steps the table is off, at worst, before rounding. */
-static double worst(const emb_q8_table *t, const curve *c, double lo, double width, uint32_t n)
+static double worst(const emb_q8_table *t, const curve *c, double lo, double width)
 {
     double most = 0;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t s = 0; s < LINES; s++)
         for (uint32_t k = 0; k < PER_LINE; k++) {
-            const double part = (k + 0.5) / PER_LINE;
-            const uint32_t s = (i + n / 2) % n;
-            const double y = (t->base[s] + (part - (i % 2 == 0 ? 0 : 1)) * t->slope[s]) / STEP;
-            most = fmax(most, fabs(clipped(y) - clipped(at(c, lo + width * (i + part)))));
+            const int32_t u = begin(s) + (int32_t)(k * WIDTH / PER_LINE) + WIDTH / PER_LINE / 2;
+            const int32_t sum = t->base[0][s] + 256 * t->base[1][s] + ((slope_of(t, s) * u + 16384) >> 15);
+            const double y = (double)(int16_t)(uint16_t)sum * t->round / 32768;
+            most = fmax(most, fabs(clipped(y) - clipped(at(c, lo + width * (u + 32768) / WIDTH))));
         }
     return most;
 }
@@ -93,15 +102,12 @@ bool emb_q8_table_make(emb_q8_table *t, emb_act act, float a, float b, float y_s
     const curve c = {act, a, b, y_scale, y_zero};
     double lo, hi;
     if (act == EMB_ACT_NONE || !(y_scale > 0) || !isfinite(y_scale + y_zero + a + b) || !domain(&c, &lo, &hi, &t->partial)) return false;
-    for (uint32_t n = EMB_Q8_TABLE_LINES / 2; n <= EMB_Q8_TABLE_LINES; n *= 2) {
-        double width = (hi - lo) / n;
-        if (act == EMB_ACT_HSWISH && lo < 3 && hi > 3) width = (3 - lo) / floor((3 - lo) / width); /* its bend lies between two lines */
-        t->fine = n == EMB_Q8_TABLE_LINES;
-        t->scale = (float)(65536 / (width * n));
-        t->shift = (float)(-32768 - lo * 65536 / (width * n));
-        if (!(width > 0) || !isnormal(t->scale) || fabsf(t->shift) > 1e9f) return false;
-        lines(t, &c, lo, width, n);
-        if (worst(t, &c, lo, width, n) <= (t->fine ? tolerable : good)) return true;
-    }
+    double width = (hi - lo) / LINES;
+    if (act == EMB_ACT_HSWISH && lo < 3 && hi > 3) width = (3 - lo) / floor((3 - lo) / width); /* its bend lies between two lines */
+    t->scale = (float)(WIDTH / width);
+    t->shift = (float)(-32768 - lo * WIDTH / width);
+    if (!(width > 0) || !isnormal(t->scale) || fabsf(t->shift) > 1e9f) return false;
+    for (uint32_t parts = FINEST; parts >= COARSEST; parts /= 2)
+        if (lines(t, &c, lo, width, parts)) return worst(t, &c, lo, width) <= tolerable;
     return false;
 }

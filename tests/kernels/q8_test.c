@@ -88,9 +88,9 @@ static struct { /* of what is activated: 1 / scale of the result, its zero, and 
 static bool table_says(const emb_q8_table *t, float x, double *out)
 {
     const float v = rintf(fmaf(x, t->scale, t->shift));
-    const int32_t u = (int32_t)fminf(fmaxf(v, INT16_MIN), INT16_MAX), lines = t->fine ? 64 : 32;
-    const int32_t width = 65536 / lines, s = (u & 0xffff) / width, place = u & (width - 1);
-    *out = (t->base[s] + (double)(s % 2 == 0 ? place : place - width) / width * t->slope[s]) / EMB_Q8_TABLE_STEP;
+    const int32_t u = (int32_t)fminf(fmaxf(v, INT16_MIN), INT16_MAX), s = (u >> 10) & 63;
+    const double sum = t->base[0][s] + 256 * t->base[1][s] + (double)(int16_t)((t->slope[s] & 255) * 257) * u / 32768;
+    *out = (sum - 65536 * rint(sum / 65536)) * t->round / 32768;
     return !t->partial || u > INT16_MIN;
 }
 
