@@ -1,7 +1,8 @@
 /* candidates_lists.c: the matches in the lists (parts.h) that are nearest to a query, until what is left promises little (outlook.h).
  *
  * Where many rows match, those of a list are asked, one bit each. Where few do, as many rows would be asked for nothing: then the
- * matches' places in the lists are found (places.h), and kept for the next search with the same filter (matches.h). */
+ * matches' places in the lists are found (places.h), and kept for the next search with the same filter (matches.h); where they lie together,
+ * far from the query, how many each list has is all there is to know. */
 #include "candidates.h"
 
 #include <math.h>
@@ -25,11 +26,12 @@ typedef struct {
     uint32_t n;
     idx_scratch *scratch;
     struct {
-        const idx_places *places; /* of the matches, once they were found; NULL = its rows are asked */
+        const idx_places *places; /* of the matches, once they were found or counted; NULL = neither */
         float *cosine;            /* [groups] of their centroids; in the scratch */
         bool seen;
     } *of; /* [segments] */
-    bool found;          /* in all lists that have an index from items; before, in none */
+    bool found, marked;  /* counted in all lists that have an index from items; before, in none. And found */
+    bool countable;      /* all of them can be counted without */
     idx_outlook outlook; /* of what is in h: rows, or matches once they were found */
     uint64_t left;       /* rows, or matches, in h */
     uint64_t compared;
@@ -81,6 +83,13 @@ static float deviation(const idx_parts *p, uint32_t group, float cosine)
 {
     float spread = p->spread[group];
     return sqrtf(fmaxf(0, 1 - cosine * cosine) * fmaxf(0, 1 - spread * spread) / (float)p->dim);
+}
+
+/* Of a segment, NULL = the rows of its lists are asked. */
+static const idx_places *marks_of(const lists *l, uint32_t segment)
+{
+    const idx_places *places = l->of[segment].places;
+    return places != NULL && idx_places_are_marked(places) ? places : NULL;
 }
 
 /* Rows of a list, or of a group; or their matches where they are known. */
@@ -155,11 +164,14 @@ static idx_status lists_room(idx_finder *f, lists *l)
 static void recall_places(const idx_finder *f, lists *l)
 {
     const idx_cat *c = f->c;
-    l->found = true;
+    l->found = l->marked = l->countable = true;
     for (uint32_t s = 0; s < c->n_segments; s++) {
         const idx_parts *p = c->segments[s]->parts;
-        l->of[s].places = p != NULL ? idx_match_places_in(f->match, p) : NULL;
-        l->found = l->found && (p == NULL || p->place_of == NULL || l->of[s].places != NULL);
+        if (p == NULL || p->place_of == NULL) continue;
+        l->of[s].places = idx_match_places_in(f->match, p);
+        l->found = l->found && l->of[s].places != NULL;
+        l->marked = l->marked && marks_of(l, s) != NULL;
+        l->countable = l->countable && p->list_of != NULL;
     }
     for (uint32_t s = 0; !l->found && s < c->n_segments; s++) l->of[s].places = NULL;
 }
@@ -194,7 +206,7 @@ static void prefetch_list(const idx_finder *f, const lists *l, near_list at)
 {
     const idx_parts *p = f->c->segments[at.segment]->parts;
     if (at.group) return;
-    const uint32_t *what = l->of[at.segment].places != NULL ? p->row : p->item;
+    const uint32_t *what = marks_of(l, at.segment) != NULL ? p->row : p->item;
     for (uint32_t j = p->start[at.at]; j < p->start[at.at + 1]; j += 16) __builtin_prefetch(&what[j]);
 }
 
@@ -224,7 +236,7 @@ static idx_status compare(idx_finder *f, const idx_segment *g, lists *l)
         b.row[b.n] = p->row[l->place[i]];
         b.item[b.n] = p->item[l->place[i]];
         b.list_score[b.n] = l->score[i];
-        b.n += idx_bit(g->alive, b.row[b.n]); /* it may have died since */
+        b.n += g->dead == 0 || idx_bit(g->alive, b.row[b.n]); /* it may have died since */
     }
     l->compared += b.n;
     l->n_places = 0;
@@ -235,7 +247,7 @@ static idx_status compare(idx_finder *f, const idx_segment *g, lists *l)
 static idx_status read_list(idx_finder *f, lists *l, near_list at)
 {
     const idx_segment *g = f->c->segments[at.segment];
-    const idx_places *places = l->of[at.segment].places;
+    const idx_places *places = marks_of(l, at.segment);
     idx_status st = IDX_OK;
     for (uint32_t from = g->parts->start[at.at], end = g->parts->start[at.at + 1], to; st == IDX_OK && from < end; from = to) {
         uint32_t before = l->n_places, room = IDX_BATCH - before;
@@ -265,15 +277,18 @@ static idx_status read_some(idx_finder *f, lists *l, near_list at, uint32_t *n_l
 /* ---- all lists ------------------------------------------------------------------------------------------------------ */
 
 /* From here on lists are known to hold matches or not, and those without any are out. */
-static idx_status find_places(idx_finder *f, lists *l)
+static idx_status find_places(idx_finder *f, lists *l, bool counts)
 {
     const idx_cat *c = f->c;
-    l->found = true;
+    bool was = l->found;
+    l->found = l->marked = true;
     for (uint32_t s = 0; s < c->n_segments; s++) {
         const idx_parts *p = c->segments[s]->parts;
         if (p == NULL || p->place_of == NULL) continue;
-        if ((l->of[s].places = idx_match_find_places(f->c, f->match, p)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        if ((l->of[s].places = idx_match_find_places(f->c, f->match, p, counts)) == NULL) return idx_fail(f->err, IDX_ENOMEM, "no memory for a search");
+        l->marked = l->marked && marks_of(l, s) != NULL;
     }
+    if (was) return IDX_OK;
     uint32_t kept = 0;
     l->left = 0;
     idx_outlook_clear(&l->outlook);
@@ -300,14 +315,19 @@ idx_status idx_read_lists(idx_finder *f)
 {
     const idx_cat *c = f->c;
     double few = idx_plan_list_misses(&f->plan_query) * f->pool.k;
-    uint64_t read = 0, first_test = f->tests, judged = 0;
+    uint64_t read = 0, first_test = f->tests, judged = 0, counted_tests = f->tests, counted_compared = 0;
     lists l = {0};
     idx_status st = lists_init(f, &l);
     while (st == IDX_OK && l.n > 0) {
         if (l.compared > judged && f->pool.n_best == f->pool.k && l.h[0].score < INFINITY && expected(f, &l) < few) break;
         judged = l.compared;
-        if (!l.found && idx_plan_find_places(c, &f->plan_query, f->tests - first_test, l.compared, f->match->asked)) {
-            if ((st = find_places(f, &l)) != IDX_OK || l.n == 0) break;
+        idx_plan_find find = l.marked ? IDX_FIND_NOTHING
+                                      : idx_plan_find_places(c, &f->plan_query, l.countable && !l.found, f->tests - counted_tests, l.compared - counted_compared,
+                                                             f->match->asked + (counted_tests - first_test));
+        if (find != IDX_FIND_NOTHING) {
+            if ((st = find_places(f, &l, find == IDX_FIND_COUNTS)) != IDX_OK || l.n == 0) break;
+            counted_tests = f->tests;
+            counted_compared = l.compared;
         }
         near_list next = pop(&l);
         if (next.group) {

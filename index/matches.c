@@ -44,7 +44,7 @@ void idx_matches_fini(idx_matches *m)
 static uint32_t find(const idx_matches *m, uint32_t hash, const char *text)
 {
     uint32_t i = 0;
-    while (i < m->n && (m->at[i]->hash != hash || strcmp(m->at[i]->text, text) != 0)) i++;
+    while (i < m->n && (m->hash[i] != hash || strcmp(m->at[i]->text, text) != 0)) i++;
     return i;
 }
 
@@ -53,6 +53,7 @@ static void drop(idx_matches *m, uint32_t i)
 {
     idx_match *x = m->at[i];
     m->at[i] = m->at[--m->n];
+    m->hash[i] = m->hash[m->n];
     m->bytes -= x->bytes;
     x->kept = false;
     if (x->refs == 0) match_free(x);
@@ -67,6 +68,15 @@ static void make_room(idx_matches *m, uint64_t room)
             if (m->at[i]->used < m->at[oldest]->used) oldest = i;
         drop(m, oldest);
     }
+}
+
+static bool admitted(idx_matches *m, uint32_t hash, uint64_t room, uint64_t bytes)
+{
+    if (m->n < IDX_MATCHES_KEPT && m->bytes + bytes <= room) return true;
+    for (uint32_t i = 0; i < IDX_MATCHES_KEPT; i++)
+        if (m->turned_away[i] == hash) return true;
+    m->turned_away[m->n_turned_away++ % IDX_MATCHES_KEPT] = hash;
+    return false;
 }
 
 static uint64_t room_of(const idx_cat *c)
@@ -123,7 +133,7 @@ static bool refresh(const idx_cat *c, idx_matches *m, idx_match *x)
 
 /* ---- for searches ------------------------------------------------------------------------------------------------------- */
 
-static idx_status evaluate(const idx_cat *c, const char *text, uint32_t hash, idx_match **out, idx_error *err)
+static idx_status evaluate(const idx_cat *c, const char *text, idx_match **out, idx_error *err)
 {
     idx_match *x = calloc(1, sizeof *x);
     if (x == NULL || (x->text = strdup(text)) == NULL) {
@@ -136,7 +146,6 @@ static idx_status evaluate(const idx_cat *c, const char *text, uint32_t hash, id
         match_free(x);
         return st;
     }
-    x->hash = hash;
     x->n = idx_bits_count(x->items.w, x->items.n_words);
     x->changes = idx_attrs_changes(c->attrs);
     x->bytes = sizeof *x + strlen(text) + 1 + (x->items.n_words + 1u) * sizeof *x->items.w;
@@ -160,12 +169,13 @@ idx_status idx_matches_take(idx_cat *c, const char *text, idx_match **out, idx_e
     pthread_mutex_unlock(&m->lock);
     *out = x;
     if (x != NULL) return IDX_OK;
-    idx_status st = evaluate(c, text, hash, &x, err);
+    idx_status st = evaluate(c, text, &x, err);
     if (st != IDX_OK) return st;
     x->refs = 1;
     pthread_mutex_lock(&m->lock);
-    if (find(m, hash, text) == m->n) { /* nobody was faster */
+    if (find(m, hash, text) == m->n && admitted(m, hash, room_of(c), x->bytes)) { /* nobody was faster */
         make_room(m, room_of(c) > x->bytes ? room_of(c) - x->bytes : 0);
+        m->hash[m->n] = hash;
         m->at[m->n++] = x;
         m->bytes += x->bytes;
         x->kept = true;
@@ -192,20 +202,23 @@ const idx_places *idx_match_places_in(const idx_match *x, const idx_parts *p)
     return at != NULL ? &at->in : NULL;
 }
 
-const idx_places *idx_match_find_places(idx_cat *c, idx_match *x, const idx_parts *p)
+const idx_places *idx_match_find_places(idx_cat *c, idx_match *x, const idx_parts *p, bool counts)
 {
     idx_matches *m = &c->matches;
+    counts = counts && p->list_of != NULL;
     const idx_places *known = idx_match_places_in(x, p);
-    if (known != NULL) return known;
+    if (known != NULL && (counts || idx_places_are_marked(known))) return known;
     idx_match_places *new = calloc(1, sizeof *new);
-    if (new == NULL || !idx_places_find(p, x->items, &new->in)) {
+    if (new == NULL || !(counts ? idx_places_count(p, x->items, &new->in) : idx_places_find(p, x->items, &new->in))) {
         free(new);
         return NULL;
     }
     new->serial = p->serial;
     new->bytes = sizeof *new + idx_places_bytes(&new->in, p);
     pthread_mutex_lock(&m->lock);
-    if ((known = idx_match_places_in(x, p)) == NULL) { /* no other search was faster */
+    known = idx_match_places_in(x, p);
+    if (known == NULL || (!counts && !idx_places_are_marked(known))) { /* no other search was faster */
+        known = NULL;
         new->next = x->places;
         x->places = new;
         x->bytes += new->bytes;
@@ -238,7 +251,7 @@ static bool agrees(const idx_cat *c, const idx_match *x)
         const idx_parts *lists = lists_of(c, p->serial);
         idx_places in;
         if (lists == NULL || !idx_places_find(lists, items, &in)) continue;
-        ok = same_bits(in.bits, p->in.bits) && memcmp(in.count, p->in.count, lists->n_lists * sizeof *in.count) == 0;
+        ok = (!idx_places_are_marked(&p->in) || same_bits(in.bits, p->in.bits)) && memcmp(in.count, p->in.count, lists->n_lists * sizeof *in.count) == 0;
         idx_places_fini(&in);
     }
     idx_bits_free(&items);

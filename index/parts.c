@@ -12,8 +12,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384,
+enum { ROWS_PER_ROOT = 4, MAX_LISTS = 16384, SMALL = 1024, SAMPLE = 48, GROUP_SAMPLE = 256, ITERATIONS = 8, BLOCK = 16384, HUGE_PAGE = 2 << 20,
        SPARSE = 4 }; /* items between the first and the last for each row, at most, for an index from items */
 
 static const char magic[8] = {'L', 'K', 'P', 'A', 'R', 'T', 4, 0};
@@ -38,7 +39,7 @@ static idx_parts *parts_new(uint32_t rows, uint32_t dim, uint32_t groups, uint32
     static atomic_ullong serial;
     *p = (idx_parts){groups, lists, rows, dim, ++serial, 0, calloc(groups + 1u, sizeof *p->group_start), calloc(lists + 1u, sizeof *p->start),
                      malloc((rows + 1u) * sizeof *p->row), malloc((rows + 1u) * sizeof *p->item), calloc((size_t)groups * dim, sizeof(float)),
-                     calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, 0, 0, NULL, NULL};
+                     calloc((size_t)lists * dim, sizeof(float)), NULL, NULL, 0, 0, NULL, NULL, NULL, NULL};
     if (p->group_start != NULL && p->start != NULL && p->row != NULL && p->item != NULL && p->group_centroid != NULL && p->centroid != NULL) return p;
     idx_parts_free(p);
     return NULL;
@@ -55,42 +56,76 @@ void idx_parts_free(idx_parts *p)
     free(p->centroid);
     idx_rows_free(p->near);
     free(p->spread);
-    free(p->place_of);
+    free(p->index);
     free(p->next);
     free(p);
 }
+
+static size_t lists_bytes(uint32_t n_items) { return (n_items + n_items % 2u) * sizeof(uint16_t); }
+static size_t index_bytes(uint32_t n_items) { return lists_bytes(n_items) + n_items * sizeof(uint32_t); }
 
 uint64_t idx_parts_bytes(const idx_parts *p)
 {
     if (p == NULL) return 0;
     uint64_t centroids = ((uint64_t)p->n_groups + p->n_lists) * p->dim * sizeof(float);
-    uint64_t places = (p->place_of != NULL ? p->n_items : 0) + (uint64_t)(p->next != NULL ? p->rows : 0);
-    return centroids + places * sizeof(uint32_t) + (uint64_t)p->rows * (sizeof *p->row + sizeof *p->item) + ((uint64_t)p->n_lists + p->n_groups) * sizeof(uint32_t);
+    uint64_t index = (p->index != NULL ? index_bytes(p->n_items) : 0) + (p->next != NULL ? p->rows * sizeof *p->next : 0);
+    return centroids + index + (uint64_t)p->rows * (sizeof *p->row + sizeof *p->item) + ((uint64_t)p->n_lists + p->n_groups) * sizeof(uint32_t);
+}
+
+/* Read here and there: what fills huge pages gets them (rows.h says why). The lists come first, which are read most. */
+static bool index_new(idx_parts *p, uint32_t first, uint32_t n_items)
+{
+    size_t bytes = index_bytes(n_items), pages = bytes / HUGE_PAGE * HUGE_PAGE;
+    char *at = pages > 0 ? aligned_alloc(HUGE_PAGE, (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE) : malloc(bytes);
+    if (at == NULL) return false;
+    if (pages > 0) (void)madvise(at, pages, MADV_HUGEPAGE);
+    p->index = at;
+    p->list_of = (uint16_t *)(void *)at;
+    p->place_of = (uint32_t *)(void *)(at + lists_bytes(n_items));
+    p->first_item = first;
+    p->n_items = n_items;
+    return true;
+}
+
+static void index_drop(idx_parts *p)
+{
+    free(p->index);
+    free(p->next);
+    p->index = NULL;
+    p->next = p->place_of = NULL;
+    p->list_of = NULL;
+}
+
+/* Row j is in list i. False: no memory. */
+static bool index_row(idx_parts *p, uint32_t i, uint32_t j)
+{
+    uint32_t item = p->item[j] - p->first_item, before = p->place_of[item];
+    p->list_of[item] = (uint16_t)i;
+    p->place_of[item] = j + 1;
+    if (before == 0) return true;
+    if (p->next == NULL && (p->next = calloc(p->rows, sizeof *p->next)) == NULL) return false;
+    p->next[j] = before;
+    return true;
 }
 
 void idx_parts_index(idx_parts *p)
 {
     uint32_t first = UINT32_MAX, last = 0;
+    bool ok = true;
     if (p->n_lists == 1) return;
     for (uint32_t j = 0; j < p->rows; j++) {
         if (p->item[j] == UINT32_MAX) continue;
         if (p->item[j] < first) first = p->item[j];
         if (p->item[j] > last) last = p->item[j];
     }
-    if (first > last || last - first >= (uint64_t)p->rows * SPARSE || (p->place_of = calloc(last - first + 1u, sizeof *p->place_of)) == NULL) return;
-    p->first_item = first;
-    p->n_items = last - first + 1;
-    for (uint32_t j = 0; j < p->rows; j++) {
-        if (p->item[j] == UINT32_MAX) continue;
-        uint32_t *at = &p->place_of[p->item[j] - first];
-        if (*at != 0 && p->next == NULL && (p->next = calloc(p->rows, sizeof *p->next)) == NULL) {
-            free(p->place_of);
-            p->place_of = NULL;
-            return;
-        }
-        if (*at != 0) p->next[j] = *at;
-        *at = j + 1;
-    }
+    if (first > last || last - first >= (uint64_t)p->rows * SPARSE || !index_new(p, first, last - first + 1)) return;
+    memset(p->place_of, 0, p->n_items * sizeof *p->place_of);
+    for (uint32_t i = 0; i < p->n_items; i++) p->list_of[i] = (uint16_t)p->n_lists;
+    for (uint32_t i = 0; ok && i < p->n_lists; i++)
+        for (uint32_t j = p->start[i]; ok && j < p->start[i + 1]; j++)
+            if (p->item[j] != UINT32_MAX) ok = index_row(p, i, j);
+    if (p->next != NULL) p->list_of = NULL;
+    if (!ok) index_drop(p);
 }
 
 /* ---- building ------------------------------------------------------------------------------------------------- */

@@ -25,6 +25,8 @@ typedef struct {
     uint32_t first_item, n_items;
     uint32_t *place_of; /* [n_items] 1 + a j of item first_item + i, 0 = none; NULL = not kept */
     uint32_t *next;     /* [rows] 1 + another j of the same item, 0 = none; NULL = no item has two */
+    uint16_t *list_of;  /* [n_items] the list of item first_item + i, n_lists = none; NULL = not kept, as where an item has two rows */
+    void *index;        /* what holds list_of and place_of */
 } idx_parts;
 
 /* Of the first `rows` rows. Seconds for a million; `stop` ends it with IDX_EBUSY. item is left clear. */

@@ -1,6 +1,6 @@
-/* places.h: where the matches of a filter lie in a segment's lists (parts.h): a bit map in the order of the lists, in which a list is a
- * few words, and how many there are in each. A row that died since its list was made may be among them; none that lives in a list is
- * missing. */
+/* places.h: where the matches of a filter lie in a segment's lists (parts.h): how many there are in each, and a bit map in the order of the
+ * lists, in which a list is a few words. Counts alone take half the time, and say which lists there is no need to read. A row that died since its
+ * list was made may be among them; none that lives in a list is missing. */
 #ifndef LK_PLACES_H
 #define LK_PLACES_H
 
@@ -8,12 +8,16 @@
 #include "parts.h"
 
 typedef struct {
-    idx_bits bits;   /* [parts->rows] */
-    uint32_t *count; /* [parts->n_lists] */
+    idx_bits bits;   /* [parts->rows]; none = counts alone */
+    uint32_t *count; /* [parts->n_lists] and one more */
 } idx_places;
+
+static inline bool idx_places_are_marked(const idx_places *s) { return s->bits.w != NULL; }
 
 /* Of all matches, in lists that have an index from items. False = no memory. */
 IDX_CHECK bool idx_places_find(const idx_parts *p, idx_bits matches, idx_places *out);
+/* Counts alone; in lists that have an index to lists as well. */
+IDX_CHECK bool idx_places_count(const idx_parts *p, idx_bits matches, idx_places *out);
 void idx_places_fini(idx_places *s); /* leaves it empty, as which it may be, too */
 uint64_t idx_places_bytes(const idx_places *s, const idx_parts *p);
 /* Item became a match, or none any more. */

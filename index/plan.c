@@ -8,7 +8,7 @@
 
 static const double ROW_NS = 25, BYTE_NS = 0.05; /* an image of a matching item, anywhere in memory */
 static const double TEST_NS = 0.9;               /* a row of a list is asked whether it matches */
-static const double PLACE_NS = 8;                /* the place in the lists of a matching image is found */
+static const double PLACE_NS = 8, COUNT_NS = 4;  /* the place in the lists of a matching image is found; is counted */
 static const double CENTROID_NS = 8, CENTROID_BYTE_NS = 0.04;
 
 /* Of searches without a filter, 10,000 to 100,000 rows of 256 dimensions as int8 and float16: a row of many that are compared in their
@@ -52,12 +52,15 @@ double idx_plan_list_misses(const idx_plan_query *q) { return MISSES * pow(MISSE
 
 double idx_plan_images(const idx_cat *c, const idx_plan_query *q) { return c->live_items > 0 ? (double)q->matches * c->live_images / c->live_items : 0; }
 
-bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t before)
+idx_plan_find idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, bool countable, uint64_t tests, uint64_t compared, uint64_t before)
 {
-    double cost = idx_plan_images(c, q) * PLACE_NS, spent = (double)tests * TEST_NS; /* of which some was worth trying it without */
+    double images = idx_plan_images(c, q), spent = (double)tests * TEST_NS; /* of which some was worth trying it without */
     double rows_each = c->live_items > 0 && q->matches > 0 ? (double)c->live_items / (double)q->matches : 1; /* until they say otherwise */
-    if ((double)(tests + before) * TEST_NS >= cost) return true;
-    return spent >= cost / 16 && list_rows(q) * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS > cost;
+    if ((double)(tests + before) * TEST_NS >= images * PLACE_NS) return IDX_FIND_PLACES;
+    bool thin = countable && (double)compared * rows_each * 2 < (double)tests; /* most matches are elsewhere */
+    double cost = images * (thin ? COUNT_NS : PLACE_NS), rest = list_rows(q) * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS;
+    if (spent < cost / 16 || rest <= cost) return IDX_FIND_NOTHING;
+    return thin ? IDX_FIND_COUNTS : IDX_FIND_PLACES;
 }
 
 static double scan_cost(const idx_cat *c, const idx_plan_query *q)

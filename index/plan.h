@@ -32,8 +32,10 @@ bool idx_plan_is_flat(const idx_cat *c, const idx_plan_query *q);
 double idx_plan_images(const idx_cat *c, const idx_plan_query *q);
 /* Of the best rows, how many the lists that are not read may be expected to have. */
 double idx_plan_list_misses(const idx_plan_query *q);
-/* After `tests` rows of lists, `compared` of which matched, and `before` rows that earlier searches with this filter asked: whether finding
- * the places of all matches in the lists is the cheaper way to come to more, or would have been. */
-bool idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, uint64_t tests, uint64_t compared, uint64_t before);
+typedef enum { IDX_FIND_NOTHING, IDX_FIND_COUNTS, IDX_FIND_PLACES } idx_plan_find;
+/* After `tests` rows of lists, `compared` of which matched, and `before` rows that were asked earlier with this filter: whether finding the places
+ * of all matches in the lists is the cheaper way to come to more, or would have been; or counting them, where that can be done and was not: it
+ * says where none are. */
+idx_plan_find idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, bool countable, uint64_t tests, uint64_t compared, uint64_t before);
 
 #endif

@@ -119,6 +119,7 @@ static bool rank(search *s)
     s->n = 0;
     s->passing = 0;
     s->below = false;
+    for (uint32_t i = 0; i < p->n; i++) __builtin_prefetch(&s->f.c->items[p->heap[i].item]); /* all of them before one is waited for */
     qsort_r(p->heap, p->n, sizeof *p->heap, by_place, &s->f); /* no heap any more: the next idx_find() begins with an empty one */
     for (uint32_t i = 0; i < p->n; i++) consider(s, p->heap[i].item, p->heap[i].score);
     return true;
