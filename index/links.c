@@ -22,17 +22,9 @@ typedef struct {
     idx_error err;
 } linking;
 
-static void link_low(void *ctx)
-{
-    linking *l = ctx;
-    l->err = (idx_error){0};
-    l->st = l->threads > 1 ? idx_ann_link_many(l->ann, l->to, l->alive, l->threads, l->stop, &l->err)
-                           : idx_ann_link(l->ann, l->to, l->alive, l->stop, &l->err);
-}
-
-/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond, before a
- * search that has had more. */
-static void link_idle(void *ctx)
+/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond or several, before
+ * a search that has had more. */
+static void link_one(void *ctx)
 {
     linking *l = ctx;
     l->err = (idx_error){0};
@@ -41,15 +33,22 @@ static void link_idle(void *ctx)
         l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
 }
 
+static void link_many(void *ctx)
+{
+    linking *l = ctx;
+    l->err = (idx_error){0};
+    l->st = idx_ann_link_many(l->ann, l->to, l->alive, l->threads, l->stop, &l->err);
+}
+
 idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, idx_error *err)
 {
     _Atomic bool enough = false;
     const uint32_t left = rows - idx_ann_linked(ann), piece = left < PIECE_ROWS ? left : PIECE_ROWS;
     linking l = {.ann = ann, .to = rows - left + piece, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
-    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_idle, &l, 20 + piece / 2, &enough);
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
-        idx_low_run(ix->low, link_low, &l);
+        idx_low_run(ix->low, l.threads > 1 ? link_many : link_one, &l);
     }
     return l.st == IDX_OK ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }

@@ -4,7 +4,7 @@
  * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here.
  *
  * IDX_NICE (nice 5) gets a quarter of a processor that another thread wants, but whoever else wakes may have to wait for the end of its
- * turn, some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
+ * turn: a tenth of a millisecond where the kernel grants it such turns, else some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
 #ifndef LK_LOW_H
 #define LK_LOW_H
 

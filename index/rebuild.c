@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOVE_ROWS = 512 /* change places under one lock: some hundred microseconds */ };
+enum {
+    MOVE_ROWS = 512, /* change places under one lock: some hundred microseconds */
+    LINK_ROWS = 64,  /* before it is seen to those that are written meanwhile; some milliseconds, or a tenth of a second beside many searches */
+};
 
 /* ---- which of them --------------------------------------------------------------------------------------------------- */
 
@@ -98,7 +101,8 @@ static idx_status link_new(rebuild *b, bool all)
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
     st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
-        st = idx_link_piece(b->ix, b->new->ann, b->new->rows, NULL, 0, b->err);
+        const uint32_t linked = idx_ann_linked(b->new->ann), left = b->new->rows - linked;
+        st = idx_link_piece(b->ix, b->new->ann, linked + (left < LINK_ROWS ? left : LINK_ROWS), NULL, 0, b->err);
         if (st == IDX_OK) st = idx_links_maintain_all(b->ix, b->err);
         b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
         if (b->outlived) break;
