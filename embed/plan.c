@@ -570,7 +570,8 @@ static emb_status build(emb_planner *pl)
         size_t taps = (size_t)(s->w.kh * s->w.kw), need = 0;
         if (s->kind == EMB_STEP_CONV) need = taps * (s->even && s->block < EMB_BLOCK_TILES ? EMB_BLOCK_TILES : s->block);
         if (s->kind == EMB_STEP_WINOGRAD) need = s->block;
-        if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL || (s->kind == EMB_STEP_DEPTHWISE && s->q8 != NULL)) need = taps;
+        if (s->kind == EMB_STEP_MAX_POOL || s->kind == EMB_STEP_AVG_POOL) need = taps;
+        if (s->kind == EMB_STEP_DEPTHWISE && s->q8 != NULL) need = (size_t)(s->w.kh + 3); /* see emb_q8_more_rows() */
         if (need > p->pointers) p->pointers = need;
     }
     p->row = (uint32_t)row;

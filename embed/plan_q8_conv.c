@@ -274,7 +274,7 @@ static size_t scratch_bytes(const emb_step *s)
 {
     if (s->kind == EMB_STEP_DEPTHWISE) {
         size_t columns = (size_t)(s->ow - 1) * (size_t)s->w.sw + (size_t)((s->w.kw - 1) * s->w.dw) + 1;
-        return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh);
+        return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh, (uint32_t)s->w.kw);
     }
     return emb_padded_bytes(s);
 }

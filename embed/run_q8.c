@@ -12,11 +12,13 @@ void emb_run_q8_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *
     emb_q8_depthwise d = {.rows = rows, .w = s->weights, .scale = s->q8->scale, .bias = s->bias, .columns = emb_at(w, s->scratch), .width = (int32_t)s->iw,
                           .left = (int32_t)v->left, .stride = (int32_t)v->sw, .dilation = (int32_t)v->dw, .kh = (uint32_t)v->kh, .kw = (uint32_t)v->kw,
                           .pixels = s->ow, .channels = s->oc, .zero = (uint8_t)s->q8->x.zero, .lo = s->lo, .hi = s->hi, .act = s->act, .act_a = s->act_a,
-                          .act_b = s->act_b, .y_scale = s->q8->y_scale, .y_zero = s->q8->y_zero, .table = s->q8->table};
-    for (uint32_t oy = r->oy0; oy < r->oy1; oy++) {
-        for (int64_t ky = 0; ky < v->kh; ky++) {
-            int64_t y = oy * v->sh - v->top + ky * v->dh;
-            rows[ky] = y >= 0 && y < s->ih ? (const uint8_t *)r->x + (size_t)(y - r->x_first) * row : s->q8->padding;
+                          .act_b = s->act_b, .y_scale = s->q8->y_scale, .y_zero = s->q8->y_zero, .table = s->q8->table, .down = (uint32_t)v->sh};
+    const uint32_t most = v->dh == 1 ? emb_q8_more_rows(w->p->q8, d.kh, d.down) : 0;
+    for (uint32_t oy = r->oy0; oy < r->oy1; oy += 1 + d.more) {
+        d.more = r->oy1 - oy - 1 < most ? r->oy1 - oy - 1 : most;
+        for (int64_t i = 0; i < d.kh + d.more * d.down; i++) {
+            int64_t y = oy * v->sh - v->top + i * v->dh;
+            rows[i] = y >= 0 && y < s->ih ? (const uint8_t *)r->x + (size_t)(y - r->x_first) * row : s->q8->padding;
         }
         d.out = (uint8_t *)r->y + (size_t)(oy - r->oy0) * s->ow * s->oc;
         w->p->q8->depthwise(&d);

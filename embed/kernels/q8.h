@@ -34,6 +34,8 @@ typedef struct {
     emb_act act;
     float act_a, act_b, y_scale, y_zero;
     const emb_q8_table *table;  /* of the activation, or NULL */
+    uint32_t more, down;        /* rows of the result made besides, up to emb_q8_more_rows(): each lies behind the one before it, and its taps
+                                   begin `down` rows further on; `rows` are then kh + more * down */
 } emb_q8_depthwise;
 
 typedef struct {
@@ -44,6 +46,7 @@ typedef struct {
     bool parts;      /* sums may be made in parts */
     bool strided;    /* prefers pixels that lie evenly, see emb_tile, and tiles of mr of them to tiles of equal size */
     bool tables;     /* activations are faster with a table */
+    bool several;    /* depthwise() makes rows besides the first */
     void (*begin)(void), (*end)(void); /* around a run in its thread, NULL when nothing has to be done */
     /* v = fmaf(sum, scale[j], bias[j]), then if there is a residual fmaf(residual, residual_scale, v), then clamped to lo..hi; or if
      * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
@@ -91,6 +94,8 @@ void emb_q8_pack_depthwise(const emb_kernels_q8 *k, const int8_t *w, uint32_t ch
 /* The order of channels in a chunk, for scales and biases: emb_q8_lanes() floats. */
 void emb_q8_pack_channels(const emb_kernels_q8 *k, const float *from, uint32_t channels, float *to);
 /* Of pictures `width` pixels wide (with what is beside them). */
-size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh);
+size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh, uint32_t kw);
+/* Taps of a column lie in fours: as many rows as those of the next results fit where some are left over. */
+static inline uint32_t emb_q8_more_rows(const emb_kernels_q8 *k, uint32_t kh, uint32_t down) { return k->several ? (3 - (kh + 3) % 4) / down : 0; }
 
 #endif

@@ -10,6 +10,7 @@
 #define LANES    64
 #define Q8_TABLE emb_q8_avx512
 #define Q8_NAME  "avx512vnni"
+#define SEVERAL  true
 
 #include "q8.h"
 #include "avx512_q8.inc"

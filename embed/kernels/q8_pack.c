@@ -42,7 +42,8 @@ void emb_q8_pack_channels(const emb_kernels_q8 *k, const float *from, uint32_t c
     }
 }
 
-size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh) { return (size_t)width * ((kh + 3) / 4) * 64 * 4; }
+/* With the weights of a chunk, moved for another row. */
+size_t emb_q8_columns_bytes(uint32_t width, uint32_t kh, uint32_t kw) { return ((size_t)width + kw) * ((kh + 3) / 4) * 64 * 4; }
 
 #if defined(__x86_64__)
 static emb_kernels_q8 amx;

@@ -67,7 +67,7 @@ static void depthwise_q8(const emb_kernels_q8 *k)
     for (int i = 0; i < SIDE; i++) rows[i] = memory((size_t)WIDTH * CHANNELS);
     float *constants = memory(emb_q8_lanes(k, CHANNELS) * sizeof *constants);
     emb_q8_depthwise d = {.rows = rows, .w = memory(emb_q8_depthwise_bytes(k, CHANNELS, SIDE, SIDE)), .scale = constants, .bias = constants,
-                          .out = memory((size_t)WIDTH * CHANNELS), .columns = memory(emb_q8_columns_bytes(WIDTH + SIDE, SIDE)), .width = WIDTH, .left = 1, .stride = 1,
+                          .out = memory((size_t)WIDTH * CHANNELS), .columns = memory(emb_q8_columns_bytes(WIDTH + SIDE, SIDE, SIDE)), .width = WIDTH, .left = 1, .stride = 1,
                           .dilation = 1, .kh = SIDE, .kw = SIDE, .pixels = WIDTH, .channels = CHANNELS, .hi = 255};
     double best = 1e9;
     for (int r = 0; r < ROUNDS; r++) {

@@ -337,19 +337,20 @@ static void depthwise_of(const emb_kernels_q8 *t, emb_q8_depthwise d, const int8
     emb_q8_pack_channels(t, bias, d.channels, packed_bias);
     uint32_t columns = (d.pixels - 1) * (uint32_t)d.stride + (d.kw - 1) * (uint32_t)d.dilation + 1;
     d.w = packed_w, d.scale = packed_scale, d.bias = packed_bias;
-    d.columns = guarded(emb_q8_columns_bytes(columns, d.kh), 0);
+    d.columns = guarded(emb_q8_columns_bytes(columns, d.kh, d.kw), 0);
     t->depthwise(&d);
 }
 
 static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint32_t kw, int32_t stride, int32_t dilation, int32_t left)
 {
-    const uint8_t *rows[8];
+    const uint8_t *rows[12];
+    const uint32_t down = 1 + channels % 2, most = emb_q8_more_rows(k, kh, down), more = most < pixels % 4 ? most : pixels % 4; /* rows of the result, besides */
     int32_t width = ((int32_t)pixels - 1) * stride + ((int32_t)kw - 1) * dilation + 1 - left - (int32_t)(channels % 3);
     if (width < 1) width = 1;
-    for (uint32_t i = 0; i < kh; i++) rows[i] = guarded((size_t)width * channels, EMB_KERNEL_SLACK);
+    for (uint32_t i = 0; i < kh + more * down; i++) rows[i] = guarded((size_t)width * channels, EMB_KERNEL_SLACK);
     int8_t *w = guarded((size_t)channels * kh * kw, 0);
     float *scale = floats(channels, 2e-3f, 4e-3f), *bias = floats(channels, 100, 100);
-    size_t n = (size_t)pixels * channels;
+    size_t row = (size_t)pixels * channels, n = row * (1 + more);
     uint8_t *got = guarded(n, 0), *want = guarded(n, 0);
     emb_act act = channels % 7 == 0 ? (emb_act)(pixels % EMB_ACT_GELU) : EMB_ACT_NONE;
     emb_q8_table table;
@@ -359,10 +360,13 @@ static void test_depthwise(uint32_t channels, uint32_t pixels, uint32_t kh, uint
     if (act != EMB_ACT_NONE)
         for (uint32_t i = 0; i < channels; i++) scale[i] *= 0.01f, bias[i] = (bias[i] - 100) * (i % 2 ? 0.1f : 0.01f);
     emb_q8_depthwise d = {.act = act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale, .y_zero = grid.zero, .table = grid.table, .rows = rows, .out = got, .width = width, .left = left, .stride = stride, .dilation = dilation, .kh = kh, .kw = kw,
-                          .pixels = pixels, .channels = channels, .zero = 77, .lo = channels % 2 ? 0 : 20, .hi = channels % 5 ? 255 : 190};
+                          .pixels = pixels, .channels = channels, .zero = 77, .lo = channels % 2 ? 0 : 20, .hi = channels % 5 ? 255 : 190, .more = more, .down = down};
     depthwise_of(k, d, w, scale, bias);
-    d.out = want;
-    depthwise_of(ref, d, w, scale, bias);
+    d.more = 0;
+    for (uint32_t i = 0; i <= more; i++) {
+        d.out = want + i * row, d.rows = rows + i * down;
+        depthwise_of(ref, d, w, scale, bias);
+    }
     grid.table = NULL;
     if (act == EMB_ACT_NONE) same("depthwise", got, want, n);
     else close_to("activated depthwise", got, want, n);
