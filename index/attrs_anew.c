@@ -132,7 +132,10 @@ idx_status idx_attrs_anew(idx_cat *c, idx *ix, bool *worked, idx_error *err)
     }
     idx_attrs_free(old);
     malloc_trim(0); /* what they left goes back to the system */
+    pthread_rwlock_rdlock(&c->lock); /* they are the writer's since */
+    uint32_t left = idx_attrs_count(new);
+    pthread_rwlock_unlock(&c->lock);
     c->attrs_generation = UINT64_MAX; /* the next file has what is left */
-    idx_say(ix, 0, "catalogue %s: the attributes of %" PRIu32 " items were made anew, %" PRIu32 " are gone", c->row.info.name, idx_attrs_count(new), gone);
+    idx_say(ix, 0, "catalogue %s: the attributes of %" PRIu32 " items were made anew, %" PRIu32 " are gone", c->row.info.name, left, gone);
     return IDX_OK;
 }
