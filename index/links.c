@@ -1,8 +1,6 @@
 /* links.c: see links.h. */
 #include "links.h"
 
-#include <sched.h>
-
 enum {
     PIECE_ROWS = 1024,   /* some tenths of a second */
     HURRY_ROWS = 512,    /* that wait: comparing them costs the searches more than linking them */
@@ -22,14 +20,14 @@ typedef struct {
     idx_error err;
 } linking;
 
-/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond or several, before
- * a search that has had more. */
+/* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond or several,
+ * before a search that has had more. */
 static void link_one(void *ctx)
 {
     linking *l = ctx;
     l->err = (idx_error){0};
     l->st = IDX_OK;
-    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; sched_yield())
+    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; idx_low_give_way())
         l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
 }
 

@@ -23,27 +23,34 @@ struct idx_low {
 
 enum { NICE = 5, SLICE_NS = 100000 };
 
-/* Turns of a tenth of a millisecond instead of three milliseconds, where the kernel grants a thread its own (from 6.12 on): its share of a busy machine
- * is the same, who wakes up meanwhile waits less, and who gives way early loses no more than such a turn. */
-static void take_short_turns(void)
+/* sched_attr(2), which not every C library declares. */
+typedef struct {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+} sched_attributes;
+
+static _Thread_local bool loses_little; /* by giving way */
+
+/* Turns of a tenth of a millisecond instead of three milliseconds, where the kernel grants a thread its own (Linux 6.12 and newer): its share of a busy
+ * machine is the same, who wakes up meanwhile waits less, and who gives way early loses no more than such a turn. */
+static bool take_short_turns(void)
 {
-    struct { /* sched_attr(2), which not every C library declares */
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } a = {.size = sizeof a, .policy = SCHED_OTHER, .nice = NICE, .runtime = SLICE_NS};
-    (void)syscall(SYS_sched_setattr, 0, &a, 0);
+    sched_attributes a = {.size = sizeof a, .policy = SCHED_OTHER, .nice = NICE, .runtime = SLICE_NS}, got = {.size = sizeof got};
+    return syscall(SYS_sched_setattr, 0, &a, 0) == 0 && syscall(SYS_sched_getattr, 0, &got, sizeof got, 0) == 0 && got.runtime == SLICE_NS;
 }
 
 static void *low_main(void *arg)
 {
     idx_low *l = arg;
     pthread_setname_np(pthread_self(), l->kind == IDX_NICE ? "index nice" : "index idle");
-    if (l->kind == IDX_NICE || sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) != 0)
+    loses_little = l->kind == IDX_IDLE && sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) == 0;
+    if (!loses_little) {
         setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* both are of this thread alone, on Linux */
-    if (l->kind == IDX_NICE) take_short_turns();
+        loses_little = take_short_turns();
+    }
     pthread_mutex_lock(&l->lock);
     for (;;) {
         while (l->fn == NULL && !l->stop) pthread_cond_wait(&l->given, &l->lock);
@@ -86,6 +93,11 @@ void idx_low_stop(idx_low *l)
     pthread_cond_destroy(&l->given);
     pthread_cond_destroy(&l->done);
     free(l);
+}
+
+void idx_low_give_way(void)
+{
+    if (loses_little) sched_yield();
 }
 
 /* Under the lock. */

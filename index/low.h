@@ -4,7 +4,8 @@
  * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here.
  *
  * IDX_NICE (nice 5) gets a quarter of a processor that another thread wants, but whoever else wakes may have to wait for the end of its
- * turn: a tenth of a millisecond where the kernel grants it such turns, else some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once, and gets next to nothing while others want the processor. */
+ * turn: a tenth of a millisecond where the kernel grants it such turns, else some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once,
+ * and gets next to nothing while others want the processor. */
 #ifndef LK_LOW_H
 #define LK_LOW_H
 
@@ -19,5 +20,7 @@ void idx_low_stop(idx_low *l); /* nothing runs */
 void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx);
 /* The same; after some milliseconds *enough becomes true, upon which fn ends soon. l not NULL. */
 void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough);
+/* What runs there lets others go first, where the scheduler does not make it wait for its next long turn. */
+void idx_low_give_way(void);
 
 #endif
