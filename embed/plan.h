@@ -52,7 +52,6 @@ typedef struct { /* what makes tiles of a convolution */
     uint32_t mr, nr, unit, group, bytes; /* bytes of one weight; unit: see emb_kernels */
     uint32_t round;                /* channels of a tap are filled up to a multiple of this */
     bool strided;                  /* see emb_kernels_q8 */
-    void (*tiles)(const emb_tile *t, const emb_tile_place *of, uint32_t n); /* of emb_kernels_q8, or NULL */
 } emb_tiler;
 
 /* Pixels of tile i of those that n pixels are shared by. */

@@ -358,7 +358,7 @@ static float *draft_weights(emb_planner *pl, size_t n)
 
 static emb_step blank(const emb_kernels *k)
 {
-    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->unit, k->group, k->bytes, k->round, k->strided, NULL}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
+    return (emb_step){.x_bytes = k->bytes, .y_bytes = k->bytes, .r_bytes = k->bytes, .t = {k->tile, k->mr, k->nr, k->unit, k->group, k->bytes, k->round, k->strided}, .out = -1, .residual = -1, .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY};
 }
 
 emb_status emb_plan_conv(emb_planner *pl, const emb_node *n, bool *handled)

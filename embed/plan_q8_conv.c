@@ -334,7 +334,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
 static draft blank(const emb_planner *pl, const emb_node *n)
 {
     const emb_kernels_q8 *k = pl->p->q8;
-    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, k->nr, 4, 1, k->round, k->strided, k->tiles}, .out = -1, .residual = -1,
+    return (draft){.step = {.kind = EMB_STEP_CONV, .x_bytes = 1, .y_bytes = 1, .r_bytes = 1, .t = {k->tile, k->mr, k->nr, k->nr, 4, 1, k->round, k->strided}, .out = -1, .residual = -1,
                             .scratch = -1, .gate = -1, .lo = -INFINITY, .hi = INFINITY},
                    .residual = -1, .out = n->out[0], .x = pl->views[n->in[0]].grid};
 }

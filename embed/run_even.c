@@ -164,14 +164,6 @@ static spot next_spot(const emb_step *s, const grid *g, place *p, size_t reach)
     return t;
 }
 
-static void run_each(const emb_step *s, emb_tile *t, const emb_tile_place *of, uint32_t n, size_t ahead)
-{
-    for (uint32_t i = 0; i < n; i++, t->next += ahead) {
-        t->a = of[i].a, t->at = of[i].at, t->there = of[i].there, t->c = of[i].c, t->residual = of[i].residual;
-        s->t.tile(t, of[i].m);
-    }
-}
-
 /* All panels of a group over some tiles. */
 static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, const grid *g, const spot *spots, uint32_t n, uint32_t group, const char *weights)
 {
@@ -190,14 +182,15 @@ static void run_group(const emb_walk *w, const emb_step *s, const emb_rows *r, c
         t.step = g->step, t.row = g->gap > 0 ? g->row : 0, t.gap = g->gap;
         t.next = (const char *)t.b + panel;
         t.next_step = (uint32_t)row / n;
-        emb_tile_place of[EMB_BLOCK_TILES];
-        for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t i = 0; i < n; i++, t.next += panel / row * t.next_step) {
             const spot *at = &spots[i];
-            of[i] = (emb_tile_place){.a = w->ptr + (size_t)i * taps, .m = at->m, .at = at->at, .there = at->there, .c = emb_y(s, r->y, at->pixel * s->y_pixel + c)};
-            if (r->residual != NULL) of[i].residual = (const char *)r->residual + (at->pixel * s->y_pixel + c) * s->r_bytes;
+            t.a = w->ptr + (size_t)i * taps;
+            t.at = at->at;
+            t.there = at->there;
+            t.c = emb_y(s, r->y, at->pixel * s->y_pixel + c);
+            t.residual = r->residual != NULL ? (const char *)r->residual + (at->pixel * s->y_pixel + c) * s->r_bytes : NULL;
+            s->t.tile(&t, at->m);
         }
-        if (s->t.tiles != NULL && taps == 1 && run <= s->t.round) s->t.tiles(&t, of, n);
-        else run_each(s, &t, of, n, panel / row * t.next_step);
     }
 }
 

@@ -50,14 +50,6 @@ typedef struct {
     const void *table;     /* emb_q8_table of the activation, or NULL */
 } emb_tile;
 
-/* What is a tile's own where many are made of one panel, see emb_tile: m pixels. */
-typedef struct {
-    const void *const *a;
-    uint32_t m, at, there;
-    void *c;
-    const void *residual;
-} emb_tile_place;
-
 /* Pixels of one row of a depthwise convolution whose taps all lie in the picture (or the part of the taps that does):
  * out[p][c] = clamp(bias[c] + sum over ky, kx of x[ky * x_row + p * x_pixel + kx * x_tap + c] * w[ky * w_row + kx * channels + c]).
  * width > 0, for kw of 3 or 5 and x_pixel of x_tap or twice that: x is the first of `width` columns, x_tap apart, and the first pixel

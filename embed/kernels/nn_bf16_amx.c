@@ -109,6 +109,6 @@ static void tile(const emb_tile *t, uint32_t m)
     even_run run = even_begin(t);
     amx_products(t, m);
     amx_store(false, sums);
-    if (m > ROWS) amx_store(true, sums + ROWS);
+    if (m > ROWS) amx_store(true, sums);
     even_finish(t, m, &run, sums[0], NR, end_some);
 }

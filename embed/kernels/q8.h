@@ -52,9 +52,6 @@ typedef struct {
      * act is set, that (which alone may differ between tables), and fmaf(v, y_scale, y_zero), clamped to 0..255. c is float32 where `wide` is set, otherwise u8, rounded.
      * sum and resume are over int32. */
     void (*tile)(const emb_tile *t, uint32_t m);
-    /* As tile() for n tiles of one panel, of one tap of at most `round` channels, pixels lying evenly; of `next` all is fetched that they would.
-     * NULL: none. */
-    void (*tiles)(const emb_tile *t, const emb_tile_place *of, uint32_t n);
     void (*depthwise)(const emb_q8_depthwise *d);
     void (*lookup)(const uint8_t *x, size_t n, const uint8_t table[256], uint8_t *out);
     void (*max_pool)(const void *const *a, uint32_t taps, uint32_t channels, void *out);

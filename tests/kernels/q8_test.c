@@ -261,37 +261,6 @@ static void test_evens(void)
         }
 }
 
-/* n tiles of one panel at once: what tile() makes of each. */
-static void test_several(uint32_t n, uint32_t kk, uint32_t seed, emb_act act, bool wide)
-{
-    enum { MOST = 6 };
-    const uint32_t columns_of = 1 + seed * 5 % k->nr, row = seed % 3 == 0 ? 0 : 1 + seed % 37, gap = row == 0 ? 0 : 1 + seed % 4;
-    const size_t step = kk + seed % 2 * 9, bytes = wide ? 4 : 1, room = k->mr * columns_of * bytes;
-    const tile_case c = {.n = columns_of, .taps = 1, .kk = kk};
-    const float *scale = floats(columns_of, 3e-3f, 3e-3f), *bias = floats(columns_of, grid.table != NULL ? 24 : 100, 0);
-    const int8_t *w = guarded((size_t)kk * columns_of, 0);
-    emb_tile tile = {.taps = 1, .k = kk, .b = packed(k, &c, w, 0, kk), .scale = columns(k, &c, scale), .bias = columns(k, &c, bias), .residual_scale = 0.37f,
-                     .ldc = columns_of, .n = columns_of, .lo = 5, .hi = 250, .act = act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale, .y_zero = grid.zero,
-                     .table = grid.table, .wide = wide, .step = step, .row = row, .gap = gap};
-    emb_tile_place of[MOST];
-    const void *pixels[MOST];
-    char *got[MOST], *want[MOST];
-    for (uint32_t i = 0; i < n; i++) {
-        const uint32_t m = 1 + (seed * 7 + i * 13) % k->mr;
-        pixels[i] = guarded((m - 1) * step + kk, EMB_KERNEL_SLACK);
-        got[i] = guarded(room, 0), want[i] = guarded(room, 0);
-        memcpy(got[i], want[i], room);
-        of[i] = (emb_tile_place){&pixels[i], m, row == 0 ? 0 : (seed + i) % (row + gap), m, got[i], seed % 2 == 0 ? guarded(room, 0) : NULL};
-    }
-    k->tiles(&tile, of, n);
-    for (uint32_t i = 0; i < n; i++) {
-        tile.a = of[i].a, tile.at = of[i].at, tile.there = of[i].there, tile.c = want[i], tile.residual = of[i].residual;
-        k->tile(&tile, of[i].m);
-        same("one of several tiles", got[i], want[i], room);
-    }
-    release();
-}
-
 static const struct {
     float step, zero;
 } grids[] = {{0.0246f, 11}, {0.07f, 3}, {0.0106f, 26}, {0.0045f, 62}, {0.0040f, 68}, {0.0024f, 94}, {0.0008f, 162}, {0.0009f, 0}, {1 / 255.0f, 0}, {1 / 86.0f, 14}};
@@ -309,7 +278,6 @@ static void test_tables(void)
             emb_q8_table t;
             grid.scale = 1 / grids[i].step, grid.zero = grids[i].zero, grid.table = &t;
             REQUIRE(emb_q8_table_make(&t, act, 0.3f, 0.4f, grid.scale, grid.zero));
-            if (k->tiles != NULL) test_several(1 + m % 6, 1 + (m * 3 + i) % k->round, m + i, act, false);
             test_tile((tile_case){m, 1 + (m * 5 + i * 3) % k->nr, 1, 1 + i, 0, i % 4 == 3, false, act, 0, 255, {0}});
         }
     grid.scale = 11.5f, grid.zero = 14, grid.table = NULL;
@@ -317,7 +285,6 @@ static void test_tables(void)
 
 static void test_tiles(void)
 {
-    for (uint32_t i = 0; k->tiles != NULL && i < 150; i++) test_several(1 + i % 6, 1 + i % k->round, i, i % 4 == 3 ? EMB_ACT_SWISH : EMB_ACT_NONE, i % 5 == 4);
     for (uint32_t m = 1; m <= k->mr; m++)
         for (uint32_t n = 1; n <= k->nr; n++)
             test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 7 == 6, n % 5 == 4 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE, n % 3 ? 0 : 13,
