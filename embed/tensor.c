@@ -46,12 +46,16 @@ bool emb_type_sane(const emb_type *t)
  * has small ones. */
 void *emb_weights_memory(size_t n)
 {
-    enum { LARGE = 2 << 20 };
+    enum { LARGE = 2 << 20, MANY = 128 << 10, PAGE = 4096 };
     size_t bytes = n + EMB_KERNEL_SLACK, align = bytes >= LARGE ? LARGE : 64;
     void *p;
     if (posix_memalign(&p, align, bytes) != 0) return NULL;
 #ifdef MADV_HUGEPAGE
     if (align == LARGE) (void)madvise(p, bytes / LARGE * LARGE, MADV_HUGEPAGE);
+#endif
+#ifdef MADV_POPULATE_WRITE
+    const uintptr_t first = ((uintptr_t)p + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)p + bytes) / PAGE * PAGE;
+    if (align < LARGE && bytes >= MANY) (void)madvise((void *)first, end - first, MADV_POPULATE_WRITE); /* instead of a fault for each page */
 #endif
     return p;
 }
