@@ -29,7 +29,7 @@ static char *random_text(void)
     snprintf(t, sizeof t, "title %u", below(50000));
     json_object_set_new(o, "title", json_string(t));
     if (below(3)) json_object_set_new(o, "price", below(2) ? json_integer((json_int_t)below(300)) : json_real(below(100000) / 64.0));
-    if (below(3) == 0) json_object_set_new(o, "sku", json_integer((INT64_C(1) << (53 + below(10))) - below(3000)));
+    if (below(3) == 0) json_object_set_new(o, "sku", json_integer(((json_int_t)1 << (53 + below(10))) - (json_int_t)below(3000)));
     if (below(2)) json_object_set_new(o, "new", json_boolean(below(2)));
     for (unsigned n = below(4); n > 0; n--) {
         snprintf(t, sizeof t, "t%u", below(200));
