@@ -16,7 +16,7 @@ typedef struct {
     int16_t round;
     bool partial;                        /* it says nothing about x whose u is the lowest */
 } emb_q8_table;
-/* Of act(x) * y_scale + y_zero; false where no table comes close. Off by less than 0.5 steps before rounding, so at most one after it. */
+/* Of act(x) * y_scale + y_zero; false where no table comes close, or a step is more than an eighth. Off by less than 0.5 steps before rounding, so at most one after it. */
 bool emb_q8_table_make(emb_q8_table *t, emb_act act, float a, float b, float y_scale, float y_zero);
 
 /* One row of a depthwise convolution: out[p][c] = q(bias[c] + scale[c] * sum over ky, kx of rows[ky][pixel p * stride - left + kx *

@@ -6,7 +6,7 @@
 
 enum { LINES = EMB_Q8_TABLE_LINES, WIDTH = 65536 / LINES, PER_LINE = 8, FINEST = 64, COARSEST = 8 /* parts of a step */ };
 static const double settled_by = 0.1; /* steps of the result that are nothing: the table ends where so much remains */
-static const float coarsest = 8;      /* steps to 1: of fewer, one more or less is much of a number, which then is computed */
+static const float fewest_steps = 8;  /* to 1: of fewer, one more or less is much of a number, which then is computed */
 static const double tolerable = 0.4;  /* steps that a table is off; a result's rounding is off by 0.5 */
 
 typedef struct {
@@ -102,7 +102,7 @@ bool emb_q8_table_make(emb_q8_table *t, emb_act act, float a, float b, float y_s
 {
     const curve c = {act, a, b, y_scale, y_zero};
     double lo, hi;
-    if (act == EMB_ACT_NONE || !(y_scale >= coarsest) || !isfinite(y_scale + y_zero + a + b) || !domain(&c, &lo, &hi, &t->partial)) return false;
+    if (act == EMB_ACT_NONE || !(y_scale >= fewest_steps) || !isfinite(y_scale + y_zero + a + b) || !domain(&c, &lo, &hi, &t->partial)) return false;
     double width = (hi - lo) / LINES;
     if (act == EMB_ACT_HSWISH && lo < 3 && hi > 3) width = (3 - lo) / floor((3 - lo) / width); /* its bend lies between two lines */
     t->scale = (float)(WIDTH / width);
