@@ -26,7 +26,7 @@ typedef struct {
     void (*f32_four)(const float *q, const float *const row[4], size_t n, float out[4]);
     float (*f16_one)(const float *q, const uint16_t *row, size_t n);
     void (*f16_four)(const float *q, const uint16_t *const row[4], size_t n, float out[4]);
-    /* dot: sum of q * (row - 128); square: sum of (row - 128)^2. q: -127..127 */
+    /* dot: sum of q * (row - 128); square: sum of (row - 128)^2. q: -127..127, row: 1..255 */
     void (*i8_one)(const int8_t *q, const uint8_t *row, size_t n, int32_t *dot, int32_t *square);
     void (*i8_four)(const int8_t *q, const uint8_t *const row[4], size_t n, int32_t dot[4], int32_t square[4]);
     /* A float query with an int8 row: sum of q * (row - 128). */
