@@ -120,6 +120,91 @@ idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uin
     return c.next < to ? idx_fail(err, IDX_EBUSY, "stopping") : IDX_OK;
 }
 
+/* ---- inheriting ------------------------------------------------------------------------------------------------------------ */
+
+idx_status idx_ann_heir(const idx_ann *old, const idx_rows *rows, const uint32_t *from, uint32_t n, uint32_t capacity, idx_ann **out, idx_error *err)
+{
+    idx_graph g = {.rows = rows, .m = old->g.m, .ef_construction = old->g.ef_construction};
+    uint8_t *levels = malloc(n + 1u);
+    if (levels == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a graph");
+    for (uint32_t i = 0; i < n; i++) levels[i] = (uint8_t)old->g.levels[from[i]];
+    int failed = idx_hnsw_restore(g.m, g.ef_construction, levels, n, capacity > n ? capacity : n, &g);
+    free(levels);
+    return failed ? faiss_fail(err, "make a graph") : idx_ann_wrap(&g, 0, out, err);
+}
+
+idx_status idx_ann_inherit(idx_ann *a, uint32_t to, const idx_ann *old, const uint32_t *from, const uint32_t *now, uint32_t n_now, const _Atomic bool *stop,
+                           idx_error *err)
+{
+    idx_scratch *s = idx_scratch_take(a->g.capacity);
+    idx_status st = s == NULL ? idx_fail(err, IDX_ENOMEM, "no room to link rows") : IDX_OK;
+    for (uint32_t i = atomic_load(&a->linked); st == IDX_OK && i < to; i++) {
+        if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
+        else if (!idx_walk_inherit(&a->g, s, i, &old->g, from[i], now, n_now)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else atomic_store(&a->linked, i + 1);
+    }
+    if (s != NULL) idx_scratch_give(s);
+    return st;
+}
+
+typedef struct { /* what links lead to, from the entry on */
+    const idx_graph *g;
+    uint64_t *reached;
+    uint32_t *todo, n_todo;
+} tour;
+
+static void reach(tour *t, uint32_t row)
+{
+    uint64_t bit = UINT64_C(1) << (row & 63);
+    if (t->reached[row >> 6] & bit) return;
+    t->reached[row >> 6] |= bit;
+    t->todo[t->n_todo++] = row;
+}
+
+/* A row, and all that it leads to on the lowest level, where every row is. */
+static void reach_all(tour *t, uint32_t row)
+{
+    reach(t, row);
+    while (t->n_todo > 0) {
+        const int32_t *l = t->g->links + t->g->offsets[t->todo[--t->n_todo]];
+        for (uint32_t i = 0; i < 2 * t->g->m && l[i] >= 0; i++) reach(t, (uint32_t)l[i]);
+    }
+}
+
+static void enter_at_top(idx_graph *g, uint32_t n)
+{
+    uint32_t top = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (g->levels[i] > g->levels[top]) top = i;
+    *g->top = g->levels[top] - 1;
+    __atomic_store_n(g->entry, (int32_t)top, __ATOMIC_RELEASE);
+}
+
+idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *mended, idx_error *err)
+{
+    uint32_t n = atomic_load(&a->linked);
+    *mended = 0;
+    if (n == 0) return IDX_OK;
+    tour t = {.g = &a->g, .reached = calloc(n / 64 + 1, sizeof *t.reached), .todo = malloc(n * sizeof *t.todo)};
+    idx_scratch *s = idx_scratch_take(a->g.capacity);
+    idx_status st = t.reached == NULL || t.todo == NULL || s == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for a graph") : IDX_OK;
+    if (st == IDX_OK) {
+        enter_at_top(&a->g, n);
+        reach_all(&t, (uint32_t)*a->g.entry);
+    }
+    for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
+        if (t.reached[i >> 6] >> (i & 63) & 1) continue;
+        if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
+        else if (!idx_walk_insert(&a->g, s, i, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        reach_all(&t, i);
+        ++*mended;
+    }
+    if (s != NULL) idx_scratch_give(s);
+    free(t.reached);
+    free(t.todo);
+    return st;
+}
+
 /* ---- search --------------------------------------------------------------------------------------------------------------- */
 
 idx_status idx_ann_search(const idx_ann *a, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out, uint32_t *n,

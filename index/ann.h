@@ -16,6 +16,15 @@ IDX_CHECK idx_status idx_ann_new(const idx_rows *rows, uint32_t m, uint32_t ef_c
 IDX_CHECK idx_status idx_ann_wrap(const idx_graph *g_take, uint32_t linked, idx_ann **out, idx_error *err);
 /* A copy with more room, for the caller to put in the place of `a`, which nobody links into meanwhile. */
 IDX_CHECK idx_status idx_ann_grown(const idx_ann *a, uint32_t capacity, idx_ann **out, idx_error *err);
+/* The graph of a segment made anew, which inherits that of the old one: row i is row from[i] there, for i < n, all of them linked; with room for
+ * `capacity` rows. linked = 0: idx_ann_inherit() fills it, and idx_ann_inherit_end() ends it. `old` may be another one with the same rows each
+ * time, and more may be linked into it meanwhile. */
+IDX_CHECK idx_status idx_ann_heir(const idx_ann *old, const idx_rows *rows, const uint32_t *from, uint32_t n, uint32_t capacity, idx_ann **out, idx_error *err);
+/* Rows [linked, to). now: for each of the first n_now rows of `old` its row here, UINT32_MAX = gone. Gives up (IDX_EBUSY) between rows when *stop. */
+IDX_CHECK idx_status idx_ann_inherit(idx_ann *a, uint32_t to, const idx_ann *old, const uint32_t *from, const uint32_t *now, uint32_t n_now,
+                                     const _Atomic bool *stop, idx_error *err);
+/* All n have what they inherit: those that nothing leads to any more are linked. *mended: how many those were. */
+IDX_CHECK idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *mended, idx_error *err);
 void idx_ann_free(idx_ann *a);
 uint32_t idx_ann_linked(const idx_ann *a);
 /* Links rows [linked, to), and makes them count, in this thread; beside any number of searches, one such call at a time. alive: a bit

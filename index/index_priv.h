@@ -38,7 +38,7 @@ struct idx {
     atomic_bool asleep; /* the keeper, or it will be when it has done what is worth doing now */
     pthread_t keeper;
     bool has_keeper;
-    idx_low *low, *idle; /* for its heavy work, under maintain_lock; NULL = in its own thread */
+    idx_low *fair, *low, *idle; /* for its heavy work, under maintain_lock; NULL = in its own thread */
 
     pthread_mutex_t audit_lock;
     pthread_cond_t audit_wake; /* ends a rest early */

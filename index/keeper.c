@@ -178,7 +178,8 @@ static void *keeper_main(void *arg)
 
 idx_status idx_keeper_start(idx *ix, idx_error *err)
 {
-    idx_status st = idx_low_start(&ix->low, IDX_NICE, err);
+    idx_status st = idx_low_start(&ix->fair, IDX_FAIR, err);
+    if (st == IDX_OK) st = idx_low_start(&ix->low, IDX_NICE, err);
     if (st == IDX_OK) st = idx_low_start(&ix->idle, IDX_IDLE, err);
     if (st != IDX_OK) return st;
     ix->has_keeper = pthread_create(&ix->keeper, NULL, keeper_main, ix) == 0;
@@ -195,9 +196,10 @@ void idx_keeper_stop(idx *ix)
     pthread_mutex_unlock(&ix->wake_lock);
     if (ix->has_keeper) pthread_join(ix->keeper, NULL);
     ix->has_keeper = false;
+    idx_low_stop(ix->fair);
     idx_low_stop(ix->low);
     idx_low_stop(ix->idle);
-    ix->low = ix->idle = NULL;
+    ix->fair = ix->low = ix->idle = NULL;
 }
 
 /* What was linked since the last save: the next start need not link it again. */

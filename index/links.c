@@ -3,7 +3,7 @@
 
 enum {
     PIECE_ROWS = 1024,   /* some tenths of a second */
-    HURRY_ROWS = 512,    /* that wait: comparing them costs the searches more than linking them */
+    HURRY_ROWS = 256,    /* that wait: comparing them costs the searches more than linking them, which is not put off any more */
     CROWD_ROWS = 8192,   /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
     BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
     FRESH_ROWS = 64,     /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
@@ -46,7 +46,7 @@ idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *
     if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
-        idx_low_run(ix->low, l.threads > 1 ? link_many : link_one, &l);
+        idx_low_run(waiting > HURRY_ROWS && l.threads == 1 ? ix->fair : ix->low, l.threads > 1 ? link_many : link_one, &l);
     }
     return l.st == IDX_OK ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }

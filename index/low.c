@@ -36,20 +36,22 @@ static _Thread_local bool loses_little; /* by giving way */
 
 /* Turns of a tenth of a millisecond instead of three milliseconds, where the kernel grants a thread its own (Linux 6.12 and newer): its share of a busy
  * machine is the same, who wakes up meanwhile waits less, and who gives way early loses no more than such a turn. */
-static bool take_short_turns(void)
+static bool take_short_turns(int nice)
 {
-    sched_attributes a = {.size = sizeof a, .policy = SCHED_OTHER, .nice = NICE, .runtime = SLICE_NS}, got = {.size = sizeof got};
+    sched_attributes a = {.size = sizeof a, .policy = SCHED_OTHER, .nice = nice, .runtime = SLICE_NS}, got = {.size = sizeof got};
     return syscall(SYS_sched_setattr, 0, &a, 0) == 0 && syscall(SYS_sched_getattr, 0, &got, sizeof got, 0) == 0 && got.runtime == SLICE_NS;
 }
 
 static void *low_main(void *arg)
 {
     idx_low *l = arg;
-    pthread_setname_np(pthread_self(), l->kind == IDX_NICE ? "index nice" : "index idle");
+    static const char *const names[] = {"index fair", "index nice", "index idle"};
+    pthread_setname_np(pthread_self(), names[l->kind]);
     loses_little = l->kind == IDX_IDLE && sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) == 0;
     if (!loses_little) {
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE); /* both are of this thread alone, on Linux */
-        loses_little = take_short_turns();
+        const int nice = l->kind == IDX_FAIR ? getpriority(PRIO_PROCESS, 0) : NICE;
+        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice); /* both are of this thread alone, on Linux */
+        loses_little = take_short_turns(nice);
     }
     pthread_mutex_lock(&l->lock);
     for (;;) {

@@ -3,9 +3,9 @@
  * Who holds a lock must not be of low priority: on a busy machine it may be some hundredths of a second until it gets its processor
  * back, and all that wait for the lock would wait with it. So the keeper itself is of normal priority, and has heavy work done here.
  *
- * IDX_NICE (nice 5) gets a quarter of a processor that another thread wants, but whoever else wakes may have to wait for the end of its
- * turn: a tenth of a millisecond where the kernel grants it such turns, else some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at once,
- * and gets next to nothing while others want the processor. */
+ * IDX_FAIR gets half of a processor that another thread wants, IDX_NICE (nice 5) a quarter, but whoever else wakes may have to wait for the
+ * end of its turn: a tenth of a millisecond where the kernel grants it such turns, else some milliseconds. IDX_IDLE (SCHED_IDLE) gives way at
+ * once, and gets next to nothing while others want the processor. */
 #ifndef LK_LOW_H
 #define LK_LOW_H
 
@@ -13,7 +13,7 @@
 
 typedef struct idx_low idx_low;
 
-typedef enum { IDX_NICE, IDX_IDLE } idx_low_kind;
+typedef enum { IDX_FAIR, IDX_NICE, IDX_IDLE } idx_low_kind;
 IDX_CHECK idx_status idx_low_start(idx_low **out, idx_low_kind kind, idx_error *err);
 void idx_low_stop(idx_low *l); /* nothing runs */
 /* Runs fn(ctx) there and waits for it; one caller at a time. l NULL: runs it here. */

@@ -6,11 +6,14 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum {
     MOVE_ROWS = 512, /* change places under one lock: some hundred microseconds */
     LINK_ROWS = 64,  /* before it is seen to those that are written meanwhile; some milliseconds, or a tenth of a second beside many searches */
+    INHERIT_ROWS = 512, /* the same: they take an eighth of the time each */
+    HEIRS_LOST = 3,  /* when one of so many died, what is left of a graph leads less well to what is near: the living are linked anew */
 };
 
 /* ---- which of them --------------------------------------------------------------------------------------------------- */
@@ -35,11 +38,13 @@ typedef struct {
     idx_segment *old, *new;
     bool joined;    /* the new one is among the others */
     uint32_t *from; /* [row of new] row of old */
+    uint32_t *now;  /* [row of old] row of new, UINT32_MAX = none; while the graph is inherited */
     uint32_t room, copied; /* rows of old that were looked at */
     uint32_t rows;         /* of old, there are to be copied */
     uint32_t dead;         /* of old, when they had been copied */
+    uint32_t heirs;        /* the first rows of new, whose links in old are inherited */
     bool outlived;         /* so many died since that the new segment would have to be made anew itself */
-    idx_status st;         /* of copy_low */
+    idx_status st;         /* of what was done at low priority */
     idx_error *err;
 } rebuild;
 
@@ -92,20 +97,69 @@ static idx_status copy_rows(rebuild *b)
     return b->st;
 }
 
-/* Links the new segment, and between pieces what is written meanwhile: searches must not have long lists of fresh rows to compare.
- * all: even if it is outlived before it is done. Once it is linked it is taken in any case: a small one, linked in one piece, is made
+/* Between pieces of the new graph what is written meanwhile is linked: searches must not have long lists of fresh rows to compare.
+ * all: it is made even if it is outlived before it is done. Once it is linked it is taken in any case: a small one, linked in one piece, is made
  * once more before calm would have come. */
+static idx_status see_to_others(rebuild *b, bool all)
+{
+    idx_status st = idx_links_maintain_all(b->ix, b->err);
+    b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
+    return st;
+}
+
+static void begin_low(void *ctx)
+{
+    rebuild *b = ctx;
+    const uint32_t room = b->new->rows + b->new->rows / 8 + 1024;
+    if ((b->now = malloc((b->rows + 1u) * sizeof *b->now)) == NULL) {
+        b->st = idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+        return;
+    }
+    memset(b->now, 0xff, b->rows * sizeof *b->now);
+    for (uint32_t i = 0; i < b->heirs; i++) b->now[b->from[i]] = i;
+    b->st = idx_ann_heir(b->old->ann, b->new->v, b->from, b->heirs, room < IDX_MAX_ROWS ? room : IDX_MAX_ROWS, &b->new->ann, b->err);
+}
+
+static void inherit_low(void *ctx)
+{
+    rebuild *b = ctx;
+    uint32_t linked = idx_ann_linked(b->new->ann), left = b->heirs - linked;
+    b->st = idx_ann_inherit(b->new->ann, linked + (left < INHERIT_ROWS ? left : INHERIT_ROWS), b->old->ann, b->from, b->now, b->rows, &b->ix->stop, b->err);
+}
+
+static void end_low(void *ctx)
+{
+    rebuild *b = ctx;
+    uint32_t mended;
+    b->st = idx_ann_inherit_end(b->new->ann, &b->ix->stop, &mended, b->err);
+}
+
+/* What is left of the old graph is taken over (inherit.c), where that is most of it. */
+static idx_status inherit(rebuild *b, bool all)
+{
+    const uint32_t linked = idx_ann_linked(b->old->ann);
+    for (b->heirs = 0; b->heirs < b->new->rows && b->from[b->heirs] < linked;) b->heirs++;
+    if (linked - b->heirs > linked / HEIRS_LOST) return IDX_OK;
+    idx_low_run(b->ix->low, begin_low, b);
+    while (b->st == IDX_OK && idx_ann_linked(b->new->ann) < b->heirs && !b->outlived) {
+        idx_low_run(b->ix->low, inherit_low, b);
+        if (b->st == IDX_OK) b->st = see_to_others(b, all);
+    }
+    if (b->st == IDX_OK && !b->outlived) idx_low_run(b->ix->low, end_low, b);
+    free(b->now);
+    b->now = NULL;
+    return b->st;
+}
+
 static idx_status link_new(rebuild *b, bool all)
 {
-    idx_status st = IDX_OK;
-    if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return st; /* it was compared row by row, or can be */
-    st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
-    while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows) {
+    if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return IDX_OK; /* it was compared row by row, or can be */
+    idx_status st = inherit(b, all);
+    if (st == IDX_OK && b->new->ann == NULL) st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
+    while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows && !b->outlived) {
         const uint32_t linked = idx_ann_linked(b->new->ann), left = b->new->rows - linked;
         st = idx_link_piece(b->ix, b->new->ann, linked + (left < LINK_ROWS ? left : LINK_ROWS), NULL, 0, b->err);
-        if (st == IDX_OK) st = idx_links_maintain_all(b->ix, b->err);
-        b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
-        if (b->outlived) break;
+        if (st == IDX_OK) st = see_to_others(b, all);
     }
     return st;
 }

@@ -22,29 +22,12 @@
  * WHEN IT CAN GO. When the FAISS of the oldest Debian that we build for chooses its kernels by processor, keeps HNSW over float16
  * and int8 without losing them, takes its visited table from the caller, and links rows while it searches. Then ann.c calls
  * faiss::IndexHNSW, and rows.c, walk.c and dot*.c leave together. */
-#include "walk.h"
+#include "walk_priv.h"
 
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- scratch --------------------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    idx_near *a;
-    uint32_t n, cap;
-} list;
-
-struct idx_scratch {
-    uint64_t *seen; /* a bit for each row */
-    size_t seen_words;
-    uint32_t *visited; /* whose bits are set */
-    uint32_t n_visited, visited_cap;
-    list todo, near, kept;
-    void *room;
-    size_t room_bytes;
-    idx_scratch *next;
-};
 
 static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static idx_scratch *pool;
@@ -116,39 +99,6 @@ void *idx_scratch_room(idx_scratch *s, size_t bytes)
     return room;
 }
 
-static bool list_room(list *l, uint32_t n)
-{
-    if (n <= l->cap) return true;
-    uint32_t cap = n + n / 2 + 64;
-    idx_near *a = realloc(l->a, cap * sizeof *a);
-    if (a == NULL) return false;
-    l->a = a;
-    l->cap = cap;
-    return true;
-}
-
-static bool visited_room(idx_scratch *s, uint32_t more)
-{
-    if (s->n_visited + more <= s->visited_cap) return true;
-    uint32_t cap = (s->n_visited + more) * 2 + 1024, *v = realloc(s->visited, cap * sizeof *v);
-    if (v == NULL) return false;
-    s->visited = v;
-    s->visited_cap = cap;
-    return true;
-}
-
-/* True the first time. There is room in `visited`. */
-static inline bool visit(idx_scratch *s, uint32_t row)
-{
-    uint64_t bit = UINT64_C(1) << (row & 63), *w = &s->seen[row >> 6];
-    if (*w & bit) return false;
-    *w |= bit;
-    s->visited[s->n_visited++] = row;
-    return true;
-}
-
-static inline int32_t link_get(const int32_t *l) { return __atomic_load_n(l, __ATOMIC_RELAXED); }
-
 /* Those of a list that were not visited yet go behind `visited`; how many. Half of them were, in no order that a processor could
  * foresee: without a branch that depends on it, searches and building take a tenth less. */
 static inline uint32_t visit_list(idx_scratch *s, const int32_t *l, uint32_t most)
@@ -166,70 +116,12 @@ static inline uint32_t visit_list(idx_scratch *s, const int32_t *l, uint32_t mos
     return n;
 }
 
-static void forget(idx_scratch *s)
-{
-    for (uint32_t i = 0; i < s->n_visited; i++) s->seen[s->visited[i] >> 6] = 0;
-    s->n_visited = 0;
-}
-
-/* ---- heaps --------------------------------------------------------------------------------------------------------------------- */
-
-/* best: the best on top, otherwise the worst. */
-static inline __attribute__((always_inline)) bool above(bool best, float a, float b) { return best ? a > b : a < b; }
-
-static inline __attribute__((always_inline)) void up(idx_near *a, uint32_t i, idx_near x, bool best)
-{
-    for (; i > 0 && above(best, x.score, a[(i - 1) / 2].score); i = (i - 1) / 2) a[i] = a[(i - 1) / 2];
-    a[i] = x;
-}
-
-static inline __attribute__((always_inline)) void down(idx_near *a, uint32_t n, idx_near x, bool best)
-{
-    uint32_t i = 0;
-    for (uint32_t c; (c = 2 * i + 1) < n; i = c) {
-        if (c + 1 < n && above(best, a[c + 1].score, a[c].score)) c++;
-        if (!above(best, a[c].score, x.score)) break;
-        a[i] = a[c];
-    }
-    a[i] = x;
-}
-
-static inline idx_near pop_best(list *l)
-{
-    idx_near top = l->a[0];
-    if (--l->n > 0) down(l->a, l->n, l->a[l->n], true);
-    return top;
-}
-
-/* `near` keeps the ef best. */
-static inline void keep(list *near, uint32_t ef, idx_near x)
-{
-    if (near->n < ef) up(near->a, near->n++, x, false);
-    else down(near->a, near->n, x, false);
-}
-
-static int by_score(const void *a, const void *b)
-{
-    const idx_near *x = a, *y = b;
-    return x->score < y->score ? 1 : x->score > y->score ? -1 : x->row > y->row ? 1 : x->row < y->row ? -1 : 0;
-}
-
 /* ---- search -------------------------------------------------------------------------------------------------------------------- */
-
-static inline int32_t *list_of(const idx_graph *g, uint32_t row, uint32_t level)
-{
-    return g->links + g->offsets[row] + (level > 0 ? (level + 1) * g->m : 0);
-}
-
-static inline uint32_t list_max(const idx_graph *g, uint32_t level) { return level > 0 ? g->m : 2 * g->m; }
-static inline void link_set(int32_t *l, int32_t row) { __atomic_store_n(l, row, __ATOMIC_RELAXED); }
 
 static inline bool is_allowed(const idx_allow *w, uint32_t row)
 {
     return w == NULL || ((w->rows == NULL || (w->rows[row >> 6] >> (row & 63) & 1)) && (w->test == NULL || w->test(w->ctx, row)));
 }
-
-enum { MAX_LINKS = 512 }; /* of one list: 2 m */
 
 static inline void prefetch_links(const idx_graph *g, uint32_t row)
 {
@@ -364,10 +256,8 @@ static const float SLACK = 1.05f;
  * would be linked to copies of itself only, and nothing would lead to them: of them a list has so many at most. */
 static const float SAME = 1 - 2e-3f;
 
-/* Of candidates, best first, keeps those that are nearer to the base than to any that is kept already (algorithm 4 of the paper),
- * at most `most`. Returns how many; they move to the front. Each that is kept strikes out those behind it: it is made ready for its
- * distances once, and there are few of them. */
-static uint32_t choose(const idx_rows *r, idx_near *c, uint32_t n, uint32_t most, void *room)
+/* Each that is kept strikes out those behind it: it is made ready for its distances once, and there are few of them. */
+uint32_t idx_walk_choose(const idx_rows *r, idx_near *c, uint32_t n, uint32_t most, void *room)
 {
     enum { BLOCK = 64 };
     uint32_t kept = 0, same = 0, rows[BLOCK];
@@ -412,7 +302,7 @@ static bool link_back(const idx_graph *g, idx_scratch *s, uint32_t from, uint32_
     for (uint32_t i = 0; i < n; i++) c->a[i] = (idx_near){scores[i], rows[i]};
     c->a[n] = (idx_near){score, to};
     qsort(c->a, n + 1, sizeof *c->a, by_score);
-    n = choose(g->rows, c->a, n + 1, most, (uint8_t *)room + room_bytes);
+    n = idx_walk_choose(g->rows, c->a, n + 1, most, (uint8_t *)room + room_bytes);
     for (uint32_t i = 0; i < most; i++) link_set(&l[i], i < n ? (int32_t)c->a[i].row : -1);
     return true;
 }
@@ -420,7 +310,7 @@ static bool link_back(const idx_graph *g, idx_scratch *s, uint32_t from, uint32_
 /* Whom a row links to on one level: of what the walk found, sorted in `near`. They go behind those of other levels in `kept`. */
 static bool choose_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t level, idx_walk_locks *locks, void *room)
 {
-    uint32_t n = choose(g->rows, s->near.a, s->near.n, g->m, room);
+    uint32_t n = idx_walk_choose(g->rows, s->near.a, s->near.n, g->m, room);
     if (!list_room(&s->kept, s->kept.n + n)) return false;
     memcpy(s->kept.a + s->kept.n, s->near.a, n * sizeof *s->kept.a);
     s->kept.n += n;
@@ -448,6 +338,13 @@ static bool link_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t leve
 
 enum { MAX_LEVELS = 64 };
 
+/* A row that is linked once more may have been found. */
+static void leave_out(list *l, uint32_t row)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->a[i].row == row) l->a[i--] = l->a[--l->n];
+}
+
 /* The row's own lists are full on every level before anything leads to it: a search that comes to it goes on from there. */
 static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t row, uint32_t mine, idx_walk_locks *locks, uint8_t *room, size_t bytes)
 {
@@ -460,6 +357,7 @@ static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32
     s->kept.n = 0;
     for (uint32_t level = highest;; level--) {
         if (!walk_level(g, s, p, from, n_from, level, g->ef_construction, NULL, &distances)) return false;
+        leave_out(&s->near, row);
         qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
         n_from = s->near.n < WIDE ? s->near.n : WIDE;
         memcpy(from, s->near.a, n_from * sizeof *from);

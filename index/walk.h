@@ -49,6 +49,10 @@ uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p,
 typedef struct idx_walk_locks idx_walk_locks;
 idx_walk_locks *idx_walk_locks_new(void); /* free() it */
 bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks);
+/* Fills the lists of a row of g, a graph made anew over those of `old` that live, from what they were there: links to rows that live stay,
+ * and links to others give way to what those led to (inherit.c). was: the row in `old`. now: for each of the first n_now rows of `old` its number
+ * in g, UINT32_MAX = it is gone. Nobody walks in g yet; rows may be linked into `old` meanwhile. false: no memory. */
+bool idx_walk_inherit(idx_graph *g, idx_scratch *s, uint32_t row, const idx_graph *old, uint32_t was, const uint32_t *now, uint32_t n_now);
 /* Of a row that is not going to be linked: that it has no links. What lies behind the rows that were linked is not even that (ann_shim.h). */
 void idx_walk_clear(const idx_graph *g, uint32_t row);
 

@@ -2,6 +2,8 @@
  * line answers each, so that tests/bench/index can take turns between engines:
  *   bench_ann DIR DIM
  *   build ENGINE STORAGE M EF_CONSTRUCTION THREADS    ENGINE: ours, or faiss as the distribution has it (float32)
+ *   replace SHARE CYCLES                              SHARE of the rows (one in 1 / SHARE, others each time) is replaced by copies, and the graph made
+ *                                                     anew, CYCLES times: what inheriting takes a row, and what of the rows had to be linked once more
  *   search EF THREADS                                 all queries once by each thread, ten neighbours
  */
 #include "../../index/ann.h"
@@ -27,6 +29,7 @@ static uint32_t dim;
 static idx_rows *rows;
 static idx_ann *ann;
 static faiss_plain *plain;
+static uint32_t *name; /* [row] of `rows` its number in `base` */
 
 static double now(clockid_t which)
 {
@@ -83,8 +86,10 @@ static void build(const char *engine, const char *storage, uint32_t m, uint32_t 
     } else {
         idx_storage s = strcmp(storage, "int8") == 0 ? IDX_INT8 : strcmp(storage, "float16") == 0 ? IDX_FLOAT16 : IDX_FLOAT32;
         ok = idx_rows_new(s, dim, &rows, &err) == IDX_OK;
+        name = realloc(name, n * sizeof *name);
         for (uint32_t i = 0; ok && i < n; i++) {
-            ok = idx_rows_room(rows, i, &err) == IDX_OK;
+            ok = idx_rows_room(rows, i, &err) == IDX_OK && name != NULL;
+            if (ok) name[i] = i;
             if (ok) idx_rows_encode(rows, base + (size_t)i * dim, idx_rows_at(rows, i));
         }
         ok = ok && idx_ann_new(rows, m, efc, (uint32_t)n, &ann, &err) == IDX_OK &&
@@ -97,6 +102,58 @@ static void build(const char *engine, const char *storage, uint32_t m, uint32_t 
         exit(1);
     }
     printf("{\"wall_s\":%.3f,\"cpu_s\":%.3f,\"bytes\":%.1f}\n", wall, cpu, (anonymous() - before) / (double)n);
+}
+
+/* Rows whose first number is `lot` modulo `lots` are gone, and come again at the end. */
+static void replace_some(uint32_t lots, uint32_t lot, double *inherit, double *link, uint32_t *mended)
+{
+    idx_error err = {0};
+    idx_rows *fresh;
+    idx_ann *heir;
+    uint32_t *from = malloc(n * sizeof *from), *then = malloc(n * sizeof *then), *called = malloc(n * sizeof *called), kept = 0, at = 0;
+    bool ok = from != NULL && then != NULL && called != NULL && idx_rows_new(rows->storage, dim, &fresh, &err) == IDX_OK;
+    for (uint32_t i = 0; ok && i < n; i++) kept += name[i] % lots != lot;
+    for (uint32_t i = 0, gone = kept; ok && i < n; i++) {
+        bool stays = name[i] % lots != lot;
+        uint32_t to = stays ? at++ : gone++;
+        then[i] = stays ? to : UINT32_MAX;
+        from[to] = i;
+        called[to] = name[i];
+    }
+    for (uint32_t i = 0; ok && i < n; i++) {
+        ok = idx_rows_room(fresh, i, &err) == IDX_OK;
+        if (ok) memcpy(idx_rows_at(fresh, i), idx_rows_at(rows, from[i]), rows->stride);
+    }
+    double t = now(CLOCK_PROCESS_CPUTIME_ID);
+    ok = ok && idx_ann_heir(ann, fresh, from, kept, (uint32_t)n, &heir, &err) == IDX_OK &&
+         idx_ann_inherit(heir, kept, ann, from, then, (uint32_t)n, NULL, &err) == IDX_OK && idx_ann_inherit_end(heir, NULL, mended, &err) == IDX_OK;
+    *inherit = (now(CLOCK_PROCESS_CPUTIME_ID) - t) / kept;
+    t = now(CLOCK_PROCESS_CPUTIME_ID);
+    ok = ok && idx_ann_link(heir, (uint32_t)n, NULL, NULL, &err) == IDX_OK;
+    *link = (now(CLOCK_PROCESS_CPUTIME_ID) - t) / (double)(n - kept);
+    if (!ok) {
+        fprintf(stderr, "bench_ann: %s\n", err.text);
+        exit(1);
+    }
+    drop();
+    ann = heir;
+    rows = fresh;
+    free(name);
+    name = called;
+    free(from);
+    free(then);
+}
+
+static void replace(double share, uint32_t cycles)
+{
+    uint32_t lots = (uint32_t)(1 / share + 0.5), mended = 0, some;
+    double inherit = 0, link = 0, i_s, l_s;
+    for (uint32_t i = 0; i < cycles; i++, mended += some) {
+        replace_some(lots, i % lots, &i_s, &l_s, &some);
+        inherit += i_s / cycles;
+        link += l_s / cycles;
+    }
+    printf("{\"inherit_us\":%.2f,\"link_us\":%.2f,\"mended\":%u}\n", inherit * 1e6, link * 1e6, mended);
 }
 
 typedef struct {
@@ -140,7 +197,7 @@ static void *search_thread(void *arg)
         if (plain != NULL) faiss_plain_search(plain, queries + q * dim, K, j->ef, scores, labels);
         else ours(s, queries + q * dim, j, labels);
         for (int a = 0; a < K; a++)
-            for (int b = 0; b < K; b++) j->hits += labels[a] == truth[q * TRUTH + (uint64_t)b];
+            for (int b = 0; b < K; b++) j->hits += (plain != NULL || labels[a] < 0 ? labels[a] : name[labels[a]]) == truth[q * TRUTH + (uint64_t)b];
     }
     idx_scratch_give(s);
     return NULL;
@@ -182,8 +239,10 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     char line[256], engine[32], storage[32];
     uint32_t a, b, c;
+    double share;
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (sscanf(line, "build %31s %31s %u %u %u", engine, storage, &a, &b, &c) == 5) build(engine, storage, a, b, c);
+        else if (sscanf(line, "replace %lf %u", &share, &a) == 2 && ann != NULL) replace(share, a);
         else if (sscanf(line, "search %u %u", &a, &b) == 2 && (ann != NULL || plain != NULL)) search(a, b);
         else printf("{\"error\":\"unknown command\"}\n");
     }

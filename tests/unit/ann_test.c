@@ -178,6 +178,81 @@ static void test_links(void)
     idx_rows_free(v);
 }
 
+/* Two graphs of the rows that live: one inherits from that of all, one is linked anew. They find the same, and the first all there are. */
+static void test_inherit(idx_storage s, uint32_t lots, uint32_t of_lots)
+{
+    idx_rows *v = make_rows(s), *living;
+    idx_ann *old, *heir, *linked;
+    static uint32_t from[ROWS], now[ROWS];
+    uint32_t n = 0, late = ROWS - 100, mended, hits[2] = {0}, all = 0;
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, late, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_rows_new(s, DIM, &living, NULL) == IDX_OK);
+    memset(now, 0xff, sizeof now);
+    for (uint32_t i = 0; i < late; i++) {
+        if (i % of_lots < lots) continue;
+        REQUIRE(idx_rows_room(living, n, NULL) == IDX_OK);
+        memcpy(idx_rows_at(living, n), idx_rows_at(v, i), v->stride);
+        from[n] = i;
+        now[i] = n++;
+    }
+    REQUIRE(idx_ann_new(living, 12, 60, n, &linked, NULL) == IDX_OK && idx_ann_link(linked, n, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_heir(old, living, from, n, n + 10, &heir, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_linked(heir), 0);
+    _Atomic bool stop = true;
+    CHECK(idx_ann_inherit(heir, n, old, from, now, late, &stop, NULL) == IDX_EBUSY);
+    REQUIRE(idx_ann_inherit(heir, n / 2, old, from, now, late, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_link(old, ROWS, NULL, NULL, NULL) == IDX_OK); /* rows that the heir does not know */
+    REQUIRE(idx_ann_inherit(heir, n, old, from, now, late, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_inherit_end(heir, NULL, &mended, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_linked(heir), n);
+    for (int q = 0; q < QUERIES; q++)
+        for (int g = 0; g < 2; g++) {
+            idx_near x[K], best[ROWS];
+            CHECK_INT(search(g == 0 ? heir : linked, queries[q], 40, NULL, x, K), K);
+            uint32_t b = search(linked, queries[q], n, NULL, best, K); /* all there are */
+            for (uint32_t i = 0; i < K; i++)
+                for (uint32_t k = 0; k < b; k++) hits[g] += x[i].row == best[k].row;
+            all += g == 0 ? b : 0;
+        }
+    CHECK(hits[0] >= hits[1] - all / 50);
+    idx_near everything[ROWS];
+    CHECK_INT(search(heir, queries[0], n, NULL, everything, ROWS), n); /* nothing is out of reach */
+    for (uint32_t i = 0; i < n; i++) CHECK(heir->g.levels[i] <= *heir->g.top + 1);
+    idx_ann_free(old);
+    idx_ann_free(heir);
+    idx_ann_free(linked);
+    idx_rows_free(v);
+    idx_rows_free(living);
+}
+
+/* All that linked two halves is gone: what nothing leads to any more is linked again. */
+static void test_inherit_bridges(void)
+{
+    idx_rows *v = make_rows(IDX_FLOAT32), *living;
+    idx_ann *old, *heir;
+    static uint32_t from[ROWS], now[ROWS];
+    uint32_t n = 0, mended;
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_rows_new(IDX_FLOAT32, DIM, &living, NULL) == IDX_OK);
+    memset(now, 0xff, sizeof now);
+    for (uint32_t i = 0; i < ROWS; i += 301) { /* of some clusters one row each, between which are no links */
+        REQUIRE(idx_rows_room(living, n, NULL) == IDX_OK);
+        memcpy(idx_rows_at(living, n), idx_rows_at(v, i), v->stride);
+        from[n] = i;
+        now[i] = n++;
+    }
+    REQUIRE(idx_ann_heir(old, living, from, n, n, &heir, NULL) == IDX_OK &&
+            idx_ann_inherit(heir, n, old, from, now, ROWS, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_inherit_end(heir, NULL, &mended, NULL) == IDX_OK);
+    CHECK(mended > 0);
+    idx_near x[ROWS];
+    CHECK_INT(search(heir, queries[0], n, NULL, x, ROWS), n);
+    idx_ann_free(old);
+    idx_ann_free(heir);
+    idx_rows_free(v);
+    idx_rows_free(living);
+}
+
 static bool even(const void *ctx, uint32_t row) { return ctx != NULL && row % 2 == 0; }
 
 static void test_allowed(void)
@@ -274,6 +349,9 @@ int main(void)
     for (int s = IDX_FLOAT32; s <= IDX_INT8; s++) test_beside_faiss((idx_storage)s);
     test_beside_plain();
     test_links();
+    for (int s = IDX_FLOAT32; s <= IDX_INT8; s++)
+        for (uint32_t gone = 0; gone < 4; gone++) test_inherit((idx_storage)s, gone, 12);
+    test_inherit_bridges();
     test_allowed();
     test_equal_rows();
     test_search_while_linking();
