@@ -100,10 +100,12 @@ static bool items_room(idx_cat *c)
     return true;
 }
 
-idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *out, idx_error *err)
+static bool slots_suffice(uint32_t mask, uint32_t items) { return items * UINT64_C(5) <= mask * UINT64_C(4); }
+
+/* But for the slots. */
+static idx_status item_new(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *out, idx_error *err)
 {
-    idx_slots_keys k = keys_of(c);
-    bool ok = items_room(c) && ((c->live_items + 1u) * UINT64_C(5) <= c->slots.mask * UINT64_C(4) || idx_slots_resize(&c->slots, &k, c->slots.mask * 2 + 1));
+    bool ok = items_room(c);
     uint32_t item = ok && c->free_item != IDX_NONE ? c->free_item : c->n_items;
     idx_id_at at = 0;
     if (!ok || !idx_ids_add(&c->ids, id, item, &at)) return idx_fail(err, IDX_ENOMEM, "no memory for an item");
@@ -115,10 +117,31 @@ idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const cha
     if (c->free_item != IDX_NONE) unlink_free(c, item);
     else c->n_items++;
     c->items[item] = (idx_mem_item){.rowid = rowid, .id = at};
-    idx_slots_add(&c->slots, &k, idx_text_hash(id), item);
     c->live_items++;
     if (rowid > c->newest) c->newest = rowid;
     *out = item;
+    return IDX_OK;
+}
+
+idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *out, idx_error *err)
+{
+    idx_slots_keys k = keys_of(c);
+    if (!slots_suffice(c->slots.mask, c->live_items + 1) && !idx_slots_resize(&c->slots, &k, c->slots.mask * 2 + 1))
+        return idx_fail(err, IDX_ENOMEM, "no memory for an item");
+    idx_status st = item_new(c, id, rowid, attributes, out, err);
+    if (st == IDX_OK) idx_slots_add(&c->slots, &k, idx_text_hash(id), *out);
+    return st;
+}
+
+idx_status idx_cat_item_load(idx_cat *c, const char *id, int64_t rowid, uint32_t *out, idx_error *err) { return item_new(c, id, rowid, NULL, out, err); }
+
+idx_status idx_cat_items_loaded(idx_cat *c, idx_error *err)
+{
+    idx_slots_keys k = keys_of(c);
+    uint32_t mask = c->slots.mask;
+    while (!slots_suffice(mask, c->live_items)) mask = mask * 2 + 1;
+    if (mask != c->slots.mask && !idx_slots_resize(&c->slots, &k, mask)) return idx_fail(err, IDX_ENOMEM, "no memory for items");
+    idx_slots_fill(&c->slots, &k, c->n_items);
     return IDX_OK;
 }
 

@@ -77,8 +77,11 @@ void idx_cat_lock(idx_cat *c);
 void idx_cat_let_in(void);
 
 /* Under the exclusive lock. An item without images, then its images in order: with vectors, or (start only) waiting for a segment or
- * the store to give them. attributes NULL: they come later (start only). */
+ * the store to give them. */
 IDX_CHECK idx_status idx_cat_item_add(idx_cat *c, const char *id, int64_t rowid, const char *attributes, uint32_t *item, idx_error *err);
+/* At the start: items of an empty catalogue one after the other, whose attributes come later, and then what finds them by their ids. */
+IDX_CHECK idx_status idx_cat_item_load(idx_cat *c, const char *id, int64_t rowid, uint32_t *item, idx_error *err);
+IDX_CHECK idx_status idx_cat_items_loaded(idx_cat *c, idx_error *err);
 IDX_CHECK idx_status idx_cat_images_add(idx_cat *c, uint32_t item, int64_t first_image, const float *const *vectors, uint32_t n, idx_error *err);
 IDX_CHECK idx_status idx_cat_images_expect(idx_cat *c, uint32_t item, int64_t first_image, uint32_t n, idx_error *err);
 void idx_cat_images_remove(idx_cat *c, uint32_t item);

@@ -2,7 +2,7 @@
  *
  * Where a link led to a row that is gone, what that row was linked to comes in its place: the list is chosen anew of what stayed
  * and of those, by the rule by which rows are linked. That is how FreshDiskANN consolidates deletes (arXiv 2105.09613, algorithm
- * 4); it compares some hundred rows where a walk from the entry compares a thousand, and takes a sixth of the time
+ * 4); it compares some hundred rows where a walk from the entry compares a thousand, and takes an eighth of the time
  * (tests/bench/bench_ann.c has both). */
 #include "walk_priv.h"
 

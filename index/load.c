@@ -40,7 +40,7 @@ static idx_status load_item(void *ctx, const idx_item_row *r)
 {
     loader *l = ctx;
     uint32_t item;
-    idx_status st = idx_cat_item_add(l->c, r->id, r->rowid, NULL, &item, l->err); /* idx_attrs_load has their attributes, all at once */
+    idx_status st = idx_cat_item_load(l->c, r->id, r->rowid, &item, l->err); /* idx_attrs_load has their attributes, all at once */
     if (st != IDX_OK || r->n_images == 0) return st;
     if (l->n_runs == l->cap_runs) {
         uint32_t cap = l->cap_runs + l->cap_runs / 2 + 1024;
@@ -184,6 +184,7 @@ static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_erro
     idx_segment_reader *reader = idx_segment_reader_start(c, ix->segment_dir, ix->opts.ef_construction);
     if (reader == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory to read index files");
     if (st == IDX_OK) st = idx_store_each_item(ix->store, row->id, false, load_item, &l, err);
+    if (st == IDX_OK) st = idx_cat_items_loaded(c, err);
     if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
     if (st == IDX_OK && !l.sorted) qsort(l.runs, l.n_runs, sizeof *l.runs, by_first);
     if (st == IDX_OK) st = load_segments(&l, reader);

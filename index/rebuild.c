@@ -138,7 +138,9 @@ static void end_low(void *ctx)
 /* What is left of the old graph is taken over (inherit.c), where that is most of it. */
 static idx_status inherit(rebuild *b, bool all)
 {
+    const idx_graph *g = &b->old->ann->g;
     const uint32_t linked = idx_ann_linked(b->old->ann);
+    if (g->m != b->ix->opts.hnsw_m || g->ef_construction != b->ix->opts.ef_construction) return IDX_OK; /* it shall be another one */
     for (b->heirs = 0; b->heirs < b->new->rows && b->from[b->heirs] < linked;) b->heirs++;
     if ((uint64_t)(linked - b->heirs) * 100 > (uint64_t)linked * LOST_PERCENT) return IDX_OK;
     idx_low_run(b->ix->low, begin_low, b);

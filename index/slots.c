@@ -62,6 +62,20 @@ void idx_slots_add(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_
     put(s, hash, number);
 }
 
+void idx_slots_fill(idx_slots *s, const idx_slots_keys *k, uint32_t n)
+{
+    enum { AHEAD = 16 };
+    uint32_t hash[AHEAD];
+    for (uint32_t from = 0; from < n; from += AHEAD) {
+        uint32_t some = n - from < AHEAD ? n - from : AHEAD;
+        for (uint32_t i = 0; i < some; i++) {
+            hash[i] = k->hash(k->ctx, from + i);
+            __builtin_prefetch(&s->now[hash[i] & s->mask]);
+        }
+        for (uint32_t i = 0; i < some; i++) put(s, hash[i], from + i);
+    }
+}
+
 static uint32_t place_of(const uint32_t *slots, uint32_t mask, uint32_t hash, uint32_t number)
 {
     uint32_t i = hash & mask;

@@ -61,8 +61,7 @@ static inline void forget(idx_scratch *s)
     s->n_visited = 0;
 }
 
-/* ---- heaps
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- heaps ---------------------------------------------------------------------------------------------------------------- */
 
 /* best: the best on top, otherwise the worst. */
 static inline __attribute__((always_inline)) bool above(bool best, float a, float b) { return best ? a > b : a < b; }
@@ -104,8 +103,7 @@ static inline int by_score(const void *a, const void *b)
     return x->score < y->score ? 1 : x->score > y->score ? -1 : x->row > y->row ? 1 : x->row < y->row ? -1 : 0;
 }
 
-/* ---- links
- * --------------------------------------------------------------------------------------------------------------------- */
+/* ---- links ---------------------------------------------------------------------------------------------------------------- */
 
 enum { MAX_LINKS = 512 }; /* of one list: 2 m */
 

@@ -10,8 +10,29 @@ static uint32_t hash_of_key(uint32_t key) { return key % 7 == 0 ? key & 15 : key
 static uint32_t hash(const void *ctx, uint32_t number) { return ctx == key_of ? hash_of_key(key_of[number]) : 0; }
 static bool is(const void *ctx, uint32_t number, const void *key) { return ctx == key_of && key_of[number] == *(const uint32_t *)key; }
 
+/* All at once, as at a start, and then changes. */
+static void test_fill(uint32_t n)
+{
+    idx_slots s = {0};
+    idx_slots_keys k = {hash, is, key_of};
+    uint32_t wrong = 0, none = 4 * MOST;
+    for (uint32_t i = 0; i < n; i++) key_of[i] = 3 * i + 1;
+    REQUIRE(idx_slots_resize(&s, &k, 7) && idx_slots_resize(&s, &k, 16383));
+    idx_slots_fill(&s, &k, n);
+    for (uint32_t i = 0; i < n; i++) wrong += idx_slots_find(&s, &k, hash_of_key(key_of[i]), &key_of[i]) != i;
+    CHECK(idx_slots_find(&s, &k, hash_of_key(none), &none) == UINT32_MAX);
+    for (uint32_t i = 0; i < n; i += 2) idx_slots_remove(&s, &k, hash_of_key(key_of[i]), i), key_of[i] = 0;
+    for (uint32_t i = 1; i < n; i += 2) wrong += idx_slots_find(&s, &k, hash_of_key(key_of[i]), &key_of[i]) != i;
+    CHECK_INT(wrong, 0);
+    idx_slots_fini(&s);
+    memset(key_of, 0, sizeof key_of);
+}
+
 int main(void)
 {
+    test_fill(0);
+    test_fill(17);
+    test_fill(9000);
     static uint32_t number_of[4 * MOST]; /* number + 1 */
     idx_slots s = {0};
     idx_slots_keys k = {hash, is, key_of};
