@@ -11,10 +11,12 @@
 /* Of what the gone were linked to, with what stayed, the nearest are looked at: as many as a walk of usual effort would keep. */
 enum { CANDIDATES = 40, BLOCK = 64 };
 
-/* A row of the old graph, as a candidate. */
-static inline void meet(idx_scratch *s, uint32_t row)
+/* A row of the old graph that is in the new one becomes a candidate; false: it is gone. */
+static inline bool meet(idx_scratch *s, int32_t row, const uint32_t *now, uint32_t n_now)
 {
-    if (row != UINT32_MAX) visit(s, row);
+    if ((uint32_t)row >= n_now || now[row] == UINT32_MAX) return false;
+    visit(s, now[row]);
+    return true;
 }
 
 /* What a row was linked to and is still there, and what it was linked to by those that are gone, behind the row itself in
@@ -31,16 +33,13 @@ static bool gather(idx_scratch *s, const idx_graph *old, uint32_t was, uint32_t 
     for (uint32_t i = 0; i < most; i++) {
         int32_t r = link_get(&l[i]);
         if (r < 0) break;
-        if ((uint32_t)r < n_now && now[r] != UINT32_MAX) {
-            visit(s, now[r]);
-            continue;
-        }
+        if (meet(s, r, now, n_now)) continue;
         *whole = false;
         const int32_t *beyond = list_of(old, (uint32_t)r, level);
         for (uint32_t k = 0; k < most; k++) {
             int32_t t = link_get(&beyond[k]);
             if (t < 0) break;
-            if ((uint32_t)t < n_now) meet(s, now[t]);
+            meet(s, t, now, n_now);
         }
     }
     return true;
@@ -64,7 +63,7 @@ static void nearest(idx_scratch *s, const idx_probe *p, const uint32_t *rows, ui
 bool idx_walk_inherit(idx_graph *g, idx_scratch *s, uint32_t row, const idx_graph *old, uint32_t was, const uint32_t *now,
                       uint32_t n_now)
 {
-    size_t bytes = (idx_probe_bytes(g->rows) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN;
+    const size_t bytes = probe_room(g->rows);
     uint8_t *room = idx_scratch_room(s, 2 * bytes);
     idx_probe p;
     if (room == NULL || !list_room(&s->near, CANDIDATES)) return false;

@@ -111,14 +111,13 @@ static idx_status see_to_others(rebuild *b, bool all)
 static void begin_low(void *ctx)
 {
     rebuild *b = ctx;
-    const uint32_t room = b->new->rows + b->new->rows / 8 + 1024;
     if ((b->now = malloc((b->rows + 1u) * sizeof *b->now)) == NULL) {
         b->st = idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
         return;
     }
     memset(b->now, 0xff, b->rows * sizeof *b->now);
     for (uint32_t i = 0; i < b->heirs; i++) b->now[b->from[i]] = i;
-    b->st = idx_ann_heir(b->old->ann, b->new->v, b->from, b->heirs, room < IDX_MAX_ROWS ? room : IDX_MAX_ROWS, &b->new->ann, b->err);
+    b->st = idx_ann_heir(b->old->ann, b->new->v, b->from, b->heirs, idx_segment_graph_capacity(b->new->rows), &b->new->ann, b->err);
 }
 
 static void inherit_low(void *ctx)

@@ -90,8 +90,7 @@ idx_status idx_segment_graph_room(const idx_segment *g, uint32_t rows, uint32_t 
 {
     *out = NULL;
     if (g->ann != NULL && g->ann->g.capacity >= rows) return IDX_OK;
-    uint32_t room = rows + rows / 8 + 1024; /* an eighth: what is copied is paid by the rows that come */
-    if (room > IDX_MAX_ROWS) room = IDX_MAX_ROWS;
+    const uint32_t room = idx_segment_graph_capacity(rows);
     return g->ann != NULL ? idx_ann_grown(g->ann, room, out, err) : idx_ann_new(g->v, m, ef_construction, room, out, err);
 }
 

@@ -41,6 +41,12 @@ IDX_CHECK idx_status idx_segment_append_row(idx_segment *g, const uint8_t *bytes
 void idx_segment_own(idx_segment *g, uint32_t row, uint32_t item, uint32_t n);
 void idx_segment_kill(idx_segment *g, uint32_t row);
 
+/* What a graph of so many rows has room for: an eighth more, so that the copy it is when it grows is paid by the rows that come. */
+static inline uint32_t idx_segment_graph_capacity(uint32_t rows)
+{
+    uint32_t room = rows + rows / 8 + 1024;
+    return room < IDX_MAX_ROWS ? room : IDX_MAX_ROWS;
+}
 /* A graph with room for `rows` rows, all there are now, for the caller to put in the place of g->ann under the exclusive lock, which then gets free()d;
  * *out NULL: there is room. Nobody links meanwhile. */
 IDX_CHECK idx_status idx_segment_graph_room(const idx_segment *g, uint32_t rows, uint32_t m, uint32_t ef_construction, idx_ann **out, idx_error *err);

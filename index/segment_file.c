@@ -423,8 +423,7 @@ static idx_status read_graph(const char *path, idx_segment *g, uint32_t ef_const
         XXH3_128bits_reset(x);
         XXH3_128bits_update(x, &h, sizeof h);
         XXH3_128bits_update(x, levels, level_bytes);
-        uint32_t room = h.rows + h.rows / 8 + 1024;
-        if (idx_hnsw_restore(h.m, ef_construction, levels, h.rows, room < IDX_MAX_ROWS ? room : IDX_MAX_ROWS, &a) != 0)
+        if (idx_hnsw_restore(h.m, ef_construction, levels, h.rows, idx_segment_graph_capacity(h.rows), &a) != 0)
             st = idx_fail(err, IDX_ECORRUPT, "its levels are damaged: %.100s", idx_faiss_text());
     }
     if (st == IDX_OK && a.offsets[h.rows] - a.offsets[0] != h.links) st = idx_fail(err, IDX_ECORRUPT, "its levels are damaged");

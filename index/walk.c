@@ -382,7 +382,7 @@ bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks 
 {
     uint32_t mine = (uint32_t)g->levels[row] - 1;
     idx_walk_clear(g, row);
-    size_t bytes = (idx_probe_bytes(g->rows) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN;
+    const size_t bytes = probe_room(g->rows);
     uint8_t *room = idx_scratch_room(s, 3 * bytes);
     if (room == NULL || mine >= MAX_LEVELS) return false;
     idx_probe p;

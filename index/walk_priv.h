@@ -24,6 +24,9 @@ struct idx_scratch {
     idx_scratch *next;
 };
 
+/* Bytes of a probe in a scratch's room, behind which another can lie. */
+static inline size_t probe_room(const idx_rows *r) { return (idx_probe_bytes(r) + IDX_ROW_ALIGN - 1) / IDX_ROW_ALIGN * IDX_ROW_ALIGN; }
+
 static inline bool list_room(list *l, uint32_t n)
 {
     if (n <= l->cap) return true;
