@@ -124,7 +124,7 @@ idx_status idx_attrs_load(idx_cat *c, idx *ix, idx_error *err)
     idx_bits_free(&l.changed);
     if ((c->attrs = idx_attrs_new()) == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for attributes");
     l = (loading){.c = c, .err = err};
-    return idx_store_each_item(ix->store, c->row.id, true, take_all, &l, err);
+    return idx_store_each_item(ix->store, c->row.id, take_all, &l, err);
 }
 
 /* ---- the file --------------------------------------------------------------------------------------------------------- */

@@ -141,7 +141,7 @@ idx_status idx_cat_items_loaded(idx_cat *c, idx_error *err)
     uint32_t mask = c->slots.mask;
     while (!slots_suffice(mask, c->live_items)) mask = mask * 2 + 1;
     if (mask != c->slots.mask && !idx_slots_resize(&c->slots, &k, mask)) return idx_fail(err, IDX_ENOMEM, "no memory for items");
-    idx_slots_fill(&c->slots, &k, c->n_items);
+    idx_slots_fill(&c->slots, &k, NULL, c->n_items);
     return IDX_OK;
 }
 
@@ -347,7 +347,7 @@ static idx_status check_segment(const idx_cat *c, const idx_segment *g, uint32_t
 idx_status idx_cat_check(idx_cat *c, idx_store *s, idx_error *err)
 {
     counter k = {.c = c, .err = err};
-    idx_status st = idx_store_each_item(s, c->row.id, true, check_item, &k, err);
+    idx_status st = idx_store_each_item(s, c->row.id, check_item, &k, err);
     if (st != IDX_OK) return st;
     const char *why = idx_attrs_check(c->attrs);
     if (why != NULL || idx_attrs_count(c->attrs) != c->live_items)

@@ -16,9 +16,10 @@ typedef struct { /* an item's images, to find it by one of them */
     uint32_t n, item;
 } run;
 
-typedef struct {
+typedef struct { /* of a catalogue */
     idx *ix;
-    idx_cat *c;
+    idx_cat *c; /* NULL = none, or it is in the table */
+    idx_segment_reader *reader;
     run *runs; /* of all items, by `first` once sorted */
     uint32_t n_runs, cap_runs;
     bool sorted;
@@ -36,10 +37,35 @@ void idx_say(const idx *ix, int level, const char *fmt, ...)
     ix->opts.log(ix->opts.log_ctx, level, text);
 }
 
+typedef struct { /* of all, by the catalogues' ids */
+    loader *at;
+    size_t n, last;
+} loaders;
+
+static int by_id(const void *a, const void *b)
+{
+    int64_t x = ((const idx_catalogue_row *)a)->id, y = ((const idx_catalogue_row *)b)->id;
+    return x < y ? -1 : x > y;
+}
+
+static loader *loader_of(loaders *all, int64_t catalogue)
+{
+    size_t lo = 0, hi = all->n;
+    if (all->last < hi && all->at[all->last].c->row.id == catalogue) return &all->at[all->last];
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (all->at[mid].c->row.id < catalogue) lo = mid + 1;
+        else hi = mid;
+    }
+    all->last = lo;
+    return lo < all->n && all->at[lo].c->row.id == catalogue ? &all->at[lo] : NULL;
+}
+
 static idx_status load_item(void *ctx, const idx_item_row *r)
 {
-    loader *l = ctx;
+    loader *l = loader_of(ctx, r->catalogue);
     uint32_t item;
+    if (l == NULL) return IDX_OK; /* nobody could ask for it */
     idx_status st = idx_cat_item_load(l->c, r->id, r->rowid, &item, l->err); /* idx_attrs_load has their attributes, all at once */
     if (st != IDX_OK || r->n_images == 0) return st;
     if (l->n_runs == l->cap_runs) {
@@ -102,10 +128,10 @@ static uint32_t claim(loader *l, idx_segment *g, const int64_t *images)
     return claimed;
 }
 
-static idx_status load_segments(loader *l, idx_segment_reader *reader)
+static idx_status load_segments(loader *l)
 {
     size_t n;
-    idx_segment_found *found = idx_segment_reader_wait(reader, &n);
+    idx_segment_found *found = idx_segment_reader_wait(l->reader, &n);
     idx_cat *c = l->c;
     idx_status st = IDX_OK;
     for (size_t i = 0; i < n && found[i].number >= c->next_number; i++) c->next_number = found[i].number + 1;
@@ -173,30 +199,61 @@ static idx_status load_rest(loader *l, uint64_t *images)
     return st;
 }
 
-static idx_status load_catalogue(idx *ix, const idx_catalogue_row *row, idx_error *err)
+static idx_status loader_init(loader *l, idx *ix, const idx_catalogue_row *row, idx_error *err)
 {
-    idx_cat *c;
-    idx_status st = idx_cat_new(row, ix->opts.ef_search, &c, err);
-    if (st != IDX_OK) return st;
-    c->refs = 1;
-    loader l = {.ix = ix, .c = c, .sorted = true, .err = err};
+    *l = (loader){.ix = ix, .sorted = true, .err = err};
+    idx_status st = idx_cat_new(row, ix->opts.ef_search, &l->c, err);
+    if (st == IDX_OK) l->c->refs = 1;
+    return st;
+}
+
+static void loader_fini(loader *l)
+{
+    idx_segment_reader_free(l->reader);
+    if (l->c != NULL) idx_cat_free(l->c);
+    free(l->runs);
+}
+
+/* In another thread the files of its segments are read from here on. */
+static idx_status read_ahead(loader *l)
+{
+    l->reader = idx_segment_reader_start(l->c, l->ix->segment_dir, l->ix->opts.ef_construction);
+    return l->reader != NULL ? IDX_OK : idx_fail(l->err, IDX_ENOMEM, "no memory to read index files");
+}
+
+/* All but its items, which it has: what needs no vector first, because these are still being read. */
+static idx_status load_catalogue(loader *l)
+{
+    idx *ix = l->ix;
+    idx_cat *c = l->c;
+    idx_error *err = l->err;
     uint64_t rest = 0;
-    idx_segment_reader *reader = idx_segment_reader_start(c, ix->segment_dir, ix->opts.ef_construction);
-    if (reader == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory to read index files");
-    if (st == IDX_OK) st = idx_store_each_item(ix->store, row->id, false, load_item, &l, err);
-    if (st == IDX_OK) st = idx_cat_items_loaded(c, err);
-    if (st == IDX_OK) st = idx_store_each_change(ix->store, row->id, row->info.generation, load_change, &l, err);
-    if (st == IDX_OK && !l.sorted) qsort(l.runs, l.n_runs, sizeof *l.runs, by_first);
-    if (st == IDX_OK) st = load_segments(&l, reader);
-    idx_segment_reader_free(reader);
-    if (st == IDX_OK) st = load_rest(&l, &rest);
+    idx_status st = idx_cat_items_loaded(c, err);
+    if (st == IDX_OK) st = idx_store_each_change(ix->store, c->row.id, c->row.info.generation, load_change, l, err);
+    if (st == IDX_OK) st = idx_attrs_load(c, ix, err);
+    if (st == IDX_OK && !l->sorted) qsort(l->runs, l->n_runs, sizeof *l->runs, by_first);
+    if (st == IDX_OK) st = load_segments(l);
+    if (st == IDX_OK) st = load_rest(l, &rest);
     if (st == IDX_OK && rest >= ix->opts.segment_images)
         idx_say(ix, 0, "catalogue %s: %" PRIu64 " images are in no index file and are read from the store; a graph is made of them", c->row.info.name, rest);
-    if (st == IDX_OK) st = idx_attrs_load(c, ix, err);
     if (st == IDX_OK) idx_lists_load(c, ix);
     if (st == IDX_OK && !idx_table_add(ix, c)) st = idx_fail(err, IDX_ENOMEM, "no memory for a catalogue");
-    if (st != IDX_OK) idx_cat_free(c);
-    free(l.runs);
+    if (st == IDX_OK) l->c = NULL;
+    return st;
+}
+
+static idx_status load_catalogues(loaders *all, idx *ix, const idx_catalogue_row *rows, size_t n, idx_error *err)
+{
+    idx_status st = IDX_OK;
+    for (; st == IDX_OK && all->n < n; all->n++) st = loader_init(&all->at[all->n], ix, &rows[all->n], err);
+    if (st == IDX_OK && n > 0) st = read_ahead(&all->at[0]);
+    if (st == IDX_OK && n > 0) st = idx_store_all_items(ix->store, load_item, all, err);
+    for (size_t i = 0; st == IDX_OK && i < n; i++) {
+        if (i + 1 < n) st = read_ahead(&all->at[i + 1]);
+        if (st == IDX_OK) st = load_catalogue(&all->at[i]);
+        loader_fini(&all->at[i]);
+        all->at[i] = (loader){0};
+    }
     return st;
 }
 
@@ -206,11 +263,15 @@ idx_status idx_load_all(idx *ix, idx_error *err)
     size_t n;
     idx_status st = idx_store_catalogues(ix->store, &rows, &n, err);
     if (st != IDX_OK) return st;
+    if (n > 0) qsort(rows, n, sizeof *rows, by_id);
     idx_segments_clean(ix->segment_dir, rows, n);
     idx_attrs_clean(ix->segment_dir, rows, n);
+    loaders all = {.at = calloc(n + 1, sizeof *all.at)};
     idx_ahead *ahead = idx_ahead_start(idx_store_path(ix->store));
-    for (size_t i = 0; st == IDX_OK && i < n; i++) st = load_catalogue(ix, &rows[i], err);
+    st = all.at != NULL ? load_catalogues(&all, ix, rows, n, err) : idx_fail(err, IDX_ENOMEM, "no memory to load catalogues");
     idx_ahead_end(ahead);
+    for (size_t i = 0; i < all.n; i++) loader_fini(&all.at[i]);
+    free(all.at);
     free(rows);
     malloc_trim(0); /* what reading took */
     idx_lists_sweep(ix->segment_dir);

@@ -62,17 +62,18 @@ void idx_slots_add(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_
     put(s, hash, number);
 }
 
-void idx_slots_fill(idx_slots *s, const idx_slots_keys *k, uint32_t n)
+void idx_slots_fill(idx_slots *s, const idx_slots_keys *k, const uint32_t *numbers, uint32_t n)
 {
     enum { AHEAD = 16 };
-    uint32_t hash[AHEAD];
+    uint32_t hash[AHEAD], number[AHEAD];
     for (uint32_t from = 0; from < n; from += AHEAD) {
         uint32_t some = n - from < AHEAD ? n - from : AHEAD;
         for (uint32_t i = 0; i < some; i++) {
-            hash[i] = k->hash(k->ctx, from + i);
+            number[i] = numbers != NULL ? numbers[from + i] : from + i;
+            hash[i] = k->hash(k->ctx, number[i]);
             __builtin_prefetch(&s->now[hash[i] & s->mask]);
         }
-        for (uint32_t i = 0; i < some; i++) put(s, hash[i], from + i);
+        for (uint32_t i = 0; i < some; i++) put(s, hash[i], number[i]);
     }
 }
 

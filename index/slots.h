@@ -23,8 +23,9 @@ uint32_t idx_slots_find(const idx_slots *s, const idx_slots_keys *k, uint32_t ha
 IDX_CHECK bool idx_slots_resize(idx_slots *s, const idx_slots_keys *k, uint32_t mask);
 /* A number that is not there; there is room for it. */
 void idx_slots_add(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_t number);
-/* 0 .. n - 1, into an empty table with room for them: what adding each would do, without waiting for memory each time. */
-void idx_slots_fill(idx_slots *s, const idx_slots_keys *k, uint32_t n);
+/* n numbers (NULL: 0 .. n - 1) that are not there, into a table with room for them and none before it that waits: what adding each would do,
+ * without waiting for memory each time. */
+void idx_slots_fill(idx_slots *s, const idx_slots_keys *k, const uint32_t *numbers, uint32_t n);
 /* A number that is there; its key, too. */
 void idx_slots_remove(idx_slots *s, const idx_slots_keys *k, uint32_t hash, uint32_t number);
 /* Moves `most` of the slots that still wait, without a change; false: none do. */

@@ -71,7 +71,7 @@ IDX_CHECK idx_status idx_store_item_remove(idx_store *s, const idx_store_place *
 /* ---- readers; any thread ---- */
 IDX_CHECK idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n, idx_error *err);
 typedef struct {
-    int64_t rowid;
+    int64_t rowid, catalogue;
     const char *id, *attributes;
     int64_t first_image;
     uint32_t n_images;
@@ -82,8 +82,10 @@ typedef idx_status idx_vector_fn(void *ctx, int64_t image, const float *vector, 
 typedef idx_status idx_change_fn(void *ctx, uint64_t generation, int64_t item, int64_t stamp);
 /* At most `limit` ids above `after`, by id; caller frees each and the array, also on failure. */
 IDX_CHECK idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err);
-/* By rowid; stop at the first status that is not IDX_OK. attributes: false = NULL in each row, which is faster. */
-IDX_CHECK idx_status idx_store_each_item(idx_store *s, int64_t catalogue, bool attributes, idx_item_fn *fn, void *ctx, idx_error *err);
+/* By rowid; stop at the first status that is not IDX_OK. Of all catalogues: as they lie in the file, which is faster than finding those of each,
+ * and without their attributes (NULL). */
+IDX_CHECK idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err);
+IDX_CHECK idx_status idx_store_all_items(idx_store *s, idx_item_fn *fn, void *ctx, idx_error *err);
 /* Of one item, by its rowid; IDX_OK without a call when there is none. */
 IDX_CHECK idx_status idx_store_attributes(idx_store *s, int64_t item, idx_attributes_fn *fn, void *ctx, idx_error *err);
 /* The log from generation `from` on, in its order. */

@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { R_CATALOGUES, R_BEGIN, R_END, R_LIST, R_ITEMS, R_ITEMS_BARE, R_VECTORS, R_ITEM, R_RECORD, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
+enum { R_CATALOGUES, R_BEGIN, R_END, R_LIST, R_ITEMS, R_ALL_ITEMS, R_VECTORS, R_ITEM, R_RECORD, R_RENDITION, R_EMBEDDINGS, R_CHANGES, R_ATTRIBUTES, R_COUNT };
 static const char *const read_sql[R_COUNT] = {
     "SELECT id, name, model, fingerprint, dim, generation, created_ms, storage, kept FROM catalogues ORDER BY name",
     "BEGIN",
     "COMMIT",
     "SELECT id FROM items WHERE catalogue = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-    "SELECT rowid, id, first_image, length(images), attributes FROM items WHERE catalogue = ?1 ORDER BY rowid",
-    "SELECT rowid, id, first_image, length(images) FROM items WHERE catalogue = ?1 ORDER BY rowid",
+    "SELECT rowid, catalogue, id, first_image, length(images), attributes FROM items WHERE catalogue = ?1 ORDER BY rowid",
+    "SELECT rowid, catalogue, id, first_image, length(images), NULL FROM items ORDER BY rowid",
     "SELECT image, vector FROM embeddings WHERE image BETWEEN ?1 AND ?2 ORDER BY image",
     "SELECT id, attributes, created_ms, updated_ms, images FROM items WHERE catalogue = ?1 AND id = ?2",
     "SELECT attributes, images FROM items WHERE rowid = ?1",
@@ -143,17 +143,20 @@ idx_status idx_store_catalogues(idx_store *s, idx_catalogue_row **out, size_t *n
     return IDX_OK;
 }
 
-idx_status idx_store_each_item(idx_store *s, int64_t catalogue, bool attributes, idx_item_fn *fn, void *ctx, idx_error *err)
+static idx_status each_item(idx_store *s, int which, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err)
 {
     reader *r;
     idx_status st = reader_take(s, &r, err);
     if (st != IDX_OK) return st;
-    sqlite3_stmt *q = r->q[attributes ? R_ITEMS : R_ITEMS_BARE];
-    sqlite3_bind_int64(q, 1, catalogue);
+    sqlite3_stmt *q = r->q[which];
+    const bool attributes = which == R_ITEMS;
+    if (attributes) sqlite3_bind_int64(q, 1, catalogue);
     int rc = SQLITE_ROW;
     while (st == IDX_OK && (rc = sqlite3_step(q)) == SQLITE_ROW) {
-        idx_item_row row = {sqlite3_column_int64(q, 0), (const char *)sqlite3_column_text(q, 1), attributes ? (const char *)sqlite3_column_text(q, 4) : NULL,
-                            sqlite3_column_int64(q, 2), (uint32_t)sqlite3_column_int(q, 3) / IDX_IMAGE_BYTES};
+        idx_item_row row = {.rowid = sqlite3_column_int64(q, 0), .catalogue = sqlite3_column_int64(q, 1), .id = (const char *)sqlite3_column_text(q, 2)};
+        row.first_image = sqlite3_column_int64(q, 3);
+        row.n_images = (uint32_t)sqlite3_column_int(q, 4) / IDX_IMAGE_BYTES;
+        row.attributes = (const char *)sqlite3_column_text(q, 5);
         st = row.id == NULL || (attributes && row.attributes == NULL) ? idx_fail(err, IDX_ENOMEM, "no memory to read items") : fn(ctx, &row);
     }
     if (st == IDX_OK && rc != SQLITE_DONE) st = idx_store_fail(r->db, "read items", err);
@@ -162,6 +165,9 @@ idx_status idx_store_each_item(idx_store *s, int64_t catalogue, bool attributes,
     reader_give(s, r);
     return st;
 }
+
+idx_status idx_store_each_item(idx_store *s, int64_t catalogue, idx_item_fn *fn, void *ctx, idx_error *err) { return each_item(s, R_ITEMS, catalogue, fn, ctx, err); }
+idx_status idx_store_all_items(idx_store *s, idx_item_fn *fn, void *ctx, idx_error *err) { return each_item(s, R_ALL_ITEMS, 0, fn, ctx, err); }
 
 idx_status idx_store_ids(idx_store *s, int64_t catalogue, const char *after, uint32_t limit, char ***out, size_t *n, idx_error *err)
 {

@@ -128,8 +128,6 @@ bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t 
 {
     if (value >= d->n || d->v[value].text != NULL) return false;
     d->v[value] = (idx_value){.text = text, .hash = hash};
-    idx_slots_keys k = keys_of(d);
-    idx_slots_add(&d->slots, &k, hash, value);
     d->live++;
     d->text_bytes += strlen(text) + 1;
     return true;
@@ -137,9 +135,16 @@ bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t 
 
 void idx_values_placed(idx_values *d)
 {
+    idx_slots_keys k = keys_of(d);
+    uint32_t some[256], n = 0;
     d->spare = 0;
-    for (uint32_t i = 0; i < d->n; i++)
+    for (uint32_t i = 0; i < d->n; i++) {
         if (d->v[i].text == NULL) d->v[i] = (idx_value){.hash = d->spare}, d->spare = i + 1;
+        else some[n++] = i;
+        if (n < sizeof some / sizeof *some && i + 1 < d->n) continue;
+        idx_slots_fill(&d->slots, &k, some, n);
+        n = 0;
+    }
 }
 
 uint64_t idx_values_bytes(const idx_values *d)

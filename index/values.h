@@ -30,7 +30,8 @@ uint32_t idx_values_make(idx_values *d, const char *text);
 /* Of an empty `d`: room for as many texts as `like` has, and no more; false = no memory. */
 IDX_CHECK bool idx_values_room_like(idx_values *d, const idx_values *like);
 /* At a start, in this order and nothing else between: room for numbers below n in an empty `d` (false = no memory); texts of the kept
- * range, with the hash that idx_value had of each, get a number each (false = it is taken); the numbers in between become free ones. */
+ * range, with the hash that idx_value had of each, get a number each (false = it is taken); the numbers in between become free ones, and
+ * texts are found from then on. */
 IDX_CHECK bool idx_values_reserve(idx_values *d, uint32_t n);
 IDX_CHECK bool idx_values_place(idx_values *d, uint32_t value, const char *text, uint32_t hash);
 void idx_values_placed(idx_values *d);

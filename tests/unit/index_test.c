@@ -415,6 +415,50 @@ static void test_sent_again(void)
     idx_close(ix);
 }
 
+/* Catalogues whose items alternate in the store come back each with its own, those with index files and those without; also where names are in
+ * another order than the catalogues were made, and some are empty or gone. */
+static void test_several(void)
+{
+    enum { N = 5, EACH = 70, EMPTY = 1, GONE = 3 };
+    static const char *const names[N] = {"e", "d", "c", "b", "a"};
+    static float v[EACH][DIM];
+    idx *ix = reopen(NULL, 60);
+    for (int c = 0; c < N; c++) REQUIRE(idx_catalogue_put(ix, names[c], "m", fp, DIM, NULL, NULL) == IDX_OK);
+    for (int i = 0; i < EACH; i++) {
+        unit(v[i]);
+        for (int c = 0; c < N; c++) {
+            char id[16];
+            snprintf(id, sizeof id, "%s%d", names[c], i);
+            if (c == GONE && i == EACH / 2) REQUIRE(idx_catalogue_delete(ix, names[c], NULL) == IDX_OK);
+            if (c == EMPTY || (c == GONE && i >= EACH / 2)) continue;
+            idx_op *op = simple_put(names[c], id, v[i]);
+            op->attributes = strdup(c == 0 ? "{\"of\":\"e\"}" : "{\"of\":\"others\"}");
+            REQUIRE(idx_write_take(ix, op, NULL, NULL) == IDX_OK);
+        }
+        if (i == EACH / 2) REQUIRE(idx_maintain(ix, NULL) == IDX_OK); /* files of some of the rows */
+    }
+    ix = reopen(ix, 60);
+    check(ix);
+    for (int c = 0; c < N; c++) {
+        idx_catalogue of;
+        CHECK_INT(idx_catalogue_get(ix, names[c], &of, NULL), c == GONE ? IDX_ENOTFOUND : IDX_OK);
+        if (c == GONE) continue;
+        CHECK_INT(of.items, c == EMPTY ? 0 : EACH);
+        for (int i = 0; i < EACH && c != EMPTY; i++) {
+            char id[16];
+            idx_result *r = NULL;
+            snprintf(id, sizeof id, "%s%d", names[c], i);
+            idx_query q = {.embedding = v[i], .dim = DIM, .limit = 1, .min_score = -2, .filter = c == 0 ? "of = \"e\"" : "of = \"others\"", .exact = true};
+            REQUIRE(idx_search(ix, names[c], &q, &r, NULL) == IDX_OK && r->n == 1);
+            CHECK_STR(r->hits[0].id, id);
+            idx_result_free(r);
+        }
+    }
+    for (int c = 0; c < N; c++)
+        if (c != GONE) REQUIRE(idx_catalogue_delete(ix, names[c], NULL) == IDX_OK);
+    idx_close(ix);
+}
+
 static void test_errors(void)
 {
     idx *ix = reopen(NULL, 60);
@@ -523,6 +567,7 @@ int main(int argc, char **argv)
     test_damage(6);
     test_fresh_dead();
     test_sent_again();
+    test_several();
     test_errors();
     test_threads();
     idx_rows_free(kept);

@@ -13,12 +13,15 @@ static bool is(const void *ctx, uint32_t number, const void *key) { return ctx =
 /* All at once, as at a start, and then changes. */
 static void test_fill(uint32_t n)
 {
+    static uint32_t rest[MOST];
     idx_slots s = {0};
     idx_slots_keys k = {hash, is, key_of};
     uint32_t wrong = 0, none = 4 * MOST;
     for (uint32_t i = 0; i < n; i++) key_of[i] = 3 * i + 1;
     REQUIRE(idx_slots_resize(&s, &k, 7) && idx_slots_resize(&s, &k, 16383));
-    idx_slots_fill(&s, &k, n);
+    idx_slots_fill(&s, &k, NULL, n / 2);
+    for (uint32_t i = n / 2; i < n; i++) rest[n - 1 - i] = i;
+    idx_slots_fill(&s, &k, rest, n - n / 2);
     for (uint32_t i = 0; i < n; i++) wrong += idx_slots_find(&s, &k, hash_of_key(key_of[i]), &key_of[i]) != i;
     CHECK(idx_slots_find(&s, &k, hash_of_key(none), &none) == UINT32_MAX);
     for (uint32_t i = 0; i < n; i += 2) idx_slots_remove(&s, &k, hash_of_key(key_of[i]), i), key_of[i] = 0;
