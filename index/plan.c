@@ -59,7 +59,7 @@ idx_plan_find idx_plan_find_places(const idx_cat *c, const idx_plan_query *q, bo
     if ((double)(tests + before) * TEST_NS >= images * PLACE_NS) return IDX_FIND_PLACES;
     bool thin = countable && (double)compared * rows_each * 2 < (double)tests; /* most matches are elsewhere */
     double cost = images * (thin ? COUNT_NS : PLACE_NS), rest = list_rows(q) * ((double)tests + GUESS * rows_each) / ((double)compared + GUESS) * TEST_NS;
-    if (spent < cost / 16 || rest <= cost) return IDX_FIND_NOTHING;
+    if (spent < cost / 32 || rest <= cost) return IDX_FIND_NOTHING;
     return thin ? IDX_FIND_COUNTS : IDX_FIND_PLACES;
 }
 
