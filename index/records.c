@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SHORT_LINES = 3 }; /* of 64 bytes, that the record of an item with an image and some attributes takes */
 enum { SHARDS = 16, UNIT = 16, WAYS = 4, BUCKET_UNITS = 32 /* a place for each 8 units: short records are half as long */ };
 
 typedef struct { /* behind it the images, then the attributes with their NUL */
@@ -73,6 +74,24 @@ static uint8_t *find(const idx_records *s, const shard *h, int64_t rowid, uint32
         if (k.rowid == rowid && k.version == version) return at(s, h, b[i]);
     }
     return NULL;
+}
+
+void idx_records_ahead(idx_records *s, const int64_t *rowids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        shard *h = shard_of(s, rowids[i]);
+        pthread_mutex_lock(&h->lock);
+        if (h->ring != NULL) __builtin_prefetch(bucket_of(s, h, rowids[i]));
+        pthread_mutex_unlock(&h->lock);
+    }
+    for (size_t i = 0; i < n; i++) {
+        shard *h = shard_of(s, rowids[i]);
+        pthread_mutex_lock(&h->lock);
+        const uint64_t *b = h->ring != NULL ? bucket_of(s, h, rowids[i]) : NULL;
+        for (int k = 0; b != NULL && k < WAYS; k++)
+            for (int line = 0; b[k] + s->units >= h->head && line < SHORT_LINES; line++) __builtin_prefetch(at(s, h, b[k]) + 64 * line);
+        pthread_mutex_unlock(&h->lock);
+    }
 }
 
 bool idx_records_find(idx_records *s, int64_t rowid, uint32_t version, idx_record_fn *fn, void *ctx)

@@ -25,6 +25,8 @@ typedef void idx_record_fn(void *ctx, const idx_record *r); /* which it borrows 
 /* bytes: at most so many of records; they are taken as they are needed. */
 IDX_CHECK idx_status idx_records_new(size_t bytes, idx_records **out, idx_error *err);
 void idx_records_free(idx_records *s);
+/* Asks memory for the records of n rowids, which will be looked for: each lies two jumps away, in memory that nobody read lately. */
+void idx_records_ahead(idx_records *s, const int64_t *rowids, size_t n);
 /* False: it is not here. fn is short, and calls nothing of this file. */
 bool idx_records_find(idx_records *s, int64_t rowid, uint32_t version, idx_record_fn *fn, void *ctx);
 /* In the place of the oldest ones. A long record, or without memory for it, is not kept. */

@@ -252,6 +252,7 @@ static idx_status take_hits(search *s, idx_result *r)
     r->hits = calloc(s->n + 1u, sizeof *r->hits);
     if (r->hits == NULL) return idx_fail(s->f.err, IDX_ENOMEM, "no memory for results");
     r->more = s->n > s->q->limit;
+    for (uint32_t i = 0; i < s->n && i < s->q->limit; i++) __builtin_prefetch(idx_item_id(s->f.c, s->heap[i].item)); /* waited for once, not for each */
     for (uint32_t i = 0; i < s->n && i < s->q->limit; i++) {
         idx_hit *h = &r->hits[r->n++];
         h->id = strdup(idx_item_id(s->f.c, s->heap[i].item));
@@ -337,6 +338,8 @@ static idx_status fill_in(idx *ix, idx_result *r, idx_error *err)
     int64_t *rowids = malloc((r->n + 1) * (sizeof *rowids + sizeof(uint32_t)));
     if (rowids == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for results");
     reading g = {ix->records, r->hits, (uint32_t *)(rowids + r->n + 1), err};
+    for (size_t i = 0; i < r->n; i++) rowids[i] = r->hits[i].rowid;
+    idx_records_ahead(ix->records, rowids, r->n);
     for (uint32_t i = 0; i < r->n; i++) {
         idx_hit *h = &r->hits[i];
         if (idx_records_find(ix->records, h->rowid, h->version, take_record, h) && h->attributes != NULL) continue;

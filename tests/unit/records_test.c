@@ -51,11 +51,13 @@ static void keep_and_find(void)
     REQUIRE(idx_records_new(BYTES, &s, &e) == IDX_OK);
     uint32_t *version = calloc(KEYS, sizeof *version);
     REQUIRE(version != NULL);
+    idx_records_ahead(s, &(int64_t){1}, 1);
     CHECK(!idx_records_find(s, 1, 0, compare, &(wanted){0}));
     for (int i = 0; i < STEPS; i++) {
         int64_t k = (int64_t)(test_rand(&rng) % (test_rand(&rng) % 4 > 0 ? 100 : KEYS)); /* some are wanted more often */
         if (test_rand(&rng) % 50 == 0) version[k]++;
         wanted w = {k + 1, version[k], false};
+        idx_records_ahead(s, (const int64_t[]){w.rowid, KEYS + 1, w.rowid / 2 + 1}, 3); /* changes nothing */
         if (idx_records_find(s, w.rowid, w.version, compare, &w)) found++, wrong += !w.same;
         idx_record r = record_of(w.rowid, w.version, &in);
         idx_records_add(s, w.rowid, w.version, &r);
