@@ -273,10 +273,17 @@ static void offer(idx_finder *f, const idx_segment *g, uint32_t linked, const id
     float scores[IDX_BATCH];
     for (uint32_t at = 0; at < n; at += IDX_BATCH) {
         uint32_t m = n - at < IDX_BATCH ? n - at : IDX_BATCH;
-        for (uint32_t i = 0; i < m; i++) rows[i] = near[at + i].row, scores[i] = near[at + i].score;
+        for (uint32_t i = 0; i < m; i++) {
+            rows[i] = near[at + i].row, scores[i] = near[at + i].score;
+            __builtin_prefetch(&g->item[rows[i]]);
+        }
         if (coarse) idx_probe_scores(p, rows, m, scores);
-        for (uint32_t i = 0; i < m; i++)
-            if (rows[i] < linked && g->item[rows[i]] != IDX_NONE) idx_offer(f, scores[i], g->item[rows[i]]);
+        for (uint32_t i = 0; i < m; i++) {
+            uint32_t item = g->item[rows[i]];
+            if (rows[i] >= linked || item == IDX_NONE) continue;
+            __builtin_prefetch(&f->c->items[item]); /* which is ranked next */
+            idx_offer(f, scores[i], item);
+        }
     }
     f->distances += coarse ? n : 0;
 }
