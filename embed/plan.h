@@ -232,6 +232,9 @@ EMB_CHECK emb_status emb_q8_plan_conv(emb_planner *pl, const emb_node *n, bool *
 void emb_q8_regrid(const emb_kernels_q8 *k, emb_step *s, emb_grid to);
 /* Makes the table of a step's activation, whose y_scale and y_zero are set; none where that does not pay, or without memory. */
 void emb_q8_tabulate(const emb_kernels_q8 *k, emb_step *s);
+/* Of a convolution by words, see emb_q8_words: sets block; the bytes that a block takes, in its scratch, in front of what emb_padded_bytes() says. */
+void emb_plan_words(emb_step *s);
+size_t emb_words_bytes(const emb_step *s);
 emb_q8 *emb_q8_new(emb_grid x, emb_grid y); /* NULL = no memory; emb_q8_free() */
 void emb_q8_free(emb_q8 *q);
 

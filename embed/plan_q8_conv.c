@@ -270,13 +270,13 @@ static bool padding(emb_step *s)
     return s->q8->padding != NULL;
 }
 
-static size_t scratch_bytes(const emb_step *s)
+static size_t scratch_bytes(const emb_step *s, const emb_kernels_q8 *k)
 {
     if (s->kind == EMB_STEP_DEPTHWISE) {
         size_t columns = (size_t)(s->ow - 1) * (size_t)s->w.sw + (size_t)((s->w.kw - 1) * s->w.dw) + 1;
         return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh, (uint32_t)s->w.kw);
     }
-    return emb_padded_bytes(s);
+    return emb_padded_bytes(s) + (k->words != NULL ? emb_words_bytes(s) : 0);
 }
 
 /* Nobody else has read, or will read, the weights that were packed. */
@@ -300,6 +300,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     if (s->kind == EMB_STEP_CONV) {
         emb_plan_even(s);
         emb_plan_block(s, 0, !pl->p->q8->parts);
+        if (pl->p->q8->words != NULL) emb_plan_words(s);
     }
     if (ok) {
         constants(pl, d, scale, bias);
@@ -309,7 +310,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     free(scale);
     free(copy);
     if (pl->last && d->floats->uses == 1 && d->bytes->uses == 1) let_go(pl, d);
-    size_t scratch = scratch_bytes(s);
+    size_t scratch = scratch_bytes(s, pl->p->q8);
     if (ok && scratch > 0) ok = (s->scratch = emb_plan_buffer(pl, scratch)) >= 0;
     s->out = ok ? emb_plan_buffer(pl, (size_t)s->oh * s->ow * s->oc * s->y_bytes) : -1;
     if (d->residual >= 0) s->residual = d->image ? emb_q8_nhwc(pl, d->residual) : emb_q8_rows(pl, d->residual);

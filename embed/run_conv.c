@@ -144,10 +144,79 @@ const void *emb_conv_weights(const emb_walk *w, const emb_step *s, const emb_row
     return emb_at(w, s->scratch);
 }
 
+/* Words of a widened pixel: an odd number of half lines where they are many, so that pixels do not fall into the same sets. */
+static size_t words_row(const emb_step *s)
+{
+    const size_t halves = ((size_t)emb_conv_taps(s) * ((emb_conv_run(s) + 3) / 4 * 4) + 15) / 16;
+    return (halves >= 16 ? halves | 1 : halves) * 16;
+}
+
+/* As many pixels as stay in the second cache when they are widened, for weights are widened once for each block. */
+void emb_plan_words(emb_step *s)
+{
+    enum { NEAR = 192 * 1024, LEAST = 48, MOST = EMB_BLOCK_TILES * EMB_MAX_TILE };
+    const uint32_t pixels = s->oh * s->ow;
+    size_t most = NEAR / (words_row(s) * sizeof(uint16_t));
+    if (most < LEAST) most = LEAST;
+    if (most > MOST / s->t.nr) most = MOST / s->t.nr;
+    const uint32_t blocks = (uint32_t)((pixels + most - 1) / most);
+    s->block = (pixels + blocks - 1) / blocks;
+}
+
+/* Behind what copies of windows take. */
+size_t emb_words_bytes(const emb_step *s) { return s->block * words_row(s) * sizeof(uint16_t) + EMB_KERNEL_SLACK; }
+
+/* The pixels of a block, widened. */
+static uint16_t *widen_block(const emb_walk *w, const emb_step *s, const emb_rows *r, uint32_t c, uint32_t pixel, uint32_t n)
+{
+    const uint32_t taps = emb_conv_taps(s), run = emb_conv_run(s), mr = s->t.mr;
+    const size_t row = words_row(s);
+    uint16_t *words = emb_at(w, s->scratch);
+    char *copies = (char *)words + emb_words_bytes(s);
+    for (uint32_t i = 0, m; i < n; i += m) {
+        m = n - i < mr ? n - i : mr;
+        tile_pointers(w, s, r, c, pixel + i, m, copies, w->ptr);
+        w->p->q8->words->widen(w->ptr, taps, run, m, words + i * row, row);
+    }
+    return words;
+}
+
+/* Panel after panel of words. */
+static void run_words(const emb_walk *w, const emb_step *s, const emb_rows *r)
+{
+    const uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, taps = emb_conv_taps(s), run = emb_conv_run(s);
+    const uint32_t panels = (oc + nr - 1) / nr, first = r->oy0 * s->ow, end = r->oy1 * s->ow;
+    const size_t panel = emb_panel_bytes(&s->t, nr, taps, run);
+    for (uint32_t p0 = first; p0 < end; p0 += s->block) {
+        const uint32_t n = end - p0 < s->block ? end - p0 : s->block;
+        const size_t before = (size_t)(p0 - first);
+        for (uint32_t g = 0; g < groups; g++) {
+            const uint16_t *words = widen_block(w, s, r, g * ic, p0, n);
+            for (uint32_t i = 0; i < panels; i++) {
+                const size_t c = (size_t)g * oc + i * nr, column = (size_t)nr * (g * panels + i);
+                emb_tile t = emb_conv_tile(s, column, oc - i * nr < nr ? oc - i * nr : nr);
+                t.taps = taps, t.k = run;
+                t.b = (const char *)s->weights + panel * (g * panels + i);
+                t.next = (const char *)t.b + panel;
+                t.next_step = (uint32_t)emb_panel_row(&s->t, nr);
+                t.c = emb_y(s, r->y, before * s->y_pixel + c);
+                t.residual = r->residual != NULL ? (const char *)r->residual + (before * s->oc + c) * s->r_bytes : NULL;
+                t.sum = w->arena + w->p->sums_offset;
+                w->p->q8->words->panel(&t, words, words_row(s), n);
+            }
+        }
+        if (s->act == EMB_ACT_GELU) w->p->k->act(emb_y(s, r->y, before * s->y_pixel), (size_t)n * s->oc, s->act, s->act_a, s->act_b);
+    }
+}
+
 void emb_run_conv(const emb_walk *w, const emb_step *s, const emb_rows *r)
 {
     if (s->even) {
         emb_run_even(w, s, r);
+        return;
+    }
+    if (s->q8 != NULL && w->p->q8->words != NULL) {
+        run_words(w, s, r);
         return;
     }
     const emb_kernels *k = w->p->k;

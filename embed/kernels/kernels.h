@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define EMB_KERNEL_SLACK 256
-#define EMB_MAX_MR       32
+#define EMB_MAX_MR       48
 #define EMB_MAX_NR       64
 #define EMB_MAX_TILE     1024 /* pixels x channels */
 #define EMB_MAX_GROUP    4

@@ -38,6 +38,15 @@ typedef struct {
                                    begin `down` rows further on; `rows` are then kh + more * down */
 } emb_q8_depthwise;
 
+/* Convolutions over pixels that are widened to words once, for all panels. */
+typedef struct {
+    /* to[i * row + tap * k4 + x] = a[tap][i][x], k4 being k up to a multiple of 4, of m pixels. Anything may lie between, and within 32 bytes behind
+     * the last of them. */
+    void (*widen)(const void *const *a, uint32_t taps, uint32_t k, uint32_t m, uint16_t *to, size_t row);
+    /* What tile() does, of n such pixels; t->a is not used, and t->sum has room for n * nr sums. */
+    void (*panel)(const emb_tile *t, const uint16_t *px, size_t row, uint32_t n);
+} emb_q8_words;
+
 typedef struct {
     const char *name;
     uint32_t mr, nr; /* tile: pixels x channels; its group is 4; columns of a panel lie as emb_q8_column() says */
@@ -67,6 +76,7 @@ typedef struct {
     void (*quantize)(const float *x, size_t n, float scale, float zero, uint8_t *out);
     /* out = fmaf(x, scale, shift). */
     void (*dequantize)(const uint8_t *x, size_t n, float scale, float shift, float *out);
+    const emb_q8_words *words;       /* NULL: none */
 } emb_kernels_q8;
 
 extern const emb_kernels_q8 emb_q8_ref;

@@ -10,7 +10,7 @@
 static const emb_kernels_q8 *k, *ref = &emb_q8_ref;
 static uint64_t seed = 21;
 
-enum { GUARDS = 512 };
+enum { GUARDS = 4096 };
 static struct {
     char *map;
     size_t bytes;
@@ -201,28 +201,52 @@ static void run_ref(const tile_case *c, const tile_data *d, char *out, size_t ld
         }
 }
 
-static void test_tile(tile_case c)
+/* Bytes and weights at the ends of their range, signs by `pattern`: sums of neighbouring products do not fit 16 bits. */
+static void extremes(const tile_case *c, tile_data *d, uint32_t pattern)
+{
+    for (uint32_t i = 0; i < c->taps * c->m; i++) memset((uint8_t *)(uintptr_t)d->a[i], 255, c->kk);
+    int8_t *w = (int8_t *)(uintptr_t)d->w;
+    for (size_t i = 0; i < (size_t)c->taps * c->kk * c->n; i++) w[i] = (i / c->n & pattern) != 0 ? 127 : -128;
+}
+
+static tile_data random_data(const tile_case *c)
 {
     tile_data d;
-    size_t ldc = c.n + 3, bytes = c.wide ? 4 : 1;
-    for (uint32_t i = 0; i < c.taps * c.m; i++) d.a[i] = guarded(c.kk, EMB_KERNEL_SLACK);
-    d.w = guarded((size_t)c.taps * c.kk * c.n, 0);
-    float size = c.act != EMB_ACT_NONE || c.wide ? 1e-4f : 3e-3f;
-    d.scale = floats(c.n, size, size);
-    d.bias = floats(c.n, grid.table != NULL ? 24 : 100, c.wide || c.act != EMB_ACT_NONE ? 0 : 100);
-    d.residual = guarded(c.m * ldc, 0);
-    char *got = guarded(c.m * ldc * bytes, 0), *want = guarded(c.m * ldc * bytes, 0);
-    memcpy(got, want, c.m * ldc * bytes);
+    float size = c->act != EMB_ACT_NONE || c->wide ? 1e-4f : 3e-3f;
+    for (uint32_t i = 0; i < c->taps * c->m; i++) d.a[i] = guarded(c->kk, EMB_KERNEL_SLACK);
+    d.w = guarded((size_t)c->taps * c->kk * c->n, 0);
+    d.scale = floats(c->n, size, size);
+    d.bias = floats(c->n, grid.table != NULL ? 24 : 100, c->wide || c->act != EMB_ACT_NONE ? 0 : 100);
+    d.residual = guarded(c->m * ((size_t)c->n + 3), 0);
+    return d;
+}
+
+static void compare(const char *what, const tile_case *c, const char *got, const char *want)
+{
+    const size_t ldc = c->n + 3, bytes = c->wide ? 4 : 1;
+    for (size_t i = 0; i < c->m; i++) {
+        size_t at = i * ldc * bytes;
+        if (c->act == EMB_ACT_NONE) same(what, got + at, want + at, ldc * bytes);
+        else if (c->wide) near_floats(what, (const float *)(const void *)(got + at), (const float *)(const void *)(want + at), c->n);
+        else close_to(what, (const uint8_t *)got + at, (const uint8_t *)want + at, ldc);
+    }
+}
+
+static void test_tile_of(tile_case c, uint32_t pattern)
+{
+    tile_data d = random_data(&c);
+    const size_t ldc = c.n + 3, all = c.m * ldc * (c.wide ? 4 : 1);
+    if (pattern > 0) extremes(&c, &d, pattern);
+    char *got = guarded(all, 0), *want = guarded(all, 0);
+    memcpy(got, want, all);
     run(k, &c, &d, got, ldc);
     run_ref(&c, &d, want, ldc);
-    for (size_t i = 0; i < c.m; i++) {
-        size_t at = i * ldc * bytes;
-        if (c.act == EMB_ACT_NONE) same("tile", got + at, want + at, ldc * bytes);
-        else if (c.wide) near_floats("activated tile", (float *)(void *)(got + at), (float *)(void *)(want + at), c.n);
-        else close_to("activated tile", (uint8_t *)got + at, (uint8_t *)want + at, ldc);
-    }
+    compare("tile", &c, got, want);
     release();
 }
+static void test_tile(tile_case c) { test_tile_of(c, 0); }
+
+#include "q8_words.inc"
 
 /* Pixels that lie evenly, some of which may not be wanted or are the last that may be read. */
 static void test_even(tile_case c)
@@ -290,6 +314,9 @@ static void test_tiles(void)
             test_tile((tile_case){m, n, 1 + n % 3, 1 + (m * 7 + n) % 29, 0, n % 2 == 0, n % 7 == 6, n % 5 == 4 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE, n % 3 ? 0 : 13,
                                 n % 4 ? 255 : 200, {0}});
     for (uint32_t kk = 1; kk < 140; kk++) test_tile((tile_case){k->mr, k->nr, 1 + kk % 4, kk, 0, kk % 2 == 0, kk % 5 == 0, EMB_ACT_NONE, 0, 255, {0}});
+    for (uint32_t kk = 1; kk < 300; kk += 23)
+        for (uint32_t pattern = 1; pattern <= 16; pattern *= 2) test_tile_of((tile_case){k->mr, k->nr, 2, kk, 0, false, true, EMB_ACT_NONE, -INFINITY, INFINITY, {0}}, pattern);
+    for (uint32_t kk = 509; kk < 516; kk++) test_tile((tile_case){k->mr, k->nr, 2, kk, 0, true, false, EMB_ACT_NONE, 0, 255, {0}});
     for (uint32_t n = 1; k->parts && n <= k->nr; n++) test_tile((tile_case){1 + n % k->mr, n, 1 + n % 3, 9, 4, n % 2 == 0, false, EMB_ACT_NONE, 0, 255, {0}});
 }
 
@@ -392,6 +419,7 @@ int main(void)
     test_tables();
     test_tiles();
     if (k->strided) test_evens();
+    if (k->words != NULL) test_all_words();
     for (uint32_t c = 1; c <= 150; c++) {
         test_depthwise(c, 1 + c % 9, 3, 3, 1, 1, 1);
         test_depthwise(c, 1 + c % 17, 5, 5, 1 + (int32_t)(c % 2), 1, 2);
