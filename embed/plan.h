@@ -235,6 +235,12 @@ void emb_q8_tabulate(const emb_kernels_q8 *k, emb_step *s);
 /* Of a convolution by words, see emb_q8_words: sets block; the bytes that a block takes, in its scratch, in front of what emb_padded_bytes() says. */
 void emb_plan_words(emb_step *s);
 size_t emb_words_bytes(const emb_step *s);
+/* A convolution whose kind, shapes, window and form of tile are set, of weights w: is Winograd's way to the same sums the faster one? Sets side and block. */
+bool emb_q8_winograd_pays(emb_step *s, const int8_t *w);
+size_t emb_q8_winograd_panel(const emb_step *s);   /* bytes of a packed panel */
+size_t emb_q8_winograd_scratch(const emb_step *s); /* bytes */
+/* Weights [n][ic][3][3] to a panel [36][ic / 2, rounded up][nr][2], zeros behind n and ic being there. */
+void emb_q8_winograd_pack(const emb_step *s, const int8_t *w, uint32_t n, int16_t *to);
 emb_q8 *emb_q8_new(emb_grid x, emb_grid y); /* NULL = no memory; emb_q8_free() */
 void emb_q8_free(emb_q8 *q);
 

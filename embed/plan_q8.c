@@ -384,7 +384,7 @@ static emb_step *maker_of(emb_planner *pl, int32_t v)
             if (s->in[k] == b) return NULL;
         if (s->residual == b) return NULL;
     }
-    if (maker == NULL || names > 2 || pl->g->values[v].uses != 1 || maker->kind != EMB_STEP_CONV || maker->residual >= 0 || maker->y_pixel != maker->oc)
+    if (maker == NULL || names > 2 || pl->g->values[v].uses != 1 || (maker->kind != EMB_STEP_CONV && maker->kind != EMB_STEP_WINOGRAD) || maker->residual >= 0 || maker->y_pixel != maker->oc)
         return NULL;
     return maker;
 }

@@ -224,7 +224,7 @@ static bool pack(draft *d, const float *scale, const float *bias)
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr;
-    size_t tap = emb_panel_bytes(&s->t, nr, 1, emb_conv_run(s)), panel = tap * emb_conv_taps(s), columns = (size_t)nr * panels * groups;
+    size_t tap = emb_panel_bytes(&s->t, nr, 1, emb_conv_run(s)), panel = s->kind == EMB_STEP_WINOGRAD ? emb_q8_winograd_panel(s) : tap * emb_conv_taps(s), columns = (size_t)nr * panels * groups;
     int8_t *to = s->weights = emb_weights_memory(panel * panels * groups);
     s->bias = emb_weights_memory(columns * sizeof(float));
     s->q8->scale = emb_weights_memory(columns * sizeof(float));
@@ -241,7 +241,8 @@ static bool pack(draft *d, const float *scale, const float *bias)
                 s->bias[base + emb_q8_column(nr, j)] = bias[first + j];
                 s->q8->scale[base + emb_q8_column(nr, j)] = scale[first + j];
             }
-            if (s->merged) pack_merged(s, w, d->per_channel, n, tap, to);
+            if (s->kind == EMB_STEP_WINOGRAD) emb_q8_winograd_pack(s, w, n, (int16_t *)(void *)to);
+            else if (s->merged) pack_merged(s, w, d->per_channel, n, tap, to);
             else pack_panel(w, d->per_channel, n, ic, all, nr, tap, to);
         }
     return true;
@@ -276,7 +277,7 @@ static size_t scratch_bytes(const emb_step *s, const emb_kernels_q8 *k)
         size_t columns = (size_t)(s->ow - 1) * (size_t)s->w.sw + (size_t)((s->w.kw - 1) * s->w.dw) + 1;
         return emb_q8_columns_bytes((uint32_t)columns, (uint32_t)s->w.kh, (uint32_t)s->w.kw);
     }
-    return emb_padded_bytes(s) + (k->words != NULL ? emb_words_bytes(s) : 0);
+    return s->kind == EMB_STEP_WINOGRAD ? emb_q8_winograd_scratch(s) : emb_padded_bytes(s) + (k->words != NULL ? emb_words_bytes(s) : 0);
 }
 
 /* Nobody else has read, or will read, the weights that were packed. */
@@ -297,6 +298,7 @@ static emb_status commit(emb_planner *pl, const emb_node *n, draft *d, int32_t i
     s->y_pixel = s->oc;
     s->y_bytes = d->wide ? sizeof(float) : 1;
     s->dense = v->kh == 1 && v->kw == 1 && v->sh == 1 && v->sw == 1 && s->oh == s->ih && s->ow == s->iw && v->top == 0 && v->left == 0;
+    if (ok && s->kind == EMB_STEP_CONV && pl->p->q8->winograd != NULL && emb_q8_winograd_pays(s, d->w)) s->kind = EMB_STEP_WINOGRAD;
     if (s->kind == EMB_STEP_CONV) {
         emb_plan_even(s);
         emb_plan_block(s, 0, !pl->p->q8->parts);

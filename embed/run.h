@@ -44,6 +44,9 @@ void emb_run_q8_depthwise(const emb_walk *w, const emb_step *s, const emb_rows *
 void emb_run_q8(const emb_walk *w, const emb_step *s); /* what works on quantised values and is none of those */
 void emb_run_rows(const emb_walk *w, const emb_step *s, const emb_rows *r); /* one of them */
 void emb_run_winograd(const emb_walk *w, const emb_step *s);
+void emb_run_q8_winograd(const emb_walk *w, const emb_step *s);
+/* The side * side pixels of a tile that begins at y0, x0; those outside the picture are `padding`. */
+void emb_winograd_pixels(const emb_step *s, const void *x, const void *padding, int64_t y0, int64_t x0, const void **px);
 
 /* Of k taps that start at x0, dilation d, those inside 0..n: [*from, *to). */
 void emb_taps_inside(int64_t x0, int64_t k, int64_t d, int64_t n, int64_t *from, int64_t *to);

@@ -55,6 +55,7 @@ void emb_run_q8(const emb_walk *w, const emb_step *s)
     const void *x = s->n_in > 0 && s->in[0] >= 0 ? emb_at(w, s->in[0]) : NULL;
     float scale = q->x.scale, zero = (float)q->x.zero, pixels = (float)s->ih * (float)s->iw;
     switch (s->kind) {
+    case EMB_STEP_WINOGRAD: emb_run_q8_winograd(w, s); break;
     case EMB_STEP_QUANTIZE: k->quantize(x, n, 1 / scale, zero, y); break;
     case EMB_STEP_DEQUANTIZE: k->dequantize(x, n, scale, -zero * scale, y); break;
     case EMB_STEP_LOOKUP: k->lookup(x, n, s->weights, y); break;

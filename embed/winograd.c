@@ -127,13 +127,12 @@ void *emb_winograd_pack(emb_step *s, const float *w, const emb_kernels *k, size_
 
 /* ---- run ------------------------------------------------------------------------------------------------ */
 
-/* The pixels of a tile; those outside the picture are zeros. */
-static void tile_pixels(const emb_walk *w, const emb_step *s, const void *x, int64_t y0, int64_t x0, const void **px)
+void emb_winograd_pixels(const emb_step *s, const void *x, const void *padding, int64_t y0, int64_t x0, const void **px)
 {
     for (int64_t y = y0; y < y0 + s->side; y++)
         for (int64_t at = x0; at < x0 + s->side; at++) {
             bool in = y >= 0 && y < s->ih && at >= 0 && at < s->iw;
-            *px++ = in ? emb_x(s, x, ((size_t)y * s->iw + (size_t)at) * s->ic) : w->p->zeros;
+            *px++ = in ? emb_x(s, x, ((size_t)y * s->iw + (size_t)at) * s->ic) : padding;
         }
 }
 
@@ -167,7 +166,7 @@ void emb_run_winograd(const emb_walk *w, const emb_step *s)
         uint32_t n = tiles - t0 < s->block ? tiles - t0 : s->block;
         for (uint32_t t = 0; t < n; t++) {
             const void *px[MOST];
-            tile_pixels(w, s, x, (int64_t)((t0 + t) / across * each) - s->w.top, (int64_t)((t0 + t) % across * each) - s->w.left, px);
+            emb_winograd_pixels(s, x, w->p->zeros, (int64_t)((t0 + t) / across * each) - s->w.top, (int64_t)((t0 + t) % across * each) - s->w.left, px);
             k->winograd_in(px, s->side, s->ic, emb_y(s, v, (size_t)t * s->ic), v_plane);
         }
         multiply(w, s, v, v_plane, m, m_plane, n);

@@ -47,6 +47,21 @@ typedef struct {
     void (*panel)(const emb_tile *t, const uint16_t *px, size_t row, uint32_t n);
 } emb_q8_words;
 
+/* Convolutions of 3 x 3 taps, stride 1, by Winograd's F(4 x 4, 3 x 3) (Lavin and Gray, arXiv:1509.09308), points 0, 1, -1, 2, -2 and infinity, and
+ * to the bit: the fractions of its transforms are left out, which makes results up to 576 = 9 * 2^6 times as large, and those are divided
+ * modulo 2^32. So sums within +-2^25 come out right, whatever overflows on the way: EMB_Q8_WINOGRAD_MOST bounds a channel's weights. A tile is 6 x 6
+ * pixels that give 4 x 4; its 36 places lie `plane` elements apart. */
+typedef struct {
+    /* v[e * plane + c] = (B^T d B)[e] of channel c, d the pixels at px[6 * row + column]; up to a multiple of 16 channels are written, words with a sign. */
+    void (*in)(const void *const px[36], uint32_t channels, uint16_t *v, size_t plane);
+    /* sums[e * sums_plane + i * nr + j] = sum over x of v[e * plane + i * row + x] * weights[e][x / 2][j][x % 2], modulo 2^32, for n tiles, 2 * pairs
+     * channels and the nr columns of a panel. */
+    void (*sums)(const uint16_t *v, size_t plane, uint32_t row, uint32_t n, const void *weights, uint32_t pairs, int32_t *sums, size_t sums_plane);
+    /* `rows` x `columns` of the 4 x 4 sums that A^T m A is, finished as those of a tile are: t is the first row's, `row` elements above the next. */
+    void (*out)(const int32_t *sums, size_t plane, const emb_tile *t, uint32_t rows, uint32_t columns, size_t row);
+} emb_q8_winograd;
+#define EMB_Q8_WINOGRAD_MOST ((1 << 25) / 255) /* neither a channel's positive weights nor its negative ones may add up to more */
+
 typedef struct {
     const char *name;
     uint32_t mr, nr; /* tile: pixels x channels; its group is 4; columns of a panel lie as emb_q8_column() says */
@@ -77,6 +92,7 @@ typedef struct {
     /* out = fmaf(x, scale, shift). */
     void (*dequantize)(const uint8_t *x, size_t n, float scale, float shift, float *out);
     const emb_q8_words *words;       /* NULL: none */
+    const emb_q8_winograd *winograd; /* NULL: none */
 } emb_kernels_q8;
 
 extern const emb_kernels_q8 emb_q8_ref;

@@ -11,6 +11,7 @@
 #define MR          6
 #define OWN_TILE
 #define WORDS       &words
+#define WINOGRAD    &winograd
 #define TILE_PIXELS PIXELS
 #define Q8_TABLE    emb_q8_avx2
 #define Q8_NAME     "avx2"
@@ -207,3 +208,5 @@ static void tile(const emb_tile *t, uint32_t m)
 }
 
 static const emb_q8_words words = {words_widen, words_panel};
+
+#include "q8_avx2_winograd.inc"

@@ -113,4 +113,4 @@ static void dequantize(const uint8_t *x, size_t n, float scale, float shift, flo
     for (size_t i = 0; i < n; i++) out[i] = fmaf(x[i], scale, shift);
 }
 
-const emb_kernels_q8 emb_q8_ref = {"ref-q8", MR, NR, LANES, 4, true, false, false, false, NULL, NULL, tile, depthwise, lookup, max_pool, sum_pool, global_sum, add, gate, quantize, dequantize, NULL};
+const emb_kernels_q8 emb_q8_ref = {"ref-q8", MR, NR, LANES, 4, true, false, false, false, NULL, NULL, tile, depthwise, lookup, max_pool, sum_pool, global_sum, add, gate, quantize, dequantize, NULL, NULL};

@@ -2,6 +2,7 @@
  * EMB_KERNEL_SLACK where the contract gives them that), outputs in poison whose border must stay. */
 #include "../../embed/cpu.h"
 #include "../../embed/kernels/q8.h"
+#include "../../embed/plan.h"
 #include "../test.h"
 
 #include <sys/mman.h>
@@ -420,6 +421,7 @@ int main(void)
     test_tiles();
     if (k->strided) test_evens();
     if (k->words != NULL) test_all_words();
+    if (k->winograd != NULL) test_winograds();
     for (uint32_t c = 1; c <= 150; c++) {
         test_depthwise(c, 1 + c % 9, 3, 3, 1, 1, 1);
         test_depthwise(c, 1 + c % 17, 5, 5, 1 + (int32_t)(c % 2), 1, 2);
