@@ -38,8 +38,8 @@ void idx_say(const idx *ix, int level, const char *fmt, ...)
 }
 
 typedef struct { /* of all, by the catalogues' ids */
-    loader *at;
-    size_t n, last;
+    loader *at, *last; /* last: of the item before; NULL = nobody's */
+    size_t n;
 } loaders;
 
 static int by_id(const void *a, const void *b)
@@ -48,17 +48,16 @@ static int by_id(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
+static int by_catalogue(const void *id, const void *at)
+{
+    int64_t x = *(const int64_t *)id, y = ((const loader *)at)->c->row.id;
+    return x < y ? -1 : x > y;
+}
+
 static loader *loader_of(loaders *all, int64_t catalogue)
 {
-    size_t lo = 0, hi = all->n;
-    if (all->last < hi && all->at[all->last].c->row.id == catalogue) return &all->at[all->last];
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (all->at[mid].c->row.id < catalogue) lo = mid + 1;
-        else hi = mid;
-    }
-    all->last = lo;
-    return lo < all->n && all->at[lo].c->row.id == catalogue ? &all->at[lo] : NULL;
+    if (all->last == NULL || all->last->c->row.id != catalogue) all->last = bsearch(&catalogue, all->at, all->n, sizeof *all->at, by_catalogue);
+    return all->last;
 }
 
 static idx_status load_item(void *ctx, const idx_item_row *r)
