@@ -224,7 +224,8 @@ static bool pack(draft *d, const float *scale, const float *bias)
     emb_step *s = &d->step;
     uint32_t groups = (uint32_t)s->w.group, oc = s->oc / groups, ic = s->ic / groups, nr = s->t.nr, all = (uint32_t)(s->w.kh * s->w.kw);
     uint32_t panels = (oc + nr - 1) / nr;
-    size_t tap = emb_panel_bytes(&s->t, nr, 1, emb_conv_run(s)), panel = s->kind == EMB_STEP_WINOGRAD ? emb_q8_winograd_panel(s) : tap * emb_conv_taps(s), columns = (size_t)nr * panels * groups;
+    size_t tap = emb_panel_bytes(&s->t, nr, 1, emb_conv_run(s)), columns = (size_t)nr * panels * groups;
+    size_t panel = s->kind == EMB_STEP_WINOGRAD ? emb_q8_winograd_panel(s) : tap * emb_conv_taps(s);
     int8_t *to = s->weights = emb_weights_memory(panel * panels * groups);
     s->bias = emb_weights_memory(columns * sizeof(float));
     s->q8->scale = emb_weights_memory(columns * sizeof(float));

@@ -163,7 +163,7 @@ void emb_plan_words(emb_step *s)
     s->block = (pixels + blocks - 1) / blocks;
 }
 
-/* Behind what copies of windows take. */
+/* In a step's scratch; copies of windows lie behind. */
 size_t emb_words_bytes(const emb_step *s) { return s->block * words_row(s) * sizeof(uint16_t) + EMB_KERNEL_SLACK; }
 
 /* The pixels of a block, widened. */

@@ -169,16 +169,23 @@ static const float *columns(const emb_kernels_q8 *t, const tile_case *c, const f
 }
 
 /* The columns j0 to j0 + n of the case on this table. */
+/* Without its pixels, weights and sums. */
+static emb_tile tile_of(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d, void *out, size_t ldc)
+{
+    return (emb_tile){.taps = c->taps, .k = c->kk, .scale = columns(t, c, d->scale), .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL,
+                      .residual_scale = 0.37f, .c = out, .ldc = ldc, .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale,
+                      .y_zero = grid.zero, .table = grid.table, .wide = c->wide};
+}
+
 static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d, void *out, size_t ldc)
 {
     for (uint32_t part = 0, parts = c->split > 0 ? 2 : 1; part < parts; part++) {
         static int32_t sums[EMB_MAX_MR * EMB_MAX_NR];
         uint32_t x0 = part > 0 ? c->split : 0, n = part > 0 ? c->kk - c->split : parts > 1 ? c->split : c->kk;
-        emb_tile tile = {.a = d->a, .taps = c->taps, .k = n, .x0 = x0, .b = packed(t, c, d->w, x0, n), .scale = columns(t, c, d->scale),
-                         .bias = columns(t, c, d->bias), .residual = c->residual ? d->residual : NULL, .residual_scale = 0.37f, .c = out, .ldc = ldc,
-                         .n = c->n, .lo = c->lo, .hi = c->hi, .act = c->act, .act_a = 0.3f, .act_b = 0.4f, .y_scale = grid.scale, .y_zero = grid.zero, .table = grid.table, .wide = c->wide, .sum = sums,
-                         .lds = t->nr, .resume = part > 0, .more = part + 1 < parts,
-                         .step = c->even.step, .there = c->even.there, .at = c->even.at, .row = c->even.row, .gap = c->even.gap};
+        emb_tile tile = tile_of(t, c, d, out, ldc);
+        tile.a = d->a, tile.k = n, tile.x0 = x0, tile.b = packed(t, c, d->w, x0, n);
+        tile.sum = sums, tile.lds = t->nr, tile.resume = part > 0, tile.more = part + 1 < parts;
+        tile.step = c->even.step, tile.there = c->even.there, tile.at = c->even.at, tile.row = c->even.row, tile.gap = c->even.gap;
         t->tile(&tile, c->m);
     }
 }
