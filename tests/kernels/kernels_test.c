@@ -136,8 +136,9 @@ static void test_tile(uint32_t m, uint32_t n, uint32_t taps, uint32_t kk, bool r
     for (size_t i = 0; i < (size_t)taps * kk * width; i++) w[i] = (float)lrintf(w[i] * 64) / 64; /* the same in every type */
     void *res = elements(m * ldc), *c = poison(m * ldc);
     emb_act act = lo == 0 && hi > 100 ? (emb_act)(m % EMB_ACT_GELU) : EMB_ACT_NONE;
-    run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .bias = bias, .residual = residual ? res : NULL, .c = c, .ldc = ldc, .n = n, .lo = lo,
-                        .hi = hi, .act = act, .act_a = 0.3f, .act_b = 0.4f}, w, m, split);
+    /* Whether a row asks for much or little memory decides how many go together. */
+    run_tile((emb_tile){.a = a, .taps = taps, .k = kk, .next = (const void *)w, .next_step = 16 * (kk % 3), .bias = bias, .residual = residual ? res : NULL,
+                        .c = c, .ldc = ldc, .n = n, .lo = lo, .hi = hi, .act = act, .act_a = 0.3f, .act_b = 0.4f}, w, m, split);
     double unit = k->type == EMB_F16 ? 0x1p-11 : FLT_EPSILON, stored = k->type == EMB_BF16 ? 0x1p-7 : 0;
     for (uint32_t i = 0; i < m; i++)
         for (uint32_t j = 0; j < ldc; j++) {
