@@ -103,15 +103,24 @@ static inline __attribute__((always_inline)) void multiply(int32_t *sums, const 
     __m256i acc[MR][NV];
     if (resume) EACH_SUM acc[i][j] = vs_load(sums + i * NR + j * VW);
     else EACH_SUM acc[i][j] = vs_zero();
-    for (uint32_t p = 0; p < pairs; p++, px += 2, w += NV) {
-        const __m256i w0 = w[0], w1 = w[1];
-        UNROLL for (uint32_t i = 0; i < m; i++)
-        {
-            const __m256i v = bring(px + i * apart);
-            acc[i][0] = plus(acc[i][0], v, w0);
-            acc[i][1] = plus_last(acc[i][1], v, w1);
-        }
+    const uint16_t *row[MR];
+    for (uint32_t i = 0; i < m; i++) row[i] = px + i * apart;
+#define ADD_PAIR(r)                                                       \
+    {                                                                     \
+        const __m256i w0 = w[(r) * NV], w1 = w[(r) * NV + 1];             \
+        UNROLL for (uint32_t i = 0; i < m; i++)                           \
+        {                                                                 \
+            const __m256i v = bring(row[i] + 2 * (p + (r)));              \
+            acc[i][0] = plus(acc[i][0], v, w0);                           \
+            acc[i][1] = plus_last(acc[i][1], v, w1);                      \
+        }                                                                 \
     }
+    size_t p = 0;
+    for (; p + 4 <= pairs; p += 4, w += 4 * NV) { /* together, as in nn_avx2.c */
+        ADD_PAIR(0) ADD_PAIR(1) ADD_PAIR(2) ADD_PAIR(3)
+    }
+    for (; p < pairs; p++, w += NV) ADD_PAIR(0)
+#undef ADD_PAIR
     EACH_SUM vs_store(sums + i * NR + j * VW, acc[i][j]);
 }
 
