@@ -168,7 +168,6 @@ static const float *columns(const emb_kernels_q8 *t, const tile_case *c, const f
     return to;
 }
 
-/* The columns j0 to j0 + n of the case on this table. */
 /* Without its pixels, weights and sums. */
 static emb_tile tile_of(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d, void *out, size_t ldc)
 {
@@ -177,6 +176,7 @@ static emb_tile tile_of(const emb_kernels_q8 *t, const tile_case *c, const tile_
                       .y_zero = grid.zero, .table = grid.table, .wide = c->wide};
 }
 
+/* The case on this table. */
 static void run(const emb_kernels_q8 *t, const tile_case *c, const tile_data *d, void *out, size_t ldc)
 {
     for (uint32_t part = 0, parts = c->split > 0 ? 2 : 1; part < parts; part++) {
