@@ -14,7 +14,7 @@ static atomic_ullong walks;
 
 static idx_status faiss_fail(idx_error *err, const char *what) { return idx_fail(err, IDX_ENOMEM, "FAISS cannot %s: %.200s", what, idx_faiss_text()); }
 
-idx_status idx_ann_wrap(const idx_graph *g, uint32_t linked, idx_ann **out, idx_error *err)
+idx_status idx_ann_wrap(const idx_graph *g, uint32_t linked, uint32_t careful, idx_ann **out, idx_error *err)
 {
     idx_ann *a = calloc(1, sizeof *a);
     if (a != NULL) a->locks = idx_walk_locks_new();
@@ -25,6 +25,7 @@ idx_status idx_ann_wrap(const idx_graph *g, uint32_t linked, idx_ann **out, idx_
     }
     a->g = *g;
     atomic_store(&a->linked, linked);
+    atomic_store(&a->careful, careful);
     *out = a;
     return IDX_OK;
 }
@@ -33,14 +34,14 @@ idx_status idx_ann_new(const idx_rows *rows, uint32_t m, uint32_t ef_constructio
 {
     idx_graph g = {.rows = rows, .m = m, .ef_construction = ef_construction};
     if (idx_hnsw_new(m, ef_construction, capacity, NULL, &g) != 0) return faiss_fail(err, "make a graph");
-    return idx_ann_wrap(&g, 0, out, err);
+    return idx_ann_wrap(&g, 0, 0, out, err);
 }
 
 idx_status idx_ann_grown(const idx_ann *a, uint32_t capacity, idx_ann **out, idx_error *err)
 {
     idx_graph g = a->g;
     if (idx_hnsw_new(g.m, g.ef_construction, capacity > g.capacity ? capacity : g.capacity, &a->g, &g) != 0) return faiss_fail(err, "grow a graph");
-    return idx_ann_wrap(&g, atomic_load(&a->linked), out, err);
+    return idx_ann_wrap(&g, atomic_load(&a->linked), atomic_load(&a->careful), out, err);
 }
 
 void idx_ann_free(idx_ann *a)
@@ -52,6 +53,7 @@ void idx_ann_free(idx_ann *a)
 }
 
 uint32_t idx_ann_linked(const idx_ann *a) { return atomic_load(&a->linked); }
+uint32_t idx_ann_careful(const idx_ann *a) { return atomic_load(&a->careful); }
 
 uint64_t idx_ann_bytes(const idx_ann *a)
 {
@@ -65,21 +67,52 @@ static bool is_alive(const uint64_t *alive, uint32_t row)
     return alive == NULL || (__atomic_load_n(&alive[row >> 6], __ATOMIC_RELAXED) >> (row & 63) & 1);
 }
 
-static bool link_row(idx_ann *a, idx_scratch *s, uint32_t row, const uint64_t *alive)
+/* What a hurry leaves of the effort; of so many, a row still chooses among more than it can be linked to. */
+static uint32_t hurried(const idx_graph *g)
 {
-    if (is_alive(alive, row)) return idx_walk_insert(&a->g, s, row, a->locks);
+    enum { SHARE = 4 };
+    const uint32_t ef = g->ef_construction / SHARE, least = g->m + g->m / 2;
+    return ef > least ? ef : least < g->ef_construction ? least : g->ef_construction;
+}
+
+static bool link_row(idx_ann *a, idx_scratch *s, uint32_t row, const uint64_t *alive, uint32_t ef)
+{
+    if (is_alive(alive, row)) return idx_walk_insert(&a->g, s, row, ef, a->locks);
     idx_walk_clear(&a->g, row);
     return true;
 }
 
-idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err)
+/* Rows [from, to) were linked with care. */
+static void note_careful(idx_ann *a, uint32_t from, uint32_t to)
 {
+    if (atomic_load(&a->careful) == from) atomic_store(&a->careful, to);
+}
+
+idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, bool hurry, const _Atomic bool *stop, idx_error *err)
+{
+    const uint32_t ef = hurry ? hurried(&a->g) : a->g.ef_construction;
     idx_scratch *s = idx_scratch_take(a->g.capacity);
     idx_status st = s == NULL || to > a->g.capacity ? idx_fail(err, IDX_ENOMEM, "no room to link rows") : IDX_OK;
     for (uint32_t i = atomic_load(&a->linked); st == IDX_OK && i < to; i++) {
         if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
-        else if (!link_row(a, s, i, alive)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
-        else atomic_store(&a->linked, i + 1);
+        else if (!link_row(a, s, i, alive, ef)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else {
+            if (!hurry) note_careful(a, i, i + 1);
+            atomic_store(&a->linked, i + 1);
+        }
+    }
+    if (s != NULL) idx_scratch_give(s);
+    return st;
+}
+
+idx_status idx_ann_mend(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err)
+{
+    idx_scratch *s = idx_scratch_take(a->g.capacity);
+    idx_status st = s == NULL ? idx_fail(err, IDX_ENOMEM, "no room to link rows") : IDX_OK;
+    for (uint32_t i = atomic_load(&a->careful); st == IDX_OK && i < to; i++) {
+        if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
+        else if (is_alive(alive, i) && !idx_walk_mend(&a->g, s, i, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else atomic_store(&a->careful, i + 1);
     }
     if (s != NULL) idx_scratch_give(s);
     return st;
@@ -101,7 +134,7 @@ static void *crew_main(void *arg)
     idx_scratch *s = idx_scratch_take(c->a->g.capacity);
     if (s == NULL) c->failed = true;
     for (uint32_t i; s != NULL && !c->failed && (c->stop == NULL || !*c->stop) && (i = atomic_fetch_add(&c->next, 1)) < c->to; sched_yield())
-        if (!link_row(c->a, s, i, c->alive)) c->failed = true;
+        if (!link_row(c->a, s, i, c->alive, c->a->g.ef_construction)) c->failed = true;
     if (s != NULL) idx_scratch_give(s);
     return NULL;
 }
@@ -111,11 +144,13 @@ idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uin
     pthread_t helper[64];
     uint32_t n = 0;
     if (to > a->g.capacity) return idx_fail(err, IDX_ENOMEM, "no room to link rows");
-    crew c = {.a = a, .to = to, .alive = alive, .stop = stop, .next = atomic_load(&a->linked)};
+    const uint32_t from = atomic_load(&a->linked);
+    crew c = {.a = a, .to = to, .alive = alive, .stop = stop, .next = from};
     while (n + 1 < threads && n < 64 && pthread_create(&helper[n], NULL, crew_main, &c) == 0) n++;
     crew_main(&c);
     while (n > 0) pthread_join(helper[--n], NULL);
     if (c.failed) return idx_fail(err, IDX_ENOMEM, "no memory to link rows");
+    note_careful(a, from, c.next < to ? c.next : to);
     atomic_store(&a->linked, c.next < to ? c.next : to);
     return c.next < to ? idx_fail(err, IDX_EBUSY, "stopping") : IDX_OK;
 }
@@ -130,7 +165,7 @@ idx_status idx_ann_heir(const idx_ann *old, const idx_rows *rows, const uint32_t
     for (uint32_t i = 0; i < n; i++) levels[i] = (uint8_t)old->g.levels[from[i]];
     int failed = idx_hnsw_restore(g.m, g.ef_construction, levels, n, capacity > n ? capacity : n, &g);
     free(levels);
-    return failed ? faiss_fail(err, "make a graph") : idx_ann_wrap(&g, 0, out, err);
+    return failed ? faiss_fail(err, "make a graph") : idx_ann_wrap(&g, 0, 0, out, err);
 }
 
 idx_status idx_ann_inherit(idx_ann *a, uint32_t to, const idx_ann *old, const uint32_t *from, const uint32_t *now, uint32_t n_now, const _Atomic bool *stop,
@@ -141,7 +176,10 @@ idx_status idx_ann_inherit(idx_ann *a, uint32_t to, const idx_ann *old, const ui
     for (uint32_t i = atomic_load(&a->linked); st == IDX_OK && i < to; i++) {
         if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
         else if (!idx_walk_inherit(&a->g, s, i, &old->g, from[i], now, n_now)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
-        else atomic_store(&a->linked, i + 1);
+        else {
+            if (from[i] < atomic_load(&old->careful)) note_careful(a, i, i + 1); /* what was linked in a hurry is inherited as that */
+            atomic_store(&a->linked, i + 1);
+        }
     }
     if (s != NULL) idx_scratch_give(s);
     return st;
@@ -195,7 +233,7 @@ idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *m
     for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
         if (t.reached[i >> 6] >> (i & 63) & 1) continue;
         if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
-        else if (!idx_walk_insert(&a->g, s, i, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
+        else if (!idx_walk_insert(&a->g, s, i, a->g.ef_construction, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
         reach_all(&t, i);
         ++*mended;
     }

@@ -7,13 +7,14 @@
 typedef struct {
     idx_graph g;
     _Atomic uint32_t linked; /* rows [0, linked) were looked at: linked, or skipped because they were dead */
+    _Atomic uint32_t careful; /* none of the rows [0, careful) was linked in a hurry */
     idx_walk_locks *locks;
 } idx_ann;
 
 /* Over `rows`, borrowed, with room for `capacity` of them; linked = 0. */
 IDX_CHECK idx_status idx_ann_new(const idx_rows *rows, uint32_t m, uint32_t ef_construction, uint32_t capacity, idx_ann **out, idx_error *err);
 /* Takes a graph as it is, on failure too. */
-IDX_CHECK idx_status idx_ann_wrap(const idx_graph *g_take, uint32_t linked, idx_ann **out, idx_error *err);
+IDX_CHECK idx_status idx_ann_wrap(const idx_graph *g_take, uint32_t linked, uint32_t careful, idx_ann **out, idx_error *err);
 /* A copy with more room, for the caller to put in the place of `a`, which nobody links into meanwhile. */
 IDX_CHECK idx_status idx_ann_grown(const idx_ann *a, uint32_t capacity, idx_ann **out, idx_error *err);
 /* The graph of a segment made anew, which inherits that of the old one: row i is row from[i] there, for i < n, all of them linked; with room for
@@ -27,9 +28,13 @@ IDX_CHECK idx_status idx_ann_inherit(idx_ann *a, uint32_t to, const idx_ann *old
 IDX_CHECK idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *mended, idx_error *err);
 void idx_ann_free(idx_ann *a);
 uint32_t idx_ann_linked(const idx_ann *a);
+uint32_t idx_ann_careful(const idx_ann *a);
 /* Links rows [linked, to), and makes them count, in this thread; beside any number of searches, one such call at a time. alive: a bit
- * for each row, read as atomic words; NULL = all. Gives up (IDX_EBUSY) between rows when *stop. */
-IDX_CHECK idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err);
+ * for each row, read as atomic words; NULL = all. hurry: with a quarter of ef_construction, for half of the time and less; a graph of such rows
+ * alone finds up to 1 of 100 neighbours less. Gives up (IDX_EBUSY) between rows when *stop. */
+IDX_CHECK idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, bool hurry, const _Atomic bool *stop, idx_error *err);
+/* Links those of the rows [careful, to) that live once more, with ef_construction; to: linked at most. Beside searches, but not beside a call that links. */
+IDX_CHECK idx_status idx_ann_mend(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err);
 /* The same by several threads, which inherit the priority of the caller's. The rows count when all are done: until then walks find some
  * that do not. */
 IDX_CHECK idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uint32_t threads, const _Atomic bool *stop, idx_error *err);

@@ -7,6 +7,7 @@
 
 int64_t idx_now_ms(void);
 uint64_t idx_mono_ns(void);
+uint64_t idx_thread_ns(void); /* of a processor that this thread had */
 struct timespec idx_deadline(uint64_t ns); /* so long from now, for pthread_cond_timedwait() */
 
 #endif

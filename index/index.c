@@ -106,6 +106,7 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     if (ix == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for the index");
     if (opts != NULL) ix->opts = *opts;
     defaults(&ix->opts);
+    ix->spare = 1;
     pthread_mutex_init(&ix->table, NULL);
     pthread_mutex_init(&ix->queue_lock, NULL);
     pthread_mutex_init(&ix->maintain_lock, NULL);

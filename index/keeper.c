@@ -14,7 +14,7 @@
 #include <time.h>
 
 enum {
-    SAVE_ROWS = 4096,  /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for */
+    SAVE_ROWS = 4096,  /* and SAVE_SHARE of the graph: linked rows that are worth writing the graph for, or such as have better links */
     SAVE_SHARE = 32,
     IDLE_SHARE = 1024, /* of the graph, when nothing else is to be done: fewer are linked again after a start, in some hundredths of a second */
     IDLE_MS = 1000,
@@ -24,7 +24,8 @@ enum {
 
 static bool wants_saving(const idx_segment *g, bool idle)
 {
-    uint32_t unsaved = idx_segment_linked(g) - g->graph_saved;
+    const uint32_t linked = idx_segment_linked(g), mended = idx_segment_careful(g) == linked ? linked - g->careful_saved : 0;
+    const uint32_t fresh = linked - g->graph_saved, unsaved = mended > fresh ? mended : fresh;
     if (idle) return unsaved > 0 && unsaved >= g->graph_saved / IDLE_SHARE;
     return unsaved >= SAVE_ROWS && unsaved >= g->graph_saved / SAVE_SHARE;
 }
@@ -117,6 +118,7 @@ static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx
     if (st == IDX_OK && !*worked) st = save(ix, c, idle, worked, err);
     if (st == IDX_OK && !*worked) st = idx_rebuild_dying(c, ix, worked, err);
     if (st == IDX_OK && !*worked) st = idx_attrs_anew(c, ix, worked, err);
+    if (st == IDX_OK && !*worked) st = idx_links_mend(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) tidy(c);
     if (st == IDX_OK && !*worked) st = idx_lists_maintain(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) st = idx_attrs_maintain(c, ix, idle ? IDX_ATTRS_IDLE : IDX_ATTRS_BUSY, worked, err);
@@ -139,15 +141,30 @@ static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err
     return st;
 }
 
+static bool is_woken(idx *ix)
+{
+    pthread_mutex_lock(&ix->wake_lock);
+    bool woken = ix->woken;
+    pthread_mutex_unlock(&ix->wake_lock);
+    return woken;
+}
+
+/* Whether somebody writes again is seen to between two pieces: to mend links may take minutes. */
 static idx_status maintain(idx *ix, bool idle, idx_error *err)
 {
     bool worked = true;
     idx_status st = IDX_OK;
-    while (st == IDX_OK && worked) st = maintain_once(ix, idle, &worked, err);
+    while (st == IDX_OK && worked) st = maintain_once(ix, idle && !is_woken(ix), &worked, err);
     return st;
 }
 
-idx_status idx_maintain(idx *ix, idx_error *err) { return maintain(ix, true, err); }
+idx_status idx_maintain(idx *ix, idx_error *err)
+{
+    bool worked = true;
+    idx_status st = IDX_OK;
+    while (st == IDX_OK && worked) st = maintain_once(ix, true, &worked, err);
+    return st;
+}
 
 /* Waits until there is something to do; *idle: until nothing was for a while. */
 static bool wait(idx *ix, bool *idle)

@@ -1,24 +1,39 @@
 /* links.c: see links.h. */
 #include "links.h"
+#include "clock.h"
 
 enum {
     PIECE_ROWS = 1024,   /* some tenths of a second */
     HURRY_ROWS = 256,    /* that wait: comparing them costs the searches more than linking them, which is not put off any more */
     CROWD_ROWS = 8192,   /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
     BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
+    MEND_MS = 50,        /* at a time: so long may what comes meanwhile wait for its links */
     FRESH_ROWS = 64,     /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
 };
 
 /* ---- what is done at low priority ------------------------------------------------------------------------------------------ */
 
+/* Of the time that linking in one thread took lately, it had a processor for at least so much: else the machine has none to spare. */
+static const double SPARE = 0.75;
+
 typedef struct {
     idx_ann *ann;
     uint32_t to, threads;
+    bool hurry;
+    double had; /* of the time it took, the share in which it had a processor */
     const uint64_t *alive;
     const _Atomic bool *stop;
     idx_status st;
     idx_error err;
 } linking;
+
+static double share(uint64_t began, uint64_t had)
+{
+    const uint64_t took = idx_mono_ns() - began;
+    return took > 0 ? (double)(idx_thread_ns() - had) / (double)took : 1;
+}
+
+static void note(idx *ix, const linking *l) { ix->spare = (ix->spare + l->had) / 2; }
 
 /* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond or several,
  * before a search that has had more. */
@@ -27,8 +42,19 @@ static void link_one(void *ctx)
     linking *l = ctx;
     l->err = (idx_error){0};
     l->st = IDX_OK;
+    const uint64_t began = idx_mono_ns(), had = idx_thread_ns();
     for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; idx_low_give_way())
-        l->st = idx_ann_link(l->ann, next, l->alive, l->stop, &l->err);
+        l->st = idx_ann_link(l->ann, next, l->alive, l->hurry, l->stop, &l->err);
+    l->had = share(began, had);
+}
+
+static void mend_one(void *ctx)
+{
+    linking *l = ctx;
+    const uint64_t began = idx_mono_ns(), had = idx_thread_ns();
+    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_careful(l->ann) + 1) <= l->to; idx_low_give_way())
+        l->st = idx_ann_mend(l->ann, next, l->alive, l->stop, &l->err);
+    l->had = share(began, had);
 }
 
 static void link_many(void *ctx)
@@ -38,15 +64,19 @@ static void link_many(void *ctx)
     l->st = idx_ann_link_many(l->ann, l->to, l->alive, l->threads, l->stop, &l->err);
 }
 
-idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, idx_error *err)
+idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, bool hurry, idx_error *err)
 {
     _Atomic bool enough = false;
     const uint32_t left = rows - idx_ann_linked(ann), piece = left < PIECE_ROWS ? left : PIECE_ROWS;
-    linking l = {.ann = ann, .to = rows - left + piece, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
-    if (ix->idle != NULL && waiting <= HURRY_ROWS) idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
+    linking l = {.ann = ann, .to = rows - left + piece, .hurry = hurry, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
+    if (ix->idle != NULL && waiting <= HURRY_ROWS) {
+        idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
+        note(ix, &l);
+    }
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
         idx_low_run(waiting > HURRY_ROWS && l.threads == 1 ? ix->fair : ix->low, l.threads > 1 ? link_many : link_one, &l);
+        if (l.threads == 1) note(ix, &l);
     }
     return l.st == IDX_OK ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }
@@ -128,9 +158,27 @@ idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     bool first = g->ann == NULL;
     idx_rows_settle(g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), err);
+    if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), !idle && ix->spare < SPARE, err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
+}
+
+/* Nobody links meanwhile, or puts another graph in the place of this one: that is this thread's own work. */
+idx_status idx_links_mend(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
+{
+    idx_segment *g = NULL;
+    pthread_rwlock_rdlock(&c->lock);
+    for (uint32_t i = 0; i < c->n_segments && g == NULL && !c->removed; i++)
+        if (c->segments[i]->ann != NULL && idx_segment_careful(c->segments[i]) < idx_segment_linked(c->segments[i])) g = c->segments[i];
+    pthread_rwlock_unlock(&c->lock);
+    *worked = g != NULL && (idle || ix->spare >= SPARE);
+    if (!*worked) return IDX_OK;
+    _Atomic bool enough = false;
+    linking l = {.ann = g->ann, .to = idx_segment_linked(g), .alive = g->alive, .stop = ix->idle != NULL ? &enough : &ix->stop, .st = IDX_OK};
+    if (ix->idle != NULL) idx_low_run_for(ix->idle, mend_one, &l, MEND_MS, &enough);
+    else mend_one(&l);
+    note(ix, &l);
+    return l.st == IDX_OK || (l.st == IDX_EBUSY && !ix->stop) ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }
 
 idx_status idx_links_maintain_all(idx *ix, idx_error *err)

@@ -160,7 +160,7 @@ static idx_status link_new(rebuild *b, bool all)
     if (st == IDX_OK && b->new->ann == NULL) st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows && !b->outlived) {
         const uint32_t linked = idx_ann_linked(b->new->ann), left = b->new->rows - linked;
-        st = idx_link_piece(b->ix, b->new->ann, linked + (left < LINK_ROWS ? left : LINK_ROWS), NULL, 0, b->err);
+        st = idx_link_piece(b->ix, b->new->ann, linked + (left < LINK_ROWS ? left : LINK_ROWS), NULL, 0, false, b->err);
         if (st == IDX_OK) st = see_to_others(b, all);
     }
     return st;

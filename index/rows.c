@@ -149,9 +149,13 @@ void idx_probe_row(idx_probe *p, const idx_rows *r, const uint8_t *row, void *ro
     } else if (r->storage == IDX_FLOAT16) {
         r->k->f16_widen((const uint16_t *)(const void *)row, r->padded, room);
     } else {
-        int8_t *b = room;
-        for (uint32_t i = 0; i < r->padded; i++) b[i] = (int8_t)(row[i] ^ 0x80);
-        p->b = b;
+        for (uint32_t i = 0; i < r->padded; i += sizeof(uint64_t)) {
+            uint64_t eight;
+            memcpy(&eight, row + i, sizeof eight);
+            eight ^= UINT64_C(0x8080808080808080);
+            memcpy((uint8_t *)room + i, &eight, sizeof eight);
+        }
+        p->b = room;
         p->b_unit = 1 / length(r, row);
     }
 }

@@ -25,6 +25,7 @@ typedef struct idx_segment {
     uint64_t number; /* of its files */
     uint8_t tag[16]; /* of its content: rows of one tag never change */
     uint32_t saved, graph_saved; /* rows in the files; segment_file.c */
+    uint32_t careful_saved;      /* and of the graph's, those that were not linked in a hurry (ann.h) */
     uint64_t file_bytes;         /* of the rows file, up to its last good block */
     idx_parts *parts; /* NULL = not made yet (lists.h) */
 } idx_segment;
@@ -33,6 +34,7 @@ IDX_CHECK idx_status idx_segment_new(idx_storage storage, uint32_t dim, uint64_t
 void idx_segment_free(idx_segment *g);
 
 static inline uint32_t idx_segment_linked(const idx_segment *g) { return g->ann != NULL ? idx_ann_linked(g->ann) : 0; }
+static inline uint32_t idx_segment_careful(const idx_segment *g) { return g->ann != NULL ? idx_ann_careful(g->ann) : 0; }
 static inline bool idx_segment_full(const idx_segment *g) { return g->rows == IDX_MAX_ROWS; }
 
 /* Under the exclusive lock. Appends a row; it belongs to nobody until idx_segment_own(). */

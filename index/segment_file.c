@@ -7,9 +7,10 @@
  *  128  blocks:  0  "LKBK"      4  first row u32    8  rows u32      12  0 u32     16  XXH3-64 of these 16 bytes and of what follows
  *               24  rows x i64: image rowids of the store, 0 = dead     then rows x bytes of a row
  * GRAPH FILE: written beside and renamed
- *    0  magic "LKGRAPH\2"       8  tag, 16 bytes of the rows file
+ *    0  magic "LKGRAPH\3"       8  tag, 16 bytes of the rows file
  *   24  m u32                  28  rows u32        32  entry i32     36  top i32        40  links u64
- *   48  rows x u8: levels, padded to 8; links x i32
+ *   48  careful u32 (ann.h)    52  0 u32
+ *   56  rows x u8: levels, padded to 8; links x i32
  *       XXH3-128 of all before
  *
  * BOTH ARE DERIVED from SQLite, and wrong in one of two ways. OUT OF DATE is no harm: rowids are never used again, so a row whose
@@ -37,7 +38,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char rows_magic[8] = "LKROWS\2", graph_magic[8] = {'L', 'K', 'G', 'R', 'A', 'P', 'H', 2};
+static const char rows_magic[8] = "LKROWS\2", graph_magic[8] = {'L', 'K', 'G', 'R', 'A', 'P', 'H', 3};
 
 typedef struct {
     char magic[8];
@@ -61,9 +62,10 @@ typedef struct {
     uint32_t m, rows;
     int32_t entry, top;
     uint64_t links;
+    uint32_t careful, zero;
 } graph_header;
 
-_Static_assert(sizeof(rows_header) == 128 && sizeof(block_header) == 24 && sizeof(graph_header) == 48, "as in the comment");
+_Static_assert(sizeof(rows_header) == 128 && sizeof(block_header) == 24 && sizeof(graph_header) == 56, "as in the comment");
 enum { BLOCK_ROWS = 8192 };
 
 /* ---- names --------------------------------------------------------------------------------------------------------------- */
@@ -280,7 +282,8 @@ static idx_status save_graph(const idx_cat *c, idx_segment *g, uint32_t rows, co
     uint8_t *levels = calloc(1, level_bytes + 1);
     hashed h = {{open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640), 0, 0}, XXH3_createState(), true};
     h.ok = h.f.fd >= 0 && h.x != NULL && levels != NULL && XXH3_128bits_reset(h.x) == XXH_OK;
-    graph_header head = {.m = a->m, .rows = rows, .entry = *a->entry, .top = *a->top, .links = a->offsets[rows] - a->offsets[0]};
+    const uint32_t careful = idx_segment_careful(g);
+    graph_header head = {.m = a->m, .rows = rows, .entry = *a->entry, .top = *a->top, .links = a->offsets[rows] - a->offsets[0], .careful = careful};
     memcpy(head.magic, graph_magic, sizeof head.magic);
     memcpy(head.tag, g->tag, sizeof head.tag);
     for (uint32_t i = 0; h.ok && i < rows; i++) levels[i] = (uint8_t)a->levels[i];
@@ -299,7 +302,7 @@ static idx_status save_graph(const idx_cat *c, idx_segment *g, uint32_t rows, co
     else sync_dir(dir);
     XXH3_freeState(h.x);
     free(levels);
-    if (st == IDX_OK) g->graph_saved = rows;
+    if (st == IDX_OK) g->graph_saved = rows, g->careful_saved = careful;
     return st;
 }
 
@@ -307,7 +310,7 @@ idx_status idx_segment_save(idx_cat *c, idx_segment *g, const char *dir, idx_err
 {
     uint32_t rows = idx_segment_linked(g);
     idx_status st = rows > g->saved ? save_rows(c, g, rows, dir, err) : IDX_OK; /* synced before a graph speaks of them */
-    return st == IDX_OK && rows > g->graph_saved ? save_graph(c, g, rows, dir, err) : st;
+    return st == IDX_OK && (rows > g->graph_saved || idx_segment_careful(g) > g->careful_saved) ? save_graph(c, g, rows, dir, err) : st;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------------------- */
@@ -414,7 +417,7 @@ static idx_status read_graph(const char *path, idx_segment *g, uint32_t ef_const
     idx_status st = x == NULL ? idx_fail(err, IDX_ENOMEM, "no memory") : IDX_OK;
     if (st == IDX_OK && !get(fd, &h, sizeof h)) st = idx_fail(err, IDX_ECORRUPT, "it is too short");
     if (st == IDX_OK && (memcmp(h.magic, graph_magic, sizeof h.magic) != 0 || memcmp(h.tag, g->tag, sizeof h.tag) != 0 || h.m < 2 || h.m > 256 || h.rows == 0 ||
-                         h.rows > g->rows || h.entry < 0 || h.entry >= (int32_t)h.rows))
+                         h.rows > g->rows || h.entry < 0 || h.entry >= (int32_t)h.rows || h.careful > h.rows))
         st = idx_fail(err, IDX_ECORRUPT, "its header is of something else");
     size_t level_bytes = st == IDX_OK ? (h.rows + 7u) / 8 * 8 : 0;
     if (st == IDX_OK && (levels = malloc(level_bytes)) == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a graph");
@@ -442,8 +445,9 @@ static idx_status read_graph(const char *path, idx_segment *g, uint32_t ef_const
         a.ef_construction = ef_construction;
         *a.entry = h.entry;
         *a.top = h.top;
-        st = idx_ann_wrap(&a, h.rows, &g->ann, err);
+        st = idx_ann_wrap(&a, h.rows, h.careful, &g->ann, err);
         g->graph_saved = h.rows;
+        g->careful_saved = h.careful;
     } else if (a.hnsw != NULL) {
         idx_hnsw_free(a.hnsw);
     }

@@ -283,13 +283,16 @@ uint32_t idx_walk_choose(const idx_rows *r, idx_near *c, uint32_t n, uint32_t mo
     return kept;
 }
 
-/* Adds a link from -> to; a full list is chosen anew. */
+/* Adds a link from -> to, where there is none; a full list is chosen anew. */
 static bool link_back(const idx_graph *g, idx_scratch *s, uint32_t from, uint32_t to, float score, uint32_t level, void *room, size_t room_bytes)
 {
     int32_t *l = list_of(g, from, level);
     uint32_t most = list_max(g, level), n = 0, rows[MAX_LINKS];
     float scores[MAX_LINKS];
-    for (int32_t r; n < most && (r = link_get(&l[n])) >= 0;) rows[n++] = (uint32_t)r;
+    for (int32_t r; n < most && (r = link_get(&l[n])) >= 0;) {
+        if ((uint32_t)r == to) return true;
+        rows[n++] = (uint32_t)r;
+    }
     if (n < most) {
         link_set(&l[n], (int32_t)to);
         return true;
@@ -307,17 +310,33 @@ static bool link_back(const idx_graph *g, idx_scratch *s, uint32_t from, uint32_
     return true;
 }
 
-/* Whom a row links to on one level: of what the walk found, sorted in `near`. They go behind those of other levels in `kept`. */
+/* Of the rows in a list, those that are not among the n near ones, in `out`; how many. */
+static uint32_t others(const int32_t *l, uint32_t most, const idx_near *near, uint32_t n, int32_t *out)
+{
+    uint32_t left = 0;
+    int32_t r;
+    for (uint32_t i = 0, k; i < most && (r = link_get(&l[i])) >= 0; i++) {
+        for (k = 0; k < n && near[k].row != (uint32_t)r;) k++;
+        if (k == n) out[left++] = r;
+    }
+    return left;
+}
+
+/* Whom a row links to on one level: of what the walk found, sorted in `near`, and behind them those that it was linked to. The new ones go behind
+ * those of other levels in `kept`. */
 static bool choose_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t level, idx_walk_locks *locks, void *room)
 {
     uint32_t n = idx_walk_choose(g->rows, s->near.a, s->near.n, g->m, room);
     if (!list_room(&s->kept, s->kept.n + n)) return false;
     memcpy(s->kept.a + s->kept.n, s->near.a, n * sizeof *s->kept.a);
     s->kept.n += n;
-    int32_t *own = list_of(g, row, level);
+    const uint32_t most = list_max(g, level);
+    int32_t *own = list_of(g, row, level), before[MAX_LINKS];
     pthread_mutex_t *stripe = &locks->stripe[row % STRIPES];
     pthread_mutex_lock(stripe);
+    const uint32_t stay = others(own, most, s->near.a, n, before);
     for (uint32_t i = 0; i < n; i++) link_set(&own[i], (int32_t)s->near.a[i].row);
+    for (uint32_t i = n; i < most; i++) link_set(&own[i], i - n < stay ? before[i - n] : -1);
     pthread_mutex_unlock(stripe);
     return true;
 }
@@ -338,7 +357,7 @@ static bool link_level(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t leve
 
 enum { MAX_LEVELS = 64 };
 
-/* A row that is linked once more may have been found. */
+/* A row that is linked already may have been found. */
 static void leave_out(list *l, uint32_t row)
 {
     for (uint32_t i = 0; i < l->n; i++)
@@ -346,7 +365,8 @@ static void leave_out(list *l, uint32_t row)
 }
 
 /* The row's own lists are full on every level before anything leads to it: a search that comes to it goes on from there. */
-static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t row, uint32_t mine, idx_walk_locks *locks, uint8_t *room, size_t bytes)
+static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t row, uint32_t mine, uint32_t ef, idx_walk_locks *locks, uint8_t *room,
+                        size_t bytes)
 {
     uint32_t top = 0, start[MAX_LEVELS + 1];
     uint64_t distances = 0;
@@ -356,11 +376,13 @@ static bool link_levels(idx_graph *g, idx_scratch *s, const idx_probe *p, uint32
     uint32_t n_from = approach(g, s, p, at, top, highest, from, &distances);
     s->kept.n = 0;
     for (uint32_t level = highest;; level--) {
-        if (!walk_level(g, s, p, from, n_from, level, g->ef_construction, NULL, &distances)) return false;
+        if (!walk_level(g, s, p, from, n_from, level, ef, NULL, &distances)) return false;
         leave_out(&s->near, row);
         qsort(s->near.a, s->near.n, sizeof *s->near.a, by_score);
-        n_from = s->near.n < WIDE ? s->near.n : WIDE;
-        memcpy(from, s->near.a, n_from * sizeof *from);
+        if (s->near.n > 0) { /* else it is alone on this level, and where it began */
+            n_from = s->near.n < WIDE ? s->near.n : WIDE;
+            memcpy(from, s->near.a, n_from * sizeof *from);
+        }
         start[level] = s->kept.n;
         if (!choose_level(g, s, row, level, locks, room)) return false;
         if (level == 0) break;
@@ -378,10 +400,9 @@ void idx_walk_clear(const idx_graph *g, uint32_t row)
     for (size_t i = g->offsets[row]; i < g->offsets[row + 1]; i++) __atomic_store_n(&g->links[i], -1, __ATOMIC_RELAXED);
 }
 
-bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks)
+static bool link_row(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t ef, idx_walk_locks *locks)
 {
     uint32_t mine = (uint32_t)g->levels[row] - 1;
-    idx_walk_clear(g, row);
     const size_t bytes = probe_room(g->rows);
     uint8_t *room = idx_scratch_room(s, 3 * bytes);
     if (room == NULL || mine >= MAX_LEVELS) return false;
@@ -390,7 +411,7 @@ bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks 
     pthread_mutex_lock(&locks->entry);
     bool first = __atomic_load_n(g->entry, __ATOMIC_RELAXED) < 0, higher = first || (int32_t)mine > *g->top;
     if (!higher) pthread_mutex_unlock(&locks->entry); /* a new top is made alone */
-    bool ok = first || link_levels(g, s, &p, row, mine, locks, room + bytes, bytes);
+    bool ok = first || link_levels(g, s, &p, row, mine, ef, locks, room + bytes, bytes);
     if (higher) {
         if (ok) {
             *g->top = (int32_t)mine;
@@ -400,3 +421,11 @@ bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks 
     }
     return ok;
 }
+
+bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t ef, idx_walk_locks *locks)
+{
+    idx_walk_clear(g, row);
+    return link_row(g, s, row, ef, locks);
+}
+
+bool idx_walk_mend(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks) { return link_row(g, s, row, g->ef_construction, locks); }

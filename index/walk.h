@@ -41,14 +41,16 @@ typedef struct { /* rows that may be in an answer; all fields 0: every one */
 } idx_allow;
 
 /* The ef nearest rows that are found, best first, into *out (the scratch's, until it is used again). Any number of threads, beside
- * one or more idx_walk_insert(); the caller knows of every row that is linked (rows.h). Returns how many; *distances grows. */
+ * one or more idx_walk_insert() and idx_walk_mend(); the caller knows of every row that is linked (rows.h). Returns how many; *distances grows. */
 uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out,
                          uint64_t *distances);
-/* Links a row. Threads may insert different rows at a time when they share `locks` (idx_walk_locks). false: no memory, and the row
+/* Links a row to the nearest of the `ef` that a walk finds. Threads may insert different rows at a time when they share `locks` (idx_walk_locks). false: no memory, and the row
  * is not linked, or not everywhere. */
 typedef struct idx_walk_locks idx_walk_locks;
 idx_walk_locks *idx_walk_locks_new(void); /* free() it */
-bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks);
+bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t ef, idx_walk_locks *locks);
+/* Chooses the links of a linked row once more, with ef_construction: the new ones come first, and those that it had stay as far as there is room. */
+bool idx_walk_mend(idx_graph *g, idx_scratch *s, uint32_t row, idx_walk_locks *locks);
 /* Fills the lists of a row of g, a graph made anew over those of `old` that live, from what they were there: links to rows that live stay,
  * and links to others give way to what those led to (inherit.c). was: the row in `old`. now: for each of the first n_now rows of `old` its number
  * in g, UINT32_MAX = it is gone. Nobody walks in g yet; rows may be linked into `old` meanwhile. false: no memory. */

@@ -1,7 +1,8 @@
 /* bench_ann.c: the graph alone, beside FAISS's over the same rows. Reads what bench_vectors wrote; commands come on stdin, one JSON
  * line answers each, so that tests/bench/index can take turns between engines:
  *   bench_ann DIR DIM
- *   build ENGINE STORAGE M EF_CONSTRUCTION THREADS    ENGINE: ours, or faiss as the distribution has it (float32)
+ *   build ENGINE STORAGE M EF_CONSTRUCTION THREADS    ENGINE: ours, hurry: linked in a hurry, by one thread, or faiss as the distribution has it (float32)
+ *   mend                                              what was linked in a hurry gets better links
  *   replace SHARE CYCLES                              SHARE of the rows (one in 1 / SHARE, others each time) is replaced by copies, and the graph made
  *                                                     anew, CYCLES times: what inheriting takes a row, and what of the rows had to be linked once more
  *   search EF THREADS                                 all queries once by each thread, ten neighbours
@@ -79,7 +80,7 @@ static void build(const char *engine, const char *storage, uint32_t m, uint32_t 
 {
     idx_error err = {0};
     drop();
-    bool ok = true;
+    bool ok = true, hurry = strcmp(engine, "hurry") == 0;
     double before = anonymous(), wall = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID);
     if (strcmp(engine, "faiss") == 0) {
         ok = (plain = faiss_plain_new(dim, m, efc)) != NULL && faiss_plain_add(plain, n, base) == 0;
@@ -93,7 +94,8 @@ static void build(const char *engine, const char *storage, uint32_t m, uint32_t 
             if (ok) idx_rows_encode(rows, base + (size_t)i * dim, idx_rows_at(rows, i));
         }
         ok = ok && idx_ann_new(rows, m, efc, (uint32_t)n, &ann, &err) == IDX_OK &&
-             (threads > 1 ? idx_ann_link_many(ann, (uint32_t)n, NULL, threads, NULL, &err) : idx_ann_link(ann, (uint32_t)n, NULL, NULL, &err)) == IDX_OK;
+             (threads > 1 && !hurry ? idx_ann_link_many(ann, (uint32_t)n, NULL, threads, NULL, &err)
+                                    : idx_ann_link(ann, (uint32_t)n, NULL, hurry, NULL, &err)) == IDX_OK;
     }
     wall = now(CLOCK_MONOTONIC) - wall;
     cpu = now(CLOCK_PROCESS_CPUTIME_ID) - cpu;
@@ -102,6 +104,17 @@ static void build(const char *engine, const char *storage, uint32_t m, uint32_t 
         exit(1);
     }
     printf("{\"wall_s\":%.3f,\"cpu_s\":%.3f,\"bytes\":%.1f}\n", wall, cpu, (anonymous() - before) / (double)n);
+}
+
+static void mend(void)
+{
+    idx_error err = {0};
+    double wall = now(CLOCK_MONOTONIC);
+    if (idx_ann_mend(ann, (uint32_t)n, NULL, NULL, &err) != IDX_OK) {
+        fprintf(stderr, "bench_ann: %s\n", err.text);
+        exit(1);
+    }
+    printf("{\"wall_s\":%.3f}\n", now(CLOCK_MONOTONIC) - wall);
 }
 
 /* Rows whose first number is `lot` modulo `lots` are gone, and come again at the end. */
@@ -129,7 +142,7 @@ static void replace_some(uint32_t lots, uint32_t lot, double *inherit, double *l
          idx_ann_inherit(heir, kept, ann, from, then, (uint32_t)n, NULL, &err) == IDX_OK && idx_ann_inherit_end(heir, NULL, mended, &err) == IDX_OK;
     *inherit = (now(CLOCK_PROCESS_CPUTIME_ID) - t) / kept;
     t = now(CLOCK_PROCESS_CPUTIME_ID);
-    ok = ok && idx_ann_link(heir, (uint32_t)n, NULL, NULL, &err) == IDX_OK;
+    ok = ok && idx_ann_link(heir, (uint32_t)n, NULL, false, NULL, &err) == IDX_OK;
     *link = (now(CLOCK_PROCESS_CPUTIME_ID) - t) / (double)(n - kept);
     if (!ok) {
         fprintf(stderr, "bench_ann: %s\n", err.text);
@@ -242,6 +255,7 @@ int main(int argc, char **argv)
     double share;
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (sscanf(line, "build %31s %31s %u %u %u", engine, storage, &a, &b, &c) == 5) build(engine, storage, a, b, c);
+        else if (strcmp(line, "mend\n") == 0 && ann != NULL) mend();
         else if (sscanf(line, "replace %lf %u", &share, &a) == 2 && ann != NULL) replace(share, a);
         else if (sscanf(line, "search %u %u", &a, &b) == 2 && (ann != NULL || plain != NULL)) search(a, b);
         else printf("{\"error\":\"unknown command\"}\n");

@@ -90,7 +90,7 @@ static void test_beside_faiss(idx_storage s)
     idx_rows *v = make_rows(s);
     idx_ann *ours, *theirs;
     REQUIRE(idx_ann_new(v, 12, 60, ROWS, &ours, NULL) == IDX_OK && idx_ann_new(v, 12, 60, ROWS, &theirs, NULL) == IDX_OK);
-    REQUIRE(idx_ann_link(ours, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_link(ours, ROWS, NULL, false, NULL, NULL) == IDX_OK);
     REQUIRE(idx_faiss_insert(&theirs->g, 0, ROWS) == 0);
     atomic_store(&theirs->linked, ROWS);
     CHECK_INT(idx_ann_linked(ours), ROWS);
@@ -133,7 +133,7 @@ static void test_beside_plain(void)
     idx_ann *a;
     uint32_t hits = 0;
     REQUIRE(p != NULL && faiss_plain_add(p, ROWS, rows[0]) == 0);
-    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, false, NULL, NULL) == IDX_OK);
     for (int q = 0; q < QUERIES; q++) {
         float scores[K];
         int64_t labels[K];
@@ -156,8 +156,8 @@ static void test_links(void)
     memset(alive, 0xff, sizeof alive);
     for (uint32_t i = 0; i < ROWS; i += 7) alive[i / 64] &= ~(UINT64_C(1) << i % 64);
     REQUIRE(idx_ann_new(v, 12, 60, 1000, &a, NULL) == IDX_OK);
-    CHECK(idx_ann_link(a, 1001, NULL, NULL, NULL) == IDX_ENOMEM);
-    REQUIRE(idx_ann_link(a, 1000, alive, NULL, NULL) == IDX_OK);
+    CHECK(idx_ann_link(a, 1001, NULL, false, NULL, NULL) == IDX_ENOMEM);
+    REQUIRE(idx_ann_link(a, 1000, alive, false, NULL, NULL) == IDX_OK);
     REQUIRE(idx_ann_grown(a, ROWS, &grown, NULL) == IDX_OK);
     CHECK_INT(idx_ann_linked(grown), 1000);
     for (int q = 0; q < QUERIES; q++) {
@@ -166,15 +166,64 @@ static void test_links(void)
         CHECK_INT(search(grown, queries[q], 20, NULL, y, 20), n);
         for (uint32_t i = 0; i < n; i++) CHECK(x[i].row == y[i].row && x[i].score == y[i].score && x[i].row % 7 != 0);
     }
-    REQUIRE(idx_ann_link(grown, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_link(grown, ROWS, NULL, false, NULL, NULL) == IDX_OK);
     idx_ann_free(a);
     idx_ann_free(grown);
     _Atomic bool stop = true;
     REQUIRE(idx_ann_new(v, 12, 60, ROWS, &many, NULL) == IDX_OK);
-    CHECK(idx_ann_link(many, ROWS, NULL, &stop, NULL) == IDX_EBUSY);
+    CHECK(idx_ann_link(many, ROWS, NULL, false, &stop, NULL) == IDX_EBUSY);
     REQUIRE(idx_ann_link_many(many, ROWS, NULL, 4, NULL, NULL) == IDX_OK);
     CHECK(recall(many, 40) >= 0.95);
     idx_ann_free(many);
+    idx_rows_free(v);
+}
+
+/* Rows that were linked in a hurry are found; once they are mended, as well as those that never were. */
+static void test_hurry(idx_storage s)
+{
+    idx_rows *v = make_rows(s);
+    idx_ann *a, *grown, *careful, *heir;
+    static uint32_t same[ROWS];
+    uint64_t alive[ROWS / 64 + 1];
+    idx_near x[ROWS];
+    memset(alive, 0xff, sizeof alive);
+    for (uint32_t i = 0; i < ROWS; i++) same[i] = i;
+    REQUIRE(idx_ann_new(v, 6, 80, ROWS, &careful, NULL) == IDX_OK && idx_ann_link(careful, ROWS, NULL, false, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(careful), ROWS);
+    REQUIRE(idx_ann_new(v, 6, 80, 2000, &a, NULL) == IDX_OK && idx_ann_link(a, 500, NULL, false, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_link(a, 1000, NULL, true, NULL, NULL) == IDX_OK && idx_ann_link(a, 1500, NULL, false, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(a), 500); /* of those behind, some were not */
+    REQUIRE(idx_ann_grown(a, ROWS, &grown, NULL) == IDX_OK && idx_ann_link(grown, ROWS, NULL, true, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(grown), 500);
+    CHECK_INT(idx_ann_linked(grown), ROWS);
+    REQUIRE(idx_ann_heir(grown, v, same, ROWS, ROWS, &heir, NULL) == IDX_OK && idx_ann_inherit(heir, ROWS, grown, same, same, ROWS, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(heir), 500);
+    const double best = recall(careful, 40), before = recall(grown, 40);
+    _Atomic bool stop = true;
+    alive[700 / 64] &= ~(UINT64_C(1) << 700 % 64);
+    const int32_t dead = grown->g.links[grown->g.offsets[700]];
+    CHECK(idx_ann_mend(grown, ROWS, alive, &stop, NULL) == IDX_EBUSY);
+    CHECK_INT(idx_ann_careful(grown), 500);
+    REQUIRE(idx_ann_mend(grown, 1200, alive, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(grown), 1200);
+    CHECK_INT(grown->g.links[grown->g.offsets[700]], dead); /* it is left alone */
+    REQUIRE(idx_ann_mend(grown, ROWS, alive, NULL, NULL) == IDX_OK);
+    CHECK_INT(idx_ann_careful(grown), ROWS);
+    CHECK(before < best - 0.005); /* else this says nothing */
+    CHECK(recall(grown, 40) >= best - 0.005);
+    CHECK_INT(search(grown, queries[0], ROWS, NULL, x, ROWS), ROWS); /* nothing is out of reach */
+    for (uint32_t r = 0; r < ROWS; r++) { /* no list names a row twice, or its own, or goes on behind its end */
+        const int32_t *l = grown->g.links + grown->g.offsets[r];
+        for (uint32_t i = 0; i < 12; i++) {
+            CHECK(l[i] < 0 || l[i] != (int32_t)r);
+            CHECK(i == 0 || l[i] < 0 || l[i - 1] >= 0);
+            for (uint32_t k = 0; k < i; k++) CHECK(l[i] < 0 || l[i] != l[k]);
+        }
+    }
+    idx_ann_free(a);
+    idx_ann_free(grown);
+    idx_ann_free(careful);
+    idx_ann_free(heir);
     idx_rows_free(v);
 }
 
@@ -185,7 +234,7 @@ static void test_inherit(idx_storage s, uint32_t gone)
     idx_ann *old, *heir, *linked;
     static uint32_t from[ROWS], now[ROWS];
     uint32_t n = 0, late = ROWS - 100, mended, hits[2] = {0}, all = 0;
-    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, late, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, late, NULL, false, NULL, NULL) == IDX_OK);
     REQUIRE(idx_rows_new(s, DIM, &living, NULL) == IDX_OK);
     memset(now, 0xff, sizeof now);
     for (uint32_t i = 0; i < late; i++) {
@@ -195,13 +244,13 @@ static void test_inherit(idx_storage s, uint32_t gone)
         from[n] = i;
         now[i] = n++;
     }
-    REQUIRE(idx_ann_new(living, 12, 60, n, &linked, NULL) == IDX_OK && idx_ann_link(linked, n, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(living, 12, 60, n, &linked, NULL) == IDX_OK && idx_ann_link(linked, n, NULL, false, NULL, NULL) == IDX_OK);
     REQUIRE(idx_ann_heir(old, living, from, n, n + 10, &heir, NULL) == IDX_OK);
     CHECK_INT(idx_ann_linked(heir), 0);
     _Atomic bool stop = true;
     CHECK(idx_ann_inherit(heir, n, old, from, now, late, &stop, NULL) == IDX_EBUSY);
     REQUIRE(idx_ann_inherit(heir, n / 2, old, from, now, late, NULL, NULL) == IDX_OK);
-    REQUIRE(idx_ann_link(old, ROWS, NULL, NULL, NULL) == IDX_OK); /* rows that the heir does not know */
+    REQUIRE(idx_ann_link(old, ROWS, NULL, false, NULL, NULL) == IDX_OK); /* rows that the heir does not know */
     REQUIRE(idx_ann_inherit(heir, n, old, from, now, late, NULL, NULL) == IDX_OK);
     REQUIRE(idx_ann_inherit_end(heir, NULL, &mended, NULL) == IDX_OK);
     CHECK_INT(idx_ann_linked(heir), n);
@@ -232,7 +281,7 @@ static void test_inherit_bridges(void)
     idx_ann *old, *heir;
     static uint32_t from[ROWS], now[ROWS];
     uint32_t n = 0, mended;
-    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &old, NULL) == IDX_OK && idx_ann_link(old, ROWS, NULL, false, NULL, NULL) == IDX_OK);
     REQUIRE(idx_rows_new(IDX_FLOAT32, DIM, &living, NULL) == IDX_OK);
     memset(now, 0xff, sizeof now);
     for (uint32_t i = 0; i < ROWS; i += 301) { /* of some clusters one row each, between which are no links */
@@ -262,7 +311,7 @@ static void test_allowed(void)
     uint64_t bits[ROWS / 64 + 1] = {0};
     uint8_t bytes[ROWS / 8 + 1] = {0};
     for (uint32_t i = 0; i < ROWS; i += 3) bits[i / 64] |= UINT64_C(1) << i % 64, bytes[i / 8] = (uint8_t)(bytes[i / 8] | 1 << i % 8);
-    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK && idx_ann_link(a, ROWS, NULL, false, NULL, NULL) == IDX_OK);
     for (int q = 0; q < QUERIES; q++) {
         idx_near x[ROWS];
         float scores[30];
@@ -297,7 +346,7 @@ static void test_equal_rows(void)
         REQUIRE(idx_rows_room(v, i, NULL) == IDX_OK);
         idx_rows_encode(v, rows[i % 5], idx_rows_at(v, i));
     }
-    REQUIRE(idx_ann_new(v, 8, 40, 500, &a, NULL) == IDX_OK && idx_ann_link(a, 500, NULL, NULL, NULL) == IDX_OK);
+    REQUIRE(idx_ann_new(v, 8, 40, 500, &a, NULL) == IDX_OK && idx_ann_link(a, 500, NULL, false, NULL, NULL) == IDX_OK);
     for (uint32_t i = 0; i < 5; i++) {
         REQUIRE(search(a, rows[i], 10, NULL, x, 10) > 0);
         CHECK_INT(x[0].row % 5, i);
@@ -334,7 +383,7 @@ static void test_search_while_linking(void)
     REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK);
     r.a = a;
     for (int i = 0; i < 2; i++) REQUIRE(pthread_create(&t[i], NULL, search_on, &r) == 0);
-    for (uint32_t to = 100; to <= ROWS; to += 100) REQUIRE(idx_ann_link(a, to, NULL, NULL, NULL) == IDX_OK);
+    for (uint32_t to = 100; to <= ROWS; to += 100) REQUIRE(idx_ann_link(a, to, NULL, false, NULL, NULL) == IDX_OK);
     while (r.searches < 10) sched_yield();
     r.end = true;
     for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);
@@ -349,6 +398,8 @@ int main(void)
     for (int s = IDX_FLOAT32; s <= IDX_INT8; s++) test_beside_faiss((idx_storage)s);
     test_beside_plain();
     test_links();
+    test_hurry(IDX_FLOAT32);
+    test_hurry(IDX_INT8);
     for (int s = IDX_FLOAT32; s <= IDX_INT8; s++)
         for (uint32_t gone = 0; gone < 12; gone += 3) test_inherit((idx_storage)s, gone);
     test_inherit_bridges();

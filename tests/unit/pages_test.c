@@ -60,10 +60,10 @@ static void graph(void)
         for (int k = 0; k < 16; k++) ((float *)(void *)idx_rows_at(r, i))[k] = test_randf(&seed);
     for (size_t i = 0; i < sizeof alive / sizeof *alive; i++) alive[i] = ~(UINT64_C(1) << 5); /* one of 64 is not linked */
     const int64_t before = resident_kib();
-    REQUIRE(idx_ann_new(r, 16, 40, ROOM, &a, &e) == IDX_OK && idx_ann_link(a, LINKED, alive, NULL, &e) == IDX_OK);
+    REQUIRE(idx_ann_new(r, 16, 40, ROOM, &a, &e) == IDX_OK && idx_ann_link(a, LINKED, alive, false, NULL, &e) == IDX_OK);
     CHECK(resident_kib() - before < ROOM * 16 / 1024 + 6000); /* levels and offsets; and a page or two of 2 MiB */
     for (size_t i = a->g.offsets[5]; i < a->g.offsets[6]; i++) CHECK_INT(a->g.links[i], -1);
-    REQUIRE(idx_ann_grown(a, 2 * ROOM, &grown, &e) == IDX_OK && idx_ann_link(grown, 2 * LINKED, NULL, NULL, &e) == IDX_OK);
+    REQUIRE(idx_ann_grown(a, 2 * ROOM, &grown, &e) == IDX_OK && idx_ann_link(grown, 2 * LINKED, NULL, false, NULL, &e) == IDX_OK);
     uint32_t found = 0;
     for (uint32_t i = 0; i < 2 * LINKED; i++) {
         idx_scratch *s = idx_scratch_take(grown->g.capacity);
