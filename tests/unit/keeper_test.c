@@ -1,6 +1,6 @@
 /* While the keeper builds a graph, which takes seconds: catalogues come and go and writes are committed. And single images that come after a
- * pause are linked after the next, without a graph being written for each. */
-#include "index.h"
+ * pause are linked after the next, without a graph being written for each. And what was linked in a hurry is mended, also after a start. */
+#include "../../index/links.h"
 #include "test.h"
 
 #include <sys/stat.h>
@@ -88,9 +88,61 @@ static void test_single_images(void)
     REQUIRE(system(command) == 0);
 }
 
+static void put_photos(idx *ix, int from, int to)
+{
+    idx_error err = {0};
+    for (int i = from; i < to; i++) REQUIRE(idx_write_take(ix, photo("shop", i), NULL, &err) == IDX_OK);
+}
+
+/* Of the only segment of the only catalogue: rows that are linked, and that were not in a hurry. */
+static void check_links(idx *ix, uint32_t linked, uint32_t careful)
+{
+    CHECK_INT(idx_segment_linked(ix->cats[0]->segments[0]), linked);
+    CHECK_INT(idx_segment_careful(ix->cats[0]->segments[0]), careful);
+}
+
+static void test_hurry(void)
+{
+    char dir[64], command[128];
+    idx_error err = {0};
+    idx *ix = NULL;
+    bool worked;
+    snprintf(dir, sizeof dir, "/tmp/likeness-hurry-%d", (int)getpid());
+    const idx_opts opts = {.segment_images = 500, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 40, .no_background = true};
+    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
+    put_photos(ix, 0, 600);
+    REQUIRE(idx_maintain(ix, &err) == IDX_OK);
+    check_links(ix, 600, 600);
+    put_photos(ix, 600, 800);
+    ix->spare = 0; /* as if others had the processors */
+    REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
+    check_links(ix, 800, 600);
+    ix->spare = 0;
+    REQUIRE(idx_links_mend(ix->cats[0], ix, false, &worked, &err) == IDX_OK && !worked);
+    idx_close(ix);
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK);
+    check_links(ix, 800, 600);
+    put_photos(ix, 800, 900);
+    REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
+    check_links(ix, 900, 600);
+    ix->spare = 1;
+    for (int i = 0; i < 2; i++) REQUIRE(idx_links_mend(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked == (i == 0));
+    check_links(ix, 900, 900);
+    REQUIRE(idx_maintain(ix, &err) == IDX_OK);
+    idx_close(ix);
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK);
+    check_links(ix, 900, 900);
+    CHECK_INT(idx_check(ix, &err), IDX_OK);
+    idx_close(ix);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    REQUIRE(system(command) == 0);
+}
+
 int main(void)
 {
     test_single_images();
+    test_hurry();
     char dir[64], command[128];
     idx_error err = {0};
     idx *ix = NULL;
