@@ -316,20 +316,13 @@ typedef struct {
     uint32_t insists; /* for so many batches more */
 } manners;
 
-static uint64_t own_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* A batch, and how long the writer neither worked nor waited for the disk. */
 static void write_politely(idx *ix, applied *a, size_t n, manners *m)
 {
     enum { LATE_NS = 8000000, INSIST = 200 };
-    const uint64_t began = idx_mono_ns(), own = own_ns(), disk = atomic_load(&ix->fsync_ns);
+    const uint64_t began = idx_mono_ns(), own = idx_thread_ns(), disk = atomic_load(&ix->fsync_ns);
     write_batch(ix, a, n);
-    const uint64_t took = idx_mono_ns() - began, busy = own_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
+    const uint64_t took = idx_mono_ns() - began, busy = idx_thread_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
     if (took > busy + LATE_NS) m->insists = INSIST;
     else if (m->insists > 0) m->insists--;
     const bool polite = m->insists == 0;
