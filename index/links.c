@@ -68,7 +68,8 @@ idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *
 {
     _Atomic bool enough = false;
     const uint32_t left = rows - idx_ann_linked(ann), piece = left < PIECE_ROWS ? left : PIECE_ROWS;
-    linking l = {.ann = ann, .to = rows - left + piece, .hurry = hurry, .alive = alive, .stop = &enough, .st = IDX_EBUSY, .threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1};
+    linking l = {.ann = ann, .to = rows - left + piece, .hurry = hurry, .alive = alive, .stop = &enough, .st = IDX_EBUSY};
+    l.threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1;
     if (ix->idle != NULL && waiting <= HURRY_ROWS) {
         idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
         note(ix, &l);
