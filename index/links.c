@@ -7,6 +7,8 @@ enum {
     HURRY_ROWS = 256,    /* that wait: comparing them costs the searches more than linking them, which is not put off any more */
     CROWD_ROWS = 8192,   /* that wait, as in an import: a search that compares them takes several times as long; every processor that may links */
     BEHIND_ROWS = 16384, /* more than these, and puts wait with them */
+    LARGE = 8,           /* times as many rows as make a graph: one that has them may be added to in a hurry. In a smaller one a row is linked in little
+                          * time, and one that no path leads to, which a hurry leaves now and then, is missed where somebody reads page after page */
     MEND_MS = 50,        /* at a time: so long may what comes meanwhile wait for its links */
     FRESH_ROWS = 64,     /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
 };
@@ -145,6 +147,8 @@ uint32_t idx_links_behind(const idx *ix, const idx_cat *c)
     return rows > BEHIND_ROWS ? rows - BEHIND_ROWS : 0;
 }
 
+static bool may_hurry(const idx *ix, const idx_segment *g) { return ix->spare < SPARE && idx_segment_linked(g) / LARGE >= ix->opts.segment_images; }
+
 idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
 {
     idx_segment *g = NULL;
@@ -159,7 +163,7 @@ idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     bool first = g->ann == NULL;
     idx_rows_settle(g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
-    if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), !idle && ix->spare < SPARE, err);
+    if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), !idle && may_hurry(ix, g), err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);
     return st;
 }

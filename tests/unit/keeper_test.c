@@ -108,10 +108,15 @@ static void test_hurry(void)
     idx *ix = NULL;
     bool worked;
     snprintf(dir, sizeof dir, "/tmp/likeness-hurry-%d", (int)getpid());
-    const idx_opts opts = {.segment_images = 500, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 40, .no_background = true};
+    const idx_opts opts = {.segment_images = 75, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 40, .no_background = true};
     const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
     REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
-    put_photos(ix, 0, 600);
+    put_photos(ix, 0, 500);
+    REQUIRE(idx_maintain(ix, &err) == IDX_OK);
+    put_photos(ix, 500, 600);
+    ix->spare = 0;
+    REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
+    check_links(ix, 600, 600); /* it is too small */
     REQUIRE(idx_maintain(ix, &err) == IDX_OK);
     check_links(ix, 600, 600);
     put_photos(ix, 600, 800);
