@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned test_checks, test_failures;
+static _Atomic unsigned test_checks, test_failures;
 
 #define TEST_FAIL(...)                                                                                                 \
     do {                                                                                                               \

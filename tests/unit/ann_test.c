@@ -383,8 +383,9 @@ static void test_search_while_linking(void)
     REQUIRE(idx_ann_new(v, 12, 60, ROWS, &a, NULL) == IDX_OK);
     r.a = a;
     for (int i = 0; i < 2; i++) REQUIRE(pthread_create(&t[i], NULL, search_on, &r) == 0);
-    for (uint32_t to = 100; to <= ROWS; to += 100) REQUIRE(idx_ann_link(a, to, NULL, false, NULL, NULL) == IDX_OK);
+    for (uint32_t to = 100; to <= ROWS; to += 100) REQUIRE(idx_ann_link(a, to, NULL, to % 200 == 0, NULL, NULL) == IDX_OK);
     while (r.searches < 10) sched_yield();
+    REQUIRE(idx_ann_mend(a, ROWS, NULL, NULL, NULL) == IDX_OK);
     r.end = true;
     for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);
     CHECK(recall(a, 40) >= 0.95);
