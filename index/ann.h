@@ -33,11 +33,11 @@ uint32_t idx_ann_careful(const idx_ann *a);
  * for each row, read as atomic words; NULL = all. hurry: with a quarter of ef_construction, for half of the time and less; a graph of such rows
  * alone finds up to 1 of 100 neighbours less. Gives up (IDX_EBUSY) between rows when *stop. */
 IDX_CHECK idx_status idx_ann_link(idx_ann *a, uint32_t to, const uint64_t *alive, bool hurry, const _Atomic bool *stop, idx_error *err);
-/* Links those of the rows [careful, to) that live once more, with ef_construction; to: linked at most. Beside searches, but not beside a call that links. */
-IDX_CHECK idx_status idx_ann_mend(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err);
 /* The same by several threads, which inherit the priority of the caller's. The rows count when all are done: until then walks find some
  * that do not. */
 IDX_CHECK idx_status idx_ann_link_many(idx_ann *a, uint32_t to, const uint64_t *alive, uint32_t threads, const _Atomic bool *stop, idx_error *err);
+/* Links those of the rows [careful, to) that live once more, with ef_construction; to: linked at most. Beside searches, but not beside a call that links. */
+IDX_CHECK idx_status idx_ann_mend(idx_ann *a, uint32_t to, const uint64_t *alive, const _Atomic bool *stop, idx_error *err);
 
 /* The `ef` nearest of the linked rows that `allow` permits (NULL = all), best first by what the walk goes by (rows.h), into
  * *out, which is the scratch's. */

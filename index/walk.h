@@ -44,8 +44,8 @@ typedef struct { /* rows that may be in an answer; all fields 0: every one */
  * one or more idx_walk_insert() and idx_walk_mend(); the caller knows of every row that is linked (rows.h). Returns how many; *distances grows. */
 uint32_t idx_walk_search(const idx_graph *g, idx_scratch *s, const idx_probe *p, uint32_t ef, const idx_allow *allow, const idx_near **out,
                          uint64_t *distances);
-/* Links a row to the nearest of the `ef` that a walk finds. Threads may insert different rows at a time when they share `locks` (idx_walk_locks). false: no memory, and the row
- * is not linked, or not everywhere. */
+/* Links a row to the nearest of the `ef` that a walk finds. Threads may insert different rows at a time when they share `locks`
+ * (idx_walk_locks). false: no memory, and the row is not linked, or not everywhere. */
 typedef struct idx_walk_locks idx_walk_locks;
 idx_walk_locks *idx_walk_locks_new(void); /* free() it */
 bool idx_walk_insert(idx_graph *g, idx_scratch *s, uint32_t row, uint32_t ef, idx_walk_locks *locks);
