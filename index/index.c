@@ -111,10 +111,10 @@ idx_status idx_open(const char *dir, const idx_opts *opts, idx **out, idx_error 
     pthread_mutex_init(&ix->queue_lock, NULL);
     pthread_mutex_init(&ix->maintain_lock, NULL);
     pthread_mutex_init(&ix->wake_lock, NULL);
-    pthread_cond_init(&ix->queue_filled, NULL);
-    pthread_cond_init(&ix->wake, NULL);
+    idx_cond_init(&ix->queue_filled);
+    idx_cond_init(&ix->wake);
     pthread_mutex_init(&ix->audit_lock, NULL);
-    pthread_cond_init(&ix->audit_wake, NULL);
+    idx_cond_init(&ix->audit_wake);
     idx_status st = make_dirs(ix, dir, err);
     if (st == IDX_OK) st = idx_store_open(dir, &ix->store, err);
     if (st == IDX_OK) st = idx_records_new(RECORDS_BYTES, &ix->records, err);

@@ -18,6 +18,7 @@ enum {
     SAVE_SHARE = 32,
     IDLE_SHARE = 1024, /* of the graph, when nothing else is to be done: fewer are linked again after a start, in some hundredths of a second */
     IDLE_MS = 1000,
+    MOST_FAILED = 6, /* rounds in a row: it doubles with each, to a minute */
 };
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
@@ -149,30 +150,26 @@ static bool is_woken(idx *ix)
     return woken;
 }
 
-/* Whether somebody writes again is seen to between two pieces: to mend links may take minutes. */
-static idx_status maintain(idx *ix, bool idle, idx_error *err)
+/* wakes: whether somebody writes again is seen to between two pieces, as to mend links may take minutes. */
+static idx_status maintain(idx *ix, bool idle, bool wakes, idx_error *err)
 {
     bool worked = true;
     idx_status st = IDX_OK;
-    while (st == IDX_OK && worked) st = maintain_once(ix, idle && !is_woken(ix), &worked, err);
+    while (st == IDX_OK && worked) st = maintain_once(ix, idle && !(wakes && is_woken(ix)), &worked, err);
     return st;
 }
 
-idx_status idx_maintain(idx *ix, idx_error *err)
-{
-    bool worked = true;
-    idx_status st = IDX_OK;
-    while (st == IDX_OK && worked) st = maintain_once(ix, true, &worked, err);
-    return st;
-}
+idx_status idx_maintain(idx *ix, idx_error *err) { return maintain(ix, true, false, err); }
 
-/* Waits until there is something to do; *idle: until nothing was for a while. */
-static bool wait(idx *ix, bool *idle)
+/* Waits until there is something to do; *idle: until nothing was for a while. What failed so many times in a row, as on a full disk, is tried again
+ * even if nobody writes. */
+static bool wait(idx *ix, bool *idle, uint32_t failed)
 {
-    const struct timespec until = idx_deadline(IDLE_MS * UINT64_C(1000000));
+    const struct timespec until = idx_deadline((IDLE_MS << failed) * UINT64_C(1000000));
+    const bool forever = *idle && failed == 0;
     pthread_mutex_lock(&ix->wake_lock);
     int late = 0;
-    while (!ix->woken && !ix->stop && late == 0) late = *idle ? pthread_cond_wait(&ix->wake, &ix->wake_lock) : pthread_cond_timedwait(&ix->wake, &ix->wake_lock, &until);
+    while (!ix->woken && !ix->stop && late == 0) late = forever ? pthread_cond_wait(&ix->wake, &ix->wake_lock) : pthread_cond_timedwait(&ix->wake, &ix->wake_lock, &until);
     *idle = !ix->woken;
     ix->woken = false;
     atomic_store(&ix->asleep, *idle); /* from before it looks for the last time: what comes behind that wakes it */
@@ -186,9 +183,12 @@ static void *keeper_main(void *arg)
     idx *ix = arg;
     pthread_setname_np(pthread_self(), "index keeper");
     bool idle = false;
-    while (wait(ix, &idle)) {
+    uint32_t failed = 0;
+    while (wait(ix, &idle, failed)) {
         idx_error err = {0};
-        if (maintain(ix, idle, &err) != IDX_OK && !ix->stop) idx_say(ix, 1, "%s", err.text);
+        const bool ok = maintain(ix, idle, true, &err) == IDX_OK;
+        failed = ok ? 0 : failed < MOST_FAILED ? failed + 1 : failed;
+        if (!ok && !ix->stop) idx_say(ix, 1, "%s", err.text);
     }
     return NULL;
 }

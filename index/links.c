@@ -10,6 +10,7 @@ enum {
     LARGE = 8,           /* times as many rows as make a graph: one that has them may be added to in a hurry. In a smaller one a row is linked in little
                           * time, and one that no path leads to, which a hurry leaves now and then, is missed where somebody reads page after page */
     MEND_MS = 50,        /* at a time: so long may what comes meanwhile wait for its links */
+    MEND_ROWS = 64,      /* at a time where nothing gives way: some hundredths of a second */
     FRESH_ROWS = 64,     /* that are worth waking for once there is a graph: each search compares them, some hundred cost as much as a walk */
 };
 
@@ -21,7 +22,7 @@ static const double SPARE = 0.75;
 typedef struct {
     idx_ann *ann;
     uint32_t to, threads;
-    bool hurry;
+    bool hurry, mend;
     double had; /* of the time it took, the share in which it had a processor */
     const uint64_t *alive;
     const _Atomic bool *stop;
@@ -39,24 +40,38 @@ static void note(idx *ix, const linking *l) { ix->spare = (ix->spare + l->had) /
 
 /* After each row it gives way once more: a scheduler that counts what everybody had (EEVDF) may let it run, for half a millisecond or several,
  * before a search that has had more. */
-static void link_one(void *ctx)
+static void work_one(void *ctx)
 {
     linking *l = ctx;
     l->err = (idx_error){0};
     l->st = IDX_OK;
     const uint64_t began = idx_mono_ns(), had = idx_thread_ns();
-    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_linked(l->ann) + 1) <= l->to; idx_low_give_way())
-        l->st = idx_ann_link(l->ann, next, l->alive, l->hurry, l->stop, &l->err);
+    for (uint32_t next; l->st == IDX_OK && (next = (l->mend ? idx_ann_careful(l->ann) : idx_ann_linked(l->ann)) + 1) <= l->to; idx_low_give_way())
+        l->st = l->mend ? idx_ann_mend(l->ann, next, l->alive, l->stop, &l->err) : idx_ann_link(l->ann, next, l->alive, l->hurry, l->stop, &l->err);
     l->had = share(began, had);
 }
 
-static void mend_one(void *ctx)
+/* In one thread, of this priority; and what it had of a processor. */
+static void run_one(idx *ix, idx_low *at, linking *l)
 {
-    linking *l = ctx;
-    const uint64_t began = idx_mono_ns(), had = idx_thread_ns();
-    for (uint32_t next; l->st == IDX_OK && (next = idx_ann_careful(l->ann) + 1) <= l->to; idx_low_give_way())
-        l->st = idx_ann_mend(l->ann, next, l->alive, l->stop, &l->err);
-    l->had = share(began, had);
+    idx_low_run(at, work_one, l);
+    note(ix, l);
+}
+
+/* The same in the thread that gives way to everybody, for so long: IDX_EBUSY. On a machine that never rests it may be seconds until that thread
+ * gets a processor to notice that it has had its time. Then others work for a while, so that what it loses stays a small part. */
+static void run_idle(idx *ix, linking *l, uint32_t ms)
+{
+    enum { LATE_MS = 200, LEAVE = 32 };
+    const uint64_t began = idx_mono_ns();
+    l->st = IDX_EBUSY;
+    if (ix->idle == NULL || began < ix->idle_from_ns) return;
+    _Atomic bool enough = false;
+    l->stop = &enough;
+    idx_low_run_for(ix->idle, work_one, l, ms, &enough);
+    note(ix, l);
+    const uint64_t ended = idx_mono_ns(), took = ended - began;
+    if (took > (uint64_t)(ms + LATE_MS) * 1000000) ix->idle_from_ns = ended + LEAVE * took;
 }
 
 static void link_many(void *ctx)
@@ -68,18 +83,14 @@ static void link_many(void *ctx)
 
 idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, bool hurry, idx_error *err)
 {
-    _Atomic bool enough = false;
     const uint32_t left = rows - idx_ann_linked(ann), piece = left < PIECE_ROWS ? left : PIECE_ROWS;
-    linking l = {.ann = ann, .to = rows - left + piece, .hurry = hurry, .alive = alive, .stop = &enough, .st = IDX_EBUSY};
+    linking l = {.ann = ann, .to = rows - left + piece, .hurry = hurry, .alive = alive, .st = IDX_EBUSY};
     l.threads = waiting > CROWD_ROWS ? ix->opts.link_threads : 1;
-    if (ix->idle != NULL && waiting <= HURRY_ROWS) {
-        idx_low_run_for(ix->idle, link_one, &l, 20 + piece / 2, &enough);
-        note(ix, &l);
-    }
+    if (waiting <= HURRY_ROWS) run_idle(ix, &l, 20 + piece / 2);
     if (l.st == IDX_EBUSY) {
         l.stop = &ix->stop;
-        idx_low_run(waiting > HURRY_ROWS && l.threads == 1 ? ix->fair : ix->low, l.threads > 1 ? link_many : link_one, &l);
-        if (l.threads == 1) note(ix, &l);
+        if (l.threads > 1) idx_low_run(ix->low, link_many, &l);
+        else run_one(ix, waiting > HURRY_ROWS ? ix->fair : ix->low, &l);
     }
     return l.st == IDX_OK ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }
@@ -178,11 +189,14 @@ idx_status idx_links_mend(idx_cat *c, idx *ix, bool idle, bool *worked, idx_erro
     pthread_rwlock_unlock(&c->lock);
     *worked = g != NULL && (idle || ix->spare >= SPARE);
     if (!*worked) return IDX_OK;
-    _Atomic bool enough = false;
-    linking l = {.ann = g->ann, .to = idx_segment_linked(g), .alive = g->alive, .stop = ix->idle != NULL ? &enough : &ix->stop, .st = IDX_OK};
-    if (ix->idle != NULL) idx_low_run_for(ix->idle, mend_one, &l, MEND_MS, &enough);
-    else mend_one(&l);
-    note(ix, &l);
+    const uint32_t linked = idx_segment_linked(g), careful = idx_segment_careful(g);
+    linking l = {.ann = g->ann, .to = linked, .mend = true, .alive = g->alive};
+    run_idle(ix, &l, MEND_MS);
+    if (l.st == IDX_EBUSY && idx_segment_careful(g) == careful) { /* it never had a processor */
+        l.to = linked - careful < MEND_ROWS ? linked : careful + MEND_ROWS;
+        l.stop = &ix->stop;
+        run_one(ix, ix->low, &l);
+    }
     return l.st == IDX_OK || (l.st == IDX_EBUSY && !ix->stop) ? IDX_OK : idx_fail(err, l.st, "%s", l.err.text);
 }
 

@@ -73,8 +73,8 @@ idx_status idx_low_start(idx_low **out, idx_low_kind kind, idx_error *err)
     if (l == NULL) return idx_fail(err, IDX_ENOMEM, "no memory for a thread");
     l->kind = kind;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_cond_init(&l->given, NULL);
-    pthread_cond_init(&l->done, NULL);
+    idx_cond_init(&l->given);
+    idx_cond_init(&l->done);
     if (pthread_create(&l->thread, NULL, low_main, l) != 0) {
         free(l);
         return idx_fail(err, IDX_ENOMEM, "cannot start a thread");

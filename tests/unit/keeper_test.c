@@ -1,8 +1,11 @@
 /* While the keeper builds a graph, which takes seconds: catalogues come and go and writes are committed. And single images that come after a
- * pause are linked after the next, without a graph being written for each. And what was linked in a hurry is mended, also after a start. */
+ * pause are linked after the next, without a graph being written for each. And what was linked in a hurry is mended, also after a start. And neither
+ * a machine that never rests nor a disk that was full for a while keeps it from its work. */
 #include "../../index/links.h"
 #include "test.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -132,7 +135,7 @@ static void test_hurry(void)
     REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
     check_links(ix, 900, 600);
     ix->spare = 1;
-    for (int i = 0; i < 2; i++) REQUIRE(idx_links_mend(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked == (i == 0));
+    for (int i = 0; i < 6; i++) REQUIRE(idx_links_mend(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked == (i < 5)); /* 64 at a time */
     check_links(ix, 900, 900);
     REQUIRE(idx_maintain(ix, &err) == IDX_OK);
     idx_close(ix);
@@ -144,10 +147,80 @@ static void test_hurry(void)
     REQUIRE(system(command) == 0);
 }
 
+static void *be_busy(void *stop)
+{
+    while (!atomic_load((atomic_bool *)stop)) {}
+    return NULL;
+}
+
+/* On a machine that never rests, who gives way to everybody gets a processor every other second. A segment is made anew all the same. */
+static void test_busy_machine(void)
+{
+    enum { IMAGES = 6000, GONE = 4200, MOST = 256 };
+    char dir[64], command[128], id[32];
+    idx_error err = {0};
+    idx *ix = NULL;
+    idx_catalogue c = {0};
+    snprintf(dir, sizeof dir, "/tmp/likeness-busy-%d", (int)getpid());
+    const idx_opts opts = {.segment_images = 1000, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .max_queue = IMAGES, .recall_target = -1};
+    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
+    for (int i = 1; i < IMAGES; i++) REQUIRE(idx_submit_take(ix, photo("shop", i), &err) == IDX_OK);
+    REQUIRE(idx_write_take(ix, photo("shop", 0), NULL, &err) == IDX_OK);
+    wait_for_links(ix);
+    const long want = 3 * sysconf(_SC_NPROCESSORS_ONLN);
+    const int n = want < MOST ? (int)want : MOST;
+    pthread_t busy[MOST];
+    atomic_bool stop = false;
+    for (int i = 0; i < n; i++) REQUIRE(pthread_create(&busy[i], NULL, be_busy, &stop) == 0);
+    for (int i = 0; i < GONE; i++) {
+        snprintf(id, sizeof id, "i%d", i);
+        idx_op *op = idx_op_new(IDX_DELETE, "shop", id);
+        REQUIRE(op != NULL && (i + 1 < GONE ? idx_submit_take(ix, op, &err) : idx_write_take(ix, op, NULL, &err)) == IDX_OK);
+    }
+    for (int i = 0; i < 3000 && (i == 0 || c.deleted_images > 0); i++) REQUIRE(usleep(10000) == 0 && idx_catalogue_get(ix, "shop", &c, NULL) == IDX_OK);
+    CHECK_INT(c.deleted_images, 0);
+    atomic_store(&stop, true);
+    for (int i = 0; i < n; i++) REQUIRE(pthread_join(busy[i], NULL) == 0);
+    wait_for_links(ix);
+    CHECK_INT(idx_check(ix, &err), IDX_OK);
+    idx_close(ix);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    REQUIRE(system(command) == 0);
+}
+
+/* What could not be done is done once it can be, although nobody writes. */
+static void test_failure_passes(void)
+{
+    char dir[64], segments[80], away[80], command[128];
+    idx_error err = {0};
+    idx *ix = NULL;
+    snprintf(dir, sizeof dir, "/tmp/likeness-failure-%d", (int)getpid());
+    snprintf(segments, sizeof segments, "%s/segments", dir);
+    snprintf(away, sizeof away, "%s/away", dir);
+    const idx_opts opts = {.segment_images = 100, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .recall_target = -1};
+    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
+    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
+    REQUIRE(rename(segments, away) == 0);
+    put_photos(ix, 0, 200);
+    wait_for_links(ix);
+    sleep(4); /* it was tried in vain, last when nothing had been written for a while */
+    REQUIRE(rename(away, segments) == 0);
+    snprintf(command, sizeof command, "ls %s/*.graph > /dev/null 2>&1", segments);
+    int found = 1;
+    for (int i = 0; i < 300 && found != 0; i++) usleep(100000), found = system(command);
+    CHECK_INT(found, 0);
+    idx_close(ix);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    REQUIRE(system(command) == 0);
+}
+
 int main(void)
 {
     test_single_images();
     test_hurry();
+    test_busy_machine();
+    test_failure_passes();
     char dir[64], command[128];
     idx_error err = {0};
     idx *ix = NULL;
