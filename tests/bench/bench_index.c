@@ -10,11 +10,14 @@
  *   both SECONDS THREADS RATE EF FROM TO WRITES     the same while rows FROM..TO-1 are put at WRITES a second
  *   beside SECONDS THREADS RATE EF SHARE  the same while another thread works SHARE of the time, a fifth of a millisecond at once, and
  *                                         touches nothing: what a scheduler makes of as much work as writes are
+ *   machine SECONDS THREADS               threads that look at the clock and do nothing else: for how long they were kept from it
+ *   disk SECONDS                          150 KiB are written and synced 150 times a second, as commits do: how long the disk takes
  *   recall EF                             of all queries
  *   memory  close  kill
  */
 #include "../../server/environment.h"
 #include "index.h"
+#include "machine.h"
 #include "vectors.h"
 
 #include <fcntl.h>
@@ -41,13 +44,6 @@ static uint64_t n_rows, n_queries;
 static uint32_t dim;
 static idx *ix;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static void fail(const char *what, const char *why)
 {
     fprintf(stderr, "bench_index: %s: %s\n", what, why);
@@ -70,7 +66,7 @@ static const void *map(const char *folder, const char *name, size_t *bytes)
 
 static void sleep_until(double t)
 {
-    double left = t - now();
+    double left = t - machine_now();
     if (left > 0) nanosleep(&(struct timespec){(time_t)left, (long)((left - (double)(time_t)left) * 1e9)}, NULL);
 }
 
@@ -112,7 +108,7 @@ static void acknowledged(idx_op *op, void *ctx)
 {
     double *due = ctx;
     if (op->status != IDX_OK) refused++;
-    sample(&writes, now() - *due);
+    sample(&writes, machine_now() - *due);
     free(due);
     sem_post(&flying);
 }
@@ -140,7 +136,7 @@ static idx_op *make_put(uint64_t i)
     idx_op *op = idx_op_new(IDX_PUT, "bench", id);
     if (op == NULL || im == NULL || (im->embedding = malloc(dim * sizeof(float))) == NULL) fail("item", "no memory");
     memcpy(im->embedding, base + i * dim, dim * sizeof(float));
-    im->embedding[i % dim] += (float)fmod(now(), 1) * 1e-4f; /* never twice the same, which the index would keep where it is */
+    im->embedding[i % dim] += (float)fmod(machine_now(), 1) * 1e-4f; /* never twice the same, which the index would keep where it is */
     op->attributes = strdup(attributes);
     op->images = im;
     op->n_images = 1;
@@ -166,9 +162,9 @@ static void land(void)
 /* Writes come in groups, as a bulk request brings them. The time of each is from when it was due, so that a pause counts for all that waited. */
 static void write_rows(idx_op *(*make)(uint64_t), uint64_t from, uint64_t to, double rate, double end)
 {
-    double start = now();
-    for (uint64_t i = from; i < to && (end <= 0 || now() < end); i++) {
-        double due = rate > 0 ? start + (double)((i - from) / GROUP * GROUP) / rate : now();
+    double start = machine_now();
+    for (uint64_t i = from; i < to && (end <= 0 || machine_now() < end); i++) {
+        double due = rate > 0 ? start + (double)((i - from) / GROUP * GROUP) / rate : machine_now();
         sleep_until(due);
         send_op(make(i), due);
     }
@@ -179,9 +175,9 @@ static void write_command(idx_op *(*make)(uint64_t), uint64_t from, uint64_t to,
 {
     idx_stats before, after;
     idx_get_stats(ix, &before);
-    double t = now();
+    double t = machine_now();
     write_rows(make, from, to, rate, 0);
-    t = now() - t;
+    t = machine_now() - t;
     idx_get_stats(ix, &after);
     printf("{");
     print_samples("writes", &writes, t);
@@ -190,6 +186,49 @@ static void write_command(idx_op *(*make)(uint64_t), uint64_t from, uint64_t to,
 }
 
 /* ---- searches ----------------------------------------------------------------------------------------------------------------- */
+
+/* The longest that a search took from its begin, computed, was ready and waited for a processor, and waited for anything else, as a lock, a page, the
+ * disk, or the hypervisor: pauses that the index makes are among the last. In microseconds. */
+static struct {
+    _Atomic uint32_t took, computed, ready, blocked;
+} longest;
+
+typedef struct {
+    double at, computed, ready;
+} spent;
+
+static void keep_longest(_Atomic uint32_t *most, double seconds)
+{
+    uint32_t us = seconds > 0 ? (uint32_t)(seconds * 1e6) : 0, was = atomic_load(most);
+    while (us > was && !atomic_compare_exchange_weak(most, &was, us)) {}
+}
+
+/* Of this thread. schedstat: "computed ready turns", in ns (Documentation/scheduler/sched-stats.rst of Linux). */
+static spent spent_now(int schedstat)
+{
+    char text[100] = "";
+    unsigned long long computed = 0, ready = 0;
+    struct timespec t;
+    if (pread(schedstat, text, sizeof text - 1, 0) > 0) sscanf(text, "%llu %llu", &computed, &ready);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (spent){machine_now(), (double)t.tv_sec + (double)t.tv_nsec * 1e-9, (double)ready * 1e-9};
+}
+
+static void note_spent(const spent *before, int schedstat)
+{
+    const spent after = spent_now(schedstat);
+    const double computed = after.computed - before->computed, ready = after.ready - before->ready;
+    keep_longest(&longest.took, after.at - before->at);
+    keep_longest(&longest.computed, computed);
+    keep_longest(&longest.ready, ready);
+    keep_longest(&longest.blocked, after.at - before->at - computed - ready);
+}
+
+static void print_longest(void)
+{
+    printf(",\"longest\":{\"took\":%.3f,\"computed\":%.3f,\"ready\":%.3f,\"blocked\":%.3f}", atomic_exchange(&longest.took, 0) / 1e3,
+           atomic_exchange(&longest.computed, 0) / 1e3, atomic_exchange(&longest.ready, 0) / 1e3, atomic_exchange(&longest.blocked, 0) / 1e3);
+}
 
 typedef struct {
     double start, end, rate; /* of all */
@@ -212,17 +251,6 @@ static uint64_t search_one(uint64_t q, uint32_t ef, uint64_t *hits)
     uint64_t distances = r->distances;
     idx_result_free(r);
     return distances;
-}
-
-/* Each on a processor of its own, where there are as many: what is measured is not where a scheduler puts them. */
-static void settle_down(void)
-{
-    static _Atomic uint32_t threads;
-    const uint32_t cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    cpu_set_t mine;
-    CPU_ZERO(&mine);
-    CPU_SET(threads++ % cpus, &mine);
-    sched_setaffinity(0, sizeof mine, &mine); /* not allowed: wherever it may be */
 }
 
 /* When searches come, whether those before are done or not, in mean distances from the start. At random, as from customers who know nothing of each
@@ -248,15 +276,21 @@ static double arrival(uint64_t i) { return evenly || i >= n_arrivals ? (double)i
 /* Whoever is free takes the next, as a server's threads do. */
 static void *search_thread(void *arg)
 {
+    const double longish = 1e-3; /* what took less is not looked at */
     job *j = arg;
-    settle_down();
-    for (uint64_t i; now() < j->end;) {
+    const int schedstat = open("/proc/thread-self/schedstat", O_RDONLY);
+    machine_own_processor();
+    for (uint64_t i; machine_now() < j->end;) {
         i = atomic_fetch_add(&next_search, 1);
-        double due = j->rate > 0 ? j->start + arrival(i) / j->rate : now();
+        double due = j->rate > 0 ? j->start + arrival(i) / j->rate : machine_now();
         sleep_until(due);
+        const spent before = spent_now(schedstat);
         search_one(i % n_queries, j->ef, &j->hits);
-        sample(&searches, now() - due);
+        const double end = machine_now();
+        sample(&searches, end - due);
+        if (end - before.at > longish) note_spent(&before, schedstat);
     }
+    if (schedstat >= 0) close(schedstat);
     return NULL;
 }
 
@@ -269,9 +303,9 @@ static double cpu_seconds(void)
 
 static void work(double share, double end)
 {
-    for (double at = now(); at < end; at += 0.0002 / share) {
+    for (double at = machine_now(); at < end; at += 0.0002 / share) {
         sleep_until(at);
-        for (double t = now(); now() < t + 0.0002;) {}
+        for (double t = machine_now(); machine_now() < t + 0.0002;) {}
     }
 }
 
@@ -286,7 +320,7 @@ static void search_command(double seconds, uint32_t threads, double rate, uint32
     pthread_t t[MAX_THREADS];
     job j[MAX_THREADS];
     draw_arrivals((uint64_t)(rate * seconds * 1.1) + 10000);
-    double start = now(), cpu = cpu_seconds();
+    double start = machine_now(), cpu = cpu_seconds(), stolen = machine_stolen();
     atomic_store(&next_search, 0);
     if (threads > MAX_THREADS) threads = MAX_THREADS;
     for (uint32_t i = 0; i < threads; i++) {
@@ -296,12 +330,42 @@ static void search_command(double seconds, uint32_t threads, double rate, uint32
     if (l.writes > 0) write_rows(make_put, l.from, l.to, l.writes, start + seconds);
     if (l.share > 0) work(l.share, start + seconds);
     for (uint32_t i = 0; i < threads; i++) pthread_join(t[i], NULL);
-    double took = now() - start;
+    double took = machine_now() - start;
     printf("{");
     print_samples("searches", &searches, took);
     printf(",");
     print_samples("writes", &writes, took);
-    printf(",\"cpu_share\":%.3f}\n", (cpu_seconds() - cpu) / took);
+    print_longest();
+    printf(",\"cpu_share\":%.3f,\"stolen\":%.3f}\n", (cpu_seconds() - cpu) / took, (machine_stolen() - stolen) / took);
+}
+
+static void machine_command(double seconds, uint32_t threads)
+{
+    const double start = machine_now(), stolen = machine_stolen(), gap = machine_longest_gap(seconds, threads < MAX_THREADS ? threads : MAX_THREADS);
+    if (gap < 0) fail("machine", "no thread");
+    printf("{\"longest\":%.3f,\"stolen\":%.3f}\n", gap * 1e3, (machine_stolen() - stolen) / (machine_now() - start));
+}
+
+static void disk_command(double seconds)
+{
+    enum { RATE = 150 };
+    char path[4200];
+    snprintf(path, sizeof path, "%s/disk-probe", dir);
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    const double start = machine_now();
+    for (uint32_t i = 0; fd >= 0 && machine_now() < start + seconds; i++) {
+        sleep_until(start + (double)i / RATE);
+        const double took = machine_sync(fd, i);
+        if (took < 0) fail(path, "cannot be written");
+        sample(&writes, took);
+    }
+    if (fd < 0) fail(path, "cannot be made");
+    const double took = machine_now() - start;
+    close(fd);
+    unlink(path);
+    printf("{");
+    print_samples("syncs", &writes, took);
+    printf("}\n");
 }
 
 static void recall_command(uint32_t ef)
@@ -319,10 +383,10 @@ static void open_command(const char *storage)
     idx_error e = {0};
     idx_catalogue_spec spec = {.name = "bench", .model = "external", .fingerprint = fp, .dim = dim};
     bool created;
-    double t = now();
+    double t = machine_now();
     while (spec.storage < IDX_INT8 && strcmp(names[spec.storage], storage) != 0) spec.storage++;
     if (idx_open(dir, &(idx_opts){.recall_target = -1, .link_threads = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN)}, &ix, &e) != IDX_OK) fail("open", e.text);
-    t = now() - t;
+    t = machine_now() - t;
     if (idx_catalogue_create(ix, &spec, &created, &e) != IDX_OK) fail("catalogue", e.text);
     idx_catalogue c;
     if (idx_catalogue_get(ix, "bench", &c, &e) != IDX_OK) fail("catalogue", e.text);
@@ -331,16 +395,16 @@ static void open_command(const char *storage)
 
 static void settle_command(void)
 {
-    double t = now();
+    double t = machine_now();
     idx_catalogue c;
     do {
         usleep(200000);
         if (idx_catalogue_get(ix, "bench", &c, NULL) != IDX_OK) fail("settle", "the catalogue is gone");
     } while (c.fresh_images > 0 && c.sealed_images + c.fresh_images >= 10000);
-    double linked = now() - t;
+    double linked = machine_now() - t;
     idx_error e = {0};
     if (idx_maintain(ix, &e) != IDX_OK) fail("settle", e.text);
-    printf("{\"linked_s\":%.1f,\"seconds\":%.1f,\"kept\":%d}\n", linked, now() - t, (int)c.kept);
+    printf("{\"linked_s\":%.1f,\"seconds\":%.1f,\"kept\":%d}\n", linked, machine_now() - t, (int)c.kept);
 }
 
 static uint64_t status_kib(const char *name)
@@ -395,16 +459,18 @@ int main(int argc, char **argv)
             search_command(seconds, threads, rate, ef, (load){.from = from, .to = to, .writes = other});
         else if (sscanf(line, "beside %lf %u %lf %u %lf", &seconds, &threads, &rate, &ef, &other) == 5 && other > 0)
             search_command(seconds, threads, rate, ef, (load){.share = other});
+        else if (sscanf(line, "machine %lf %u", &seconds, &threads) == 2) machine_command(seconds, threads);
+        else if (sscanf(line, "disk %lf", &seconds) == 1) disk_command(seconds);
         else if (sscanf(line, "recall %u", &ef) == 1) recall_command(ef);
         else if (sscanf(line, "arrivals %31s", word) == 1) evenly = strcmp(word, "even") == 0, printf("{}\n");
         else if (strncmp(line, "settle", 6) == 0) settle_command();
         else if (strncmp(line, "memory", 6) == 0) memory_command();
         else if (strncmp(line, "kill", 4) == 0) raise(SIGKILL);
         else if (strncmp(line, "close", 5) == 0) {
-            double t = now();
+            double t = machine_now();
             idx_close(ix);
             ix = NULL;
-            printf("{\"seconds\":%.3f}\n", now() - t);
+            printf("{\"seconds\":%.3f}\n", machine_now() - t);
         } else fail("unknown command", line);
     }
     idx_close(ix);
