@@ -126,20 +126,40 @@ static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx
     return st;
 }
 
-/* One piece of work on any catalogue. */
+/* One piece of work on any catalogue but those that cannot be worked on. */
 static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err)
 {
     idx_status st = IDX_OK;
     *worked = false;
-    for (size_t i = 0; st == IDX_OK && !*worked; i++) {
+    for (size_t i = 0; !*worked && !ix->stop; i++) {
         idx_cat *c = idx_take_cat_at(ix, i);
         if (c == NULL) break;
+        idx_error why = {0};
         pthread_mutex_lock(&ix->maintain_lock);
-        st = maintain_cat(ix, c, idle, worked, err);
+        idx_status now = c->fails ? IDX_OK : maintain_cat(ix, c, idle, worked, &why);
+        if (now != IDX_OK) {
+            c->fails = true;
+            *worked = false;
+            idx_fail(err, now, "%s", why.text);
+            if (st == IDX_OK) st = now;
+        }
         pthread_mutex_unlock(&ix->maintain_lock);
         idx_give_cat(ix, c);
     }
     return st;
+}
+
+/* They are tried once more. */
+static void forgive(idx *ix)
+{
+    for (size_t i = 0;; i++) {
+        idx_cat *c = idx_take_cat_at(ix, i);
+        if (c == NULL) break;
+        pthread_mutex_lock(&ix->maintain_lock);
+        c->fails = false;
+        pthread_mutex_unlock(&ix->maintain_lock);
+        idx_give_cat(ix, c);
+    }
 }
 
 static bool is_woken(idx *ix)
@@ -150,12 +170,14 @@ static bool is_woken(idx *ix)
     return woken;
 }
 
-/* wakes: whether somebody writes again is seen to between two pieces, as to mend links may take minutes. */
+/* Until there is nothing left to do. A catalogue on which something fails is left alone for this time, the others are not; the first error is returned.
+ * wakes: whether somebody writes again is seen to between two pieces, as to mend links may take minutes. */
 static idx_status maintain(idx *ix, bool idle, bool wakes, idx_error *err)
 {
-    bool worked = true;
-    idx_status st = IDX_OK;
-    while (st == IDX_OK && worked) st = maintain_once(ix, idle && !(wakes && is_woken(ix)), &worked, err);
+    idx_status st = IDX_OK, now;
+    forgive(ix);
+    for (bool worked = true; worked;)
+        if ((now = maintain_once(ix, idle && !(wakes && is_woken(ix)), &worked, err)) != IDX_OK && st == IDX_OK) st = now;
     return st;
 }
 

@@ -19,8 +19,8 @@ IDX_CHECK idx_status idx_links_maintain_all(idx *ix, idx_error *err);
 /* Room for so many rows in the graph of a segment, in a graph that takes its place: *out, NULL: there is room. */
 IDX_CHECK idx_status idx_link_room(idx *ix, const idx_segment *g, uint32_t rows, idx_ann **out, idx_error *err);
 /* Links a piece of those up to `rows` that are not, in a thread that gives way to everybody, unless many are waiting or it got no processor lately;
- * what it has not done in four times the time that it takes alone, in one, or several, that get their share of a busy machine. waiting: rows, these among them. hurry: see
- * idx_ann_link(). */
+ * what it has not done in four times the time that it takes alone, in one, or several, that get their share of a busy machine. waiting: rows,
+ * these among them. hurry: see idx_ann_link(). */
 IDX_CHECK idx_status idx_link_piece(idx *ix, idx_ann *ann, uint32_t rows, const uint64_t *alive, uint32_t waiting, bool hurry, idx_error *err);
 
 #endif
