@@ -44,7 +44,7 @@ typedef struct idx_cat {
     _Atomic uint64_t log_from; /* the oldest generation whose line of the log a derived file needs; UINT64_MAX = none does */
     int refs;     /* under the index's table lock */
     bool removed; /* deleted; memory goes with the last reference */
-    bool fails;   /* the keeper's, under maintain_lock: something did, and waits for its next round */
+    uint64_t failed_in; /* the keeper's, under maintain_lock: the round in which something failed, and that it sits out */
     pthread_rwlock_t lock;
     idx_mem_item *items;
     uint32_t n_items, cap_items, live_items, live_images;

@@ -32,6 +32,7 @@ struct idx {
     atomic_ullong searches; /* begun */
 
     pthread_mutex_t maintain_lock; /* one piece of background work at a time */
+    uint64_t round;                /* of the keeper, or of idx_maintain(); from 1; under it */
     pthread_mutex_t wake_lock;
     pthread_cond_t wake;
     bool woken;

@@ -136,9 +136,9 @@ static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err
         if (c == NULL) break;
         idx_error why = {0};
         pthread_mutex_lock(&ix->maintain_lock);
-        idx_status now = c->fails ? IDX_OK : maintain_cat(ix, c, idle, worked, &why);
+        idx_status now = c->failed_in == ix->round ? IDX_OK : maintain_cat(ix, c, idle, worked, &why);
         if (now != IDX_OK) {
-            c->fails = true;
+            c->failed_in = ix->round;
             *worked = false;
             idx_fail(err, now, "%s", why.text);
             if (st == IDX_OK) st = now;
@@ -147,19 +147,6 @@ static idx_status maintain_once(idx *ix, bool idle, bool *worked, idx_error *err
         idx_give_cat(ix, c);
     }
     return st;
-}
-
-/* They are tried once more. */
-static void forgive(idx *ix)
-{
-    for (size_t i = 0;; i++) {
-        idx_cat *c = idx_take_cat_at(ix, i);
-        if (c == NULL) break;
-        pthread_mutex_lock(&ix->maintain_lock);
-        c->fails = false;
-        pthread_mutex_unlock(&ix->maintain_lock);
-        idx_give_cat(ix, c);
-    }
 }
 
 static bool is_woken(idx *ix)
@@ -175,7 +162,9 @@ static bool is_woken(idx *ix)
 static idx_status maintain(idx *ix, bool idle, bool wakes, idx_error *err)
 {
     idx_status st = IDX_OK, now;
-    forgive(ix);
+    pthread_mutex_lock(&ix->maintain_lock);
+    ix->round++;
+    pthread_mutex_unlock(&ix->maintain_lock);
     for (bool worked = true; worked;)
         if ((now = maintain_once(ix, idle && !(wakes && is_woken(ix)), &worked, err)) != IDX_OK && st == IDX_OK) st = now;
     return st;

@@ -207,9 +207,9 @@ static void keep_longest(_Atomic uint32_t *most, double seconds)
 static spent spent_now(int schedstat)
 {
     char text[100] = "";
-    unsigned long long computed = 0, ready = 0;
+    unsigned long long ready = 0;
     struct timespec t;
-    if (pread(schedstat, text, sizeof text - 1, 0) > 0) sscanf(text, "%llu %llu", &computed, &ready);
+    if (pread(schedstat, text, sizeof text - 1, 0) > 0 && sscanf(text, "%*u %llu", &ready) != 1) ready = 0;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (spent){machine_now(), (double)t.tv_sec + (double)t.tv_nsec * 1e-9, (double)ready * 1e-9};
 }

@@ -61,18 +61,26 @@ static uint64_t graph_written(const char *dir)
     return (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec;
 }
 
+/* A new index with a catalogue of photos, the last of which is acknowledged. */
+static idx *open_shop(const char *dir, const idx_opts *opts, int photos)
+{
+    idx_error err = {0};
+    idx *ix = NULL;
+    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
+    REQUIRE(idx_open(dir, opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
+    for (int i = 1; i < photos; i++) REQUIRE(idx_submit_take(ix, photo("shop", i), &err) == IDX_OK);
+    REQUIRE(idx_write_take(ix, photo("shop", 0), NULL, &err) == IDX_OK);
+    return ix;
+}
+
 static void test_single_images(void)
 {
     enum { IMAGES = 5000 };
     char dir[64], command[128];
     idx_error err = {0};
-    idx *ix = NULL;
     snprintf(dir, sizeof dir, "/tmp/likeness-single-%d", (int)getpid());
     const idx_opts opts = {.segment_images = 1000, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .max_queue = IMAGES, .recall_target = -1};
-    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
-    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
-    for (int i = 1; i < IMAGES; i++) REQUIRE(idx_submit_take(ix, photo("shop", i), &err) == IDX_OK);
-    REQUIRE(idx_write_take(ix, photo("shop", 0), NULL, &err) == IDX_OK);
+    idx *ix = open_shop(dir, &opts, IMAGES);
     wait_for_links(ix);
     sleep(3); /* until the keeper sleeps, and its files are written */
     uint64_t written = graph_written(dir);
@@ -161,14 +169,10 @@ static void test_busy_machine(void)
     enum { IMAGES = 6000, GONE = 4200, MOST = 256 };
     char dir[64], command[128], id[32];
     idx_error err = {0};
-    idx *ix = NULL;
     idx_catalogue c = {0};
     snprintf(dir, sizeof dir, "/tmp/likeness-busy-%d", (int)getpid());
     const idx_opts opts = {.segment_images = 1000, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .max_queue = IMAGES, .recall_target = -1};
-    const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
-    REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
-    for (int i = 1; i < IMAGES; i++) REQUIRE(idx_submit_take(ix, photo("shop", i), &err) == IDX_OK);
-    REQUIRE(idx_write_take(ix, photo("shop", 0), NULL, &err) == IDX_OK);
+    idx *ix = open_shop(dir, &opts, IMAGES);
     wait_for_links(ix);
     const long want = 3 * sysconf(_SC_NPROCESSORS_ONLN);
     const int n = want < MOST ? (int)want : MOST;
