@@ -120,6 +120,23 @@ idx_status idx_link_room(idx *ix, const idx_segment *g, uint32_t rows, idx_ann *
 
 /* ---- of a catalogue --------------------------------------------------------------------------------------------------------------- */
 
+typedef struct {
+    idx_rows *v;
+    uint32_t rows;
+} settling;
+
+static void settle_low(void *ctx)
+{
+    settling *s = ctx;
+    idx_rows_settle(s->v, s->rows);
+}
+
+static void settle(idx *ix, idx_rows *v, uint32_t rows)
+{
+    settling s = {v, rows};
+    if (!idx_rows_settled(v, rows)) idx_low_run(ix->low, settle_low, &s);
+}
+
 /* Puts a grown graph in the place of the old one. */
 static idx_status make_room(idx *ix, idx_cat *c, idx_segment *g, uint32_t rows, idx_error *err)
 {
@@ -172,7 +189,7 @@ idx_status idx_links_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     *worked = g != NULL;
     if (g == NULL) return IDX_OK;
     bool first = g->ann == NULL;
-    idx_rows_settle(g->v, rows);
+    settle(ix, g->v, rows);
     idx_status st = make_room(ix, c, g, rows, err);
     if (st == IDX_OK) st = idx_link_piece(ix, g->ann, rows, g->alive, rows - idx_ann_linked(g->ann), !idle && may_hurry(ix, g), err);
     if (st == IDX_OK && first) idx_say(ix, 0, "catalogue %s: a graph is being made", c->row.info.name);

@@ -8,9 +8,6 @@
 #include <sys/mman.h>
 
 enum { CHUNK_BYTES = 4 << 20, HUGE_PAGE = 2 << 20, AHEAD = 16 };
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1; where there is none, the kernel gathers pages when it finds the time */
-#endif
 
 static size_t number_bytes(idx_storage s) { return s == IDX_FLOAT32 ? 4 : s == IDX_FLOAT16 ? 2 : 1; }
 
@@ -67,15 +64,21 @@ idx_status idx_rows_room(idx_rows *r, uint32_t i, idx_error *err)
     return IDX_OK;
 }
 
+/* The kernel has MADV_COLLAPSE for this, which keeps every thread that wants a page or a processor waiting for 10 ms or more for each huge page:
+ * here only the last step, to exchange the pages, is one that others wait for. */
+static void gather(uint8_t *chunk, size_t bytes)
+{
+    uint8_t *p = chunk_new(bytes, true);
+    if (p == NULL) return; /* it is as good where it is, only slower */
+    memcpy(p, chunk, bytes);
+    if (mremap(p, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, chunk) == MAP_FAILED) munmap(p, bytes);
+}
+
 void idx_rows_settle(idx_rows *r, uint32_t rows)
 {
-    for (uint32_t full = rows >> r->shift; r->n_settled < full; r->n_settled++) {
-        uint8_t *c = r->chunks[r->n_settled];
-        size_t bytes = (r->stride << r->shift) / HUGE_PAGE * HUGE_PAGE;
-        if (r->n_settled == 0 || bytes == 0) continue;
-        madvise(c, bytes, MADV_HUGEPAGE);
-        for (size_t at = 0; at < bytes; at += HUGE_PAGE) madvise(c + at, HUGE_PAGE, MADV_COLLAPSE); /* what fails stays as it is */
-    }
+    const size_t bytes = (r->stride << r->shift) / HUGE_PAGE * HUGE_PAGE;
+    for (; !idx_rows_settled(r, rows); r->n_settled++)
+        if (r->n_settled > 0 && bytes > 0) gather(r->chunks[r->n_settled], bytes);
 }
 
 uint64_t idx_rows_bytes(const idx_rows *r) { return r->top * r->stride; }

@@ -38,9 +38,10 @@ static inline uint8_t *idx_rows_at(const idx_rows *r, uint32_t i)
 {
     return r->chunks[i >> r->shift] + (size_t)(i & ((1u << r->shift) - 1)) * r->stride;
 }
-/* Huge pages for the chunks that the first `rows` fill; a millisecond or two for each, in which other threads may read them. One thread at a
- * time; chunks may be added meanwhile. */
+/* Huge pages for the chunks that the first `rows` fill, which are never written again; a millisecond or some for each, in which other threads may
+ * read them. One thread at a time; chunks may be added meanwhile. */
 void idx_rows_settle(idx_rows *r, uint32_t rows);
+static inline bool idx_rows_settled(const idx_rows *r, uint32_t rows) { return r->n_settled >= rows >> r->shift; }
 /* How a vector is kept: `stride` bytes, padding included. */
 void idx_rows_encode(const idx_rows *r, const float *v, uint8_t *row);
 /* What a row stands for: dim floats, of an int8 row length 1. */

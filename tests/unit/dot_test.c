@@ -4,6 +4,8 @@
 #include "../../index/rows.h"
 #include "test.h"
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -190,6 +192,73 @@ static void test_rows(void)
     idx_rows_free(v);
 }
 
+static long huge_kb(void)
+{
+    char line[200];
+    long kb = 0;
+    FILE *f = fopen("/proc/self/smaps_rollup", "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) sscanf(line, "AnonHugePages: %ld", &kb);
+    if (f != NULL) fclose(f);
+    return kb;
+}
+
+/* Whether this machine gives huge pages at all. */
+static bool are_huge_pages(void)
+{
+    enum { BYTES = 8 << 20 };
+    const long before = huge_kb();
+    uint8_t *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    REQUIRE(p != MAP_FAILED);
+    madvise(p, BYTES, MADV_HUGEPAGE);
+    memset(p, 1, BYTES);
+    const bool are = huge_kb() > before;
+    munmap(p, BYTES);
+    return are;
+}
+
+enum { SETTLED = 10000 }; /* rows, of some chunks */
+static _Atomic bool settled;
+
+static void *read_rows(void *arg)
+{
+    const idx_rows *v = arg;
+    for (uint32_t r = 0; !settled; r = (r + 7) % SETTLED) {
+        const uint8_t *row = idx_rows_at(v, r);
+        if (row[0] != (uint8_t)r || row[v->stride - 1] != (uint8_t)r) {
+            TEST_FAIL("row %" PRIu32 " is not what it was", r);
+            break;
+        }
+    }
+    return NULL;
+}
+
+/* Full chunks come to lie on huge pages, where they were, while somebody reads them. */
+static void test_settle(void)
+{
+    idx_rows *v;
+    pthread_t reader;
+    REQUIRE(idx_rows_new(IDX_FLOAT32, 512, &v, NULL) == IDX_OK);
+    for (uint32_t r = 0; r < SETTLED; r++) {
+        REQUIRE(idx_rows_room(v, r, NULL) == IDX_OK);
+        memset(idx_rows_at(v, r), (int)r, v->stride);
+    }
+    REQUIRE(v->n_chunks > 3);
+    const uint8_t *was = idx_rows_at(v, SETTLED / 2);
+    const bool are_huge = are_huge_pages();
+    const long before = huge_kb();
+    CHECK(!idx_rows_settled(v, SETTLED));
+    REQUIRE(pthread_create(&reader, NULL, read_rows, v) == 0);
+    idx_rows_settle(v, SETTLED);
+    settled = true;
+    pthread_join(reader, NULL);
+    CHECK(idx_rows_settled(v, SETTLED));
+    CHECK(idx_rows_at(v, SETTLED / 2) == was);
+    for (uint32_t r = 0; r < SETTLED; r++)
+        for (size_t i = 0; i < v->stride; i += 64) REQUIRE(idx_rows_at(v, r)[i] == (uint8_t)r);
+    if (are_huge) CHECK(huge_kb() > before);
+    idx_rows_free(v);
+}
+
 /* Rows are compared by the last of the kernels that this processor has, or by those that IDX_CPU names. */
 static void test_in_use(void)
 {
@@ -217,6 +286,7 @@ static void test_in_use(void)
 int main(void)
 {
     test_in_use();
+    test_settle();
     uint64_t seed = 7;
     test_halves();
     for (size_t i = 0; i < MOST; i++) q[i] = test_randf(&seed);
