@@ -41,7 +41,6 @@ struct idx {
     bool has_keeper;
     idx_low *fair, *low, *idle; /* for its heavy work, under maintain_lock; NULL = in its own thread */
     double spare;               /* of the time that it took lately, they had a processor; links.c */
-    uint64_t idle_from_ns;      /* when there is some use in asking `idle` again; links.c */
 
     pthread_mutex_t audit_lock;
     pthread_cond_t audit_wake; /* ends a rest early */

@@ -58,20 +58,13 @@ static void run_one(idx *ix, idx_low *at, linking *l)
     note(ix, l);
 }
 
-/* The same in the thread that gives way to everybody, for so long: IDX_EBUSY. On a machine that never rests it may be seconds until that thread
- * gets a processor to notice that it has had its time. Then others work for a while, so that what it loses stays a small part. */
+/* The same in the thread that gives way to everybody, for so long: IDX_EBUSY. */
 static void run_idle(idx *ix, linking *l, uint32_t ms)
 {
-    enum { LATE_MS = 200, LEAVE = 32 };
-    const uint64_t began = idx_mono_ns();
-    l->st = IDX_EBUSY;
-    if (ix->idle == NULL || began < ix->idle_from_ns) return;
     _Atomic bool enough = false;
+    l->st = IDX_EBUSY;
     l->stop = &enough;
-    idx_low_run_for(ix->idle, work_one, l, ms, &enough);
-    note(ix, l);
-    const uint64_t ended = idx_mono_ns(), took = ended - began;
-    if (took > (uint64_t)(ms + LATE_MS) * 1000000) ix->idle_from_ns = ended + LEAVE * took;
+    if (idx_low_run_for(ix->idle, work_one, l, ms, &enough)) note(ix, l);
 }
 
 static void link_many(void *ctx)

@@ -61,30 +61,17 @@ typedef struct {
     const idx_segment *g;
     uint32_t rows;
     bool anew;
-    const _Atomic bool *stop;
     idx_parts *out;
-    idx_status st;
     idx_error *err;
 } making;
 
-static void make_low(void *ctx)
+static idx_status make_low(void *ctx, const _Atomic bool *stop)
 {
     making *m = ctx;
-    if (m->err != NULL) *m->err = (idx_error){0}; /* what the first thread said of giving up */
-    m->st = m->anew ? idx_parts_build(m->g->v, m->rows, m->stop, &m->out, m->err) : idx_parts_extend(m->g->parts, m->g->v, m->rows, m->stop, &m->out, m->err);
-    if (m->st == IDX_OK) fill_items(m->g, m->out);
-}
-
-/* What is begun in the thread that gives way is begun again in the other where the machine is too busy for it. */
-static idx_status make_lists(idx *ix, making *m)
-{
-    _Atomic bool enough = false;
-    m->st = IDX_EBUSY;
-    m->stop = &enough;
-    if (!m->anew && ix->idle != NULL) idx_low_run_for(ix->idle, make_low, m, IDLE_MS, &enough);
-    m->stop = &ix->stop;
-    if (m->st == IDX_EBUSY) idx_low_run(ix->low, make_low, m);
-    return m->st;
+    *m->err = (idx_error){0}; /* what the first thread said of giving up */
+    idx_status st = m->anew ? idx_parts_build(m->g->v, m->rows, stop, &m->out, m->err) : idx_parts_extend(m->g->parts, m->g->v, m->rows, stop, &m->out, m->err);
+    if (st == IDX_OK) fill_items(m->g, m->out);
+    return st;
 }
 
 idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err)
@@ -100,7 +87,8 @@ idx_status idx_lists_maintain(idx_cat *c, idx *ix, bool idle, bool *worked, idx_
     uint32_t rows = idx_segment_linked(g);
     bool anew = old == NULL || rows > old->trained * 2; /* centroids of half the rows know nothing of the rest */
     making m = {.g = g, .rows = rows, .anew = anew, .err = err};
-    if (make_lists(ix, &m) != IDX_OK) return m.st;
+    idx_status st = idx_low_run_patiently(anew ? NULL : ix->idle, ix->low, make_low, &m, IDLE_MS, &ix->stop);
+    if (st != IDX_OK) return st;
     idx_parts *p = m.out;
     idx_error why = {0}; /* without its file they are made again at the next start */
     if (rows <= g->saved && (anew || idle)) {

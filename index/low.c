@@ -19,6 +19,7 @@ struct idx_low {
     bool stop;
     idx_low_kind kind;
     pthread_t thread;
+    uint64_t from_ns; /* until then it is left alone; of who has things run here */
 };
 
 enum { NICE = 5, SLICE_NS = 100000 };
@@ -122,8 +123,11 @@ void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx)
     pthread_mutex_unlock(&l->lock);
 }
 
-void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough)
+bool idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough)
 {
+    enum { LATE_MS = 200, LEAVE = 32 };
+    const uint64_t began = idx_mono_ns();
+    if (l == NULL || began < l->from_ns) return false;
     const struct timespec until = idx_deadline(ms * UINT64_C(1000000));
     pthread_mutex_lock(&l->lock);
     give(l, fn, ctx);
@@ -131,4 +135,30 @@ void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, 
     if (l->fn != NULL) atomic_store(enough, true);
     while (l->fn != NULL) pthread_cond_wait(&l->done, &l->lock);
     pthread_mutex_unlock(&l->lock);
+    const uint64_t ended = idx_mono_ns(), took = ended - began;
+    if (took > (uint64_t)(ms + LATE_MS) * 1000000) l->from_ns = ended + LEAVE * took;
+    return true;
+}
+
+typedef struct {
+    idx_low_work *work;
+    void *ctx;
+    const _Atomic bool *stop;
+    idx_status st;
+} patience;
+
+static void work_patiently(void *ctx)
+{
+    patience *p = ctx;
+    p->st = p->work(p->ctx, p->stop);
+}
+
+idx_status idx_low_run_patiently(idx_low *idle, idx_low *low, idx_low_work *work, void *ctx, uint32_t ms, const _Atomic bool *stop)
+{
+    _Atomic bool enough = false;
+    patience p = {work, ctx, &enough, IDX_EBUSY};
+    (void)idx_low_run_for(idle, work_patiently, &p, ms, &enough);
+    p.stop = stop;
+    if (p.st == IDX_EBUSY) idx_low_run(low, work_patiently, &p);
+    return p.st;
 }

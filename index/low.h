@@ -18,8 +18,14 @@ IDX_CHECK idx_status idx_low_start(idx_low **out, idx_low_kind kind, idx_error *
 void idx_low_stop(idx_low *l); /* nothing runs */
 /* Runs fn(ctx) there and waits for it; one caller at a time. l NULL: runs it here. */
 void idx_low_run(idx_low *l, void (*fn)(void *ctx), void *ctx);
-/* The same; after some milliseconds *enough becomes true, upon which fn ends soon. l not NULL. */
-void idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough);
+/* The same in a thread of IDX_IDLE; after some milliseconds *enough becomes true, upon which fn ends soon. On a machine that never rests it may be
+ * seconds until that thread gets a processor to notice: then others do the work for a while, so that what it loses stays a small part.
+ * False: so it is, or l is NULL; fn did not run. */
+bool idx_low_run_for(idx_low *l, void (*fn)(void *ctx), void *ctx, uint32_t ms, _Atomic bool *enough);
+/* What can be given up (*stop, upon which it returns IDX_EBUSY) and begun again or gone on with: in `idle` for some milliseconds, and the rest in
+ * `low`, there with this stop. */
+typedef idx_status idx_low_work(void *ctx, const _Atomic bool *stop);
+idx_status idx_low_run_patiently(idx_low *idle, idx_low *low, idx_low_work *work, void *ctx, uint32_t ms, const _Atomic bool *stop);
 /* What runs there lets others go first, where the scheduler does not make it wait for its next long turn. */
 void idx_low_give_way(void);
 
