@@ -117,7 +117,7 @@ static idx_status maintain_cat(idx *ix, idx_cat *c, bool idle, bool *worked, idx
     if (st == IDX_OK && !*worked) st = idx_rebuild_of_other_storage(c, ix, worked, err);
     if (st == IDX_OK && !*worked) st = idx_links_maintain(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) st = save(ix, c, idle, worked, err);
-    if (st == IDX_OK && !*worked) st = idx_rebuild_dying(c, ix, worked, err);
+    if (st == IDX_OK && !*worked) st = idx_rebuild_dying(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) st = idx_attrs_anew(c, ix, worked, err);
     if (st == IDX_OK && !*worked) st = idx_links_mend(c, ix, idle, worked, err);
     if (st == IDX_OK && !*worked) tidy(c);

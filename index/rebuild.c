@@ -1,5 +1,6 @@
 /* rebuild.c: see rebuild.h. */
 #include "rebuild.h"
+#include "clock.h"
 #include "links.h"
 #include "segment_file.h"
 
@@ -11,8 +12,13 @@
 
 enum {
     MOVE_ROWS = 512, /* change places under one lock: some hundred microseconds */
-    LINK_ROWS = 64,  /* before it is seen to those that are written meanwhile; some milliseconds, or a tenth of a second beside many searches */
+    COPY_ROWS = 4096, /* before it is seen to those that are written meanwhile; some milliseconds */
+    LINK_ROWS = 64,  /* the same; or a tenth of a second beside many searches */
     INHERIT_ROWS = 512, /* the same: they take an eighth of the time each */
+    PIECE_MS = 50, /* that a piece may take and give way to everybody: what is written meanwhile waits for its links */
+    PAUSE_MS = 100,
+    LONGEST_MS = 30000, /* that is waited for calm */
+    CALM = 1000, /* of so many rows at most one dies in a pause */
     LOST_PERCENT = 60, /* of the linked rows; when more died, the others are linked anew. Where rows of all kinds die, a graph inherited from a quarter
                         * finds as much as a new one; where whole kinds do, 3 of 100 neighbours less for queries of these kinds, with two fifths gone */
 };
@@ -41,13 +47,23 @@ typedef struct {
     uint32_t *from; /* [row of new] row of old */
     uint32_t *now;  /* [row of old] row of new, UINT32_MAX = none; while the graph is inherited */
     uint32_t room, copied; /* rows of old that were looked at */
+    uint32_t piece;        /* they are looked at up to here */
     uint32_t rows;         /* of old, there are to be copied */
     uint32_t dead;         /* of old, when they had been copied */
     uint32_t heirs;        /* the first rows of new, whose links in old are inherited */
+    bool insists;          /* it takes its share of the machine, and is made even if it is outlived */
     bool outlived;         /* so many died since that the new segment would have to be made anew itself */
-    idx_status st;         /* of what was done at low priority */
     idx_error *err;
 } rebuild;
+
+/* A piece. What takes no new memory gives way to searches and writes first, in `idle`: nobody waits for it. What does must not: who loses its processor in
+ * the midst of that may leave a lock of the kernel's behind, for which everybody waits. */
+static idx_status work(rebuild *b, idx_low *idle, idx_low_work *what)
+{
+    idx_status st = idx_low_run_patiently(idle, b->ix->low, what, b, PIECE_MS, &b->ix->stop);
+    if (st == IDX_OK) *b->err = (idx_error){0}; /* what was said of giving up */
+    return st;
+}
 
 /* A living row of the old segment, as the new one keeps vectors. */
 static idx_status copy_row(rebuild *b, uint32_t row, float *v)
@@ -65,17 +81,21 @@ static idx_status copy_row(rebuild *b, uint32_t row, float *v)
     return idx_segment_append(b->new, v, &to, b->err);
 }
 
-static void copy_low(void *ctx)
+static idx_status copy_low(void *ctx, const _Atomic bool *stop)
 {
     rebuild *b = ctx;
     float *v = malloc(b->old->v->dim * sizeof *v);
-    b->st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
-    for (; b->st == IDX_OK && b->copied < b->rows; b->copied++) {
+    idx_status st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
+    for (; st == IDX_OK && b->copied < b->piece; b->copied++) {
+        if (*stop) {
+            st = idx_fail(b->err, IDX_EBUSY, "stopping");
+            break;
+        }
         uint64_t alive = __atomic_load_n(&b->old->alive[b->copied >> 6], __ATOMIC_RELAXED);
-        if (alive >> (b->copied & 63) & 1) b->st = copy_row(b, b->copied, v);
-        if (b->ix->stop) b->st = idx_fail(b->err, IDX_EBUSY, "stopping");
+        if (alive >> (b->copied & 63) & 1) st = copy_row(b, b->copied, v);
     }
     free(v);
+    return st;
 }
 
 static uint32_t dead_of_old(const rebuild *b)
@@ -86,97 +106,103 @@ static uint32_t dead_of_old(const rebuild *b)
     return dead;
 }
 
+/* Between pieces what is written meanwhile is linked: searches must not have long lists of fresh rows to compare. */
+static idx_status see_to_others(rebuild *b) { return idx_links_maintain_all(b->ix, b->err); }
+
 /* Rows that are there now; more may come. The new segment is nobody's yet. */
 static idx_status copy_rows(rebuild *b)
 {
+    idx_status st = IDX_OK;
     pthread_rwlock_rdlock(&b->c->lock);
     b->rows = b->old->rows;
     b->new->v->expected = b->rows - b->old->dead;
     pthread_rwlock_unlock(&b->c->lock);
-    idx_low_run(b->ix->low, copy_low, b);
+    while (st == IDX_OK && b->copied < b->rows) {
+        b->piece = b->rows - b->copied < COPY_ROWS ? b->rows : b->copied + COPY_ROWS;
+        st = work(b, NULL, copy_low);
+        if (st == IDX_OK) st = see_to_others(b);
+    }
     b->dead = dead_of_old(b);
-    return b->st;
-}
-
-/* Between pieces of the new graph what is written meanwhile is linked: searches must not have long lists of fresh rows to compare.
- * all: it is made even if it is outlived before it is done. Once it is linked it is taken in any case: a small one, linked in one piece, is made
- * once more before calm would have come. */
-static idx_status see_to_others(rebuild *b, bool all)
-{
-    idx_status st = idx_links_maintain_all(b->ix, b->err);
-    b->outlived = !all && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
     return st;
 }
 
-static void begin_low(void *ctx)
+/* Once it is linked it is taken in any case: a small one, linked in one piece, is made once more before calm would have come. */
+static void look_whether_outlived(rebuild *b)
 {
-    rebuild *b = ctx;
-    if ((b->now = malloc((b->rows + 1u) * sizeof *b->now)) == NULL) {
-        b->st = idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
-        return;
-    }
-    memset(b->now, 0xff, b->rows * sizeof *b->now);
-    for (uint32_t i = 0; i < b->heirs; i++) b->now[b->from[i]] = i;
-    b->st = idx_ann_heir(b->old->ann, b->new->v, b->from, b->heirs, idx_segment_graph_capacity(b->new->rows), &b->new->ann, b->err);
+    b->outlived = !b->insists && idx_ann_linked(b->new->ann) < b->new->rows && dead_of_old(b) - b->dead > b->new->rows / 20;
 }
 
-static void inherit_low(void *ctx)
+static idx_status begin_low(void *ctx, const _Atomic bool *stop)
+{
+    rebuild *b = ctx;
+    (void)stop;
+    if ((b->now = malloc((b->rows + 1u) * sizeof *b->now)) == NULL) return idx_fail(b->err, IDX_ENOMEM, "no memory for a segment");
+    memset(b->now, 0xff, b->rows * sizeof *b->now);
+    for (uint32_t i = 0; i < b->heirs; i++) b->now[b->from[i]] = i;
+    return idx_ann_heir(b->old->ann, b->new->v, b->from, b->heirs, idx_segment_graph_capacity(b->new->rows), &b->new->ann, b->err);
+}
+
+static idx_status inherit_low(void *ctx, const _Atomic bool *stop)
 {
     rebuild *b = ctx;
     uint32_t linked = idx_ann_linked(b->new->ann), left = b->heirs - linked;
-    b->st = idx_ann_inherit(b->new->ann, linked + (left < INHERIT_ROWS ? left : INHERIT_ROWS), b->old->ann, b->from, b->now, b->rows, &b->ix->stop, b->err);
+    return idx_ann_inherit(b->new->ann, linked + (left < INHERIT_ROWS ? left : INHERIT_ROWS), b->old->ann, b->from, b->now, b->rows, stop, b->err);
 }
 
-static void end_low(void *ctx)
+static idx_status end_low(void *ctx, const _Atomic bool *stop)
 {
     rebuild *b = ctx;
     uint32_t mended;
-    b->st = idx_ann_inherit_end(b->new->ann, &b->ix->stop, &mended, b->err);
+    return idx_ann_inherit_end(b->new->ann, stop, &mended, b->err);
 }
 
 /* What is left of the old graph is taken over (inherit.c), where that is most of it. */
-static idx_status inherit(rebuild *b, bool all)
+static idx_status inherit(rebuild *b)
 {
     const idx_graph *g = &b->old->ann->g;
     const uint32_t linked = idx_ann_linked(b->old->ann);
     if (g->m != b->ix->opts.hnsw_m || g->ef_construction != b->ix->opts.ef_construction) return IDX_OK; /* it shall be another one */
     for (b->heirs = 0; b->heirs < b->new->rows && b->from[b->heirs] < linked;) b->heirs++;
     if ((uint64_t)(linked - b->heirs) * 100 > (uint64_t)linked * LOST_PERCENT) return IDX_OK;
-    idx_low_run(b->ix->low, begin_low, b);
-    while (b->st == IDX_OK && idx_ann_linked(b->new->ann) < b->heirs && !b->outlived) {
-        idx_low_run(b->ix->low, inherit_low, b);
-        if (b->st == IDX_OK) b->st = see_to_others(b, all);
+    idx_status st = work(b, NULL, begin_low);
+    while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->heirs && !b->outlived) {
+        st = work(b, b->insists ? NULL : b->ix->idle, inherit_low);
+        if (st == IDX_OK) st = see_to_others(b);
+        look_whether_outlived(b);
     }
-    if (b->st == IDX_OK && !b->outlived) idx_low_run(b->ix->low, end_low, b);
+    if (st == IDX_OK && !b->outlived) st = work(b, NULL, end_low);
     free(b->now);
     b->now = NULL;
-    return b->st;
+    return st;
 }
 
-static idx_status link_new(rebuild *b, bool all)
+static idx_status link_new(rebuild *b)
 {
     if (b->old->ann == NULL || b->new->rows < b->ix->opts.segment_images) return IDX_OK; /* it was compared row by row, or can be */
-    idx_status st = inherit(b, all);
+    idx_status st = inherit(b);
     if (st == IDX_OK && b->new->ann == NULL) st = idx_link_room(b->ix, b->new, b->new->rows, &b->new->ann, b->err);
     while (st == IDX_OK && idx_ann_linked(b->new->ann) < b->new->rows && !b->outlived) {
         const uint32_t linked = idx_ann_linked(b->new->ann), left = b->new->rows - linked;
         st = idx_link_piece(b->ix, b->new->ann, linked + (left < LINK_ROWS ? left : LINK_ROWS), NULL, 0, false, b->err);
-        if (st == IDX_OK) st = see_to_others(b, all);
+        if (st == IDX_OK) st = see_to_others(b);
+        look_whether_outlived(b);
     }
     return st;
 }
 
-/* Until few die, or for so long. Fresh rows are linked meanwhile. */
-static idx_status wait_for_calm(rebuild *b)
+static bool is_calm(uint32_t died, uint64_t ns, const idx_segment *g) { return (double)died * CALM * PAUSE_MS * 1e6 <= (double)g->rows * (double)ns; }
+
+/* Until few die, or for so long; whether few do. Fresh rows are linked meanwhile. */
+static idx_status wait_for_calm(rebuild *b, bool *calm)
 {
-    enum { PAUSE_MS = 100, PAUSES = 300, CALM = 1000 /* one of so many rows in a pause */ };
     idx_status st = IDX_OK;
-    uint32_t dead = dead_of_old(b), was = 0;
-    for (int i = 0; st == IDX_OK && i < PAUSES && dead - was > b->old->rows / CALM && !b->ix->stop; i++) {
+    *calm = false;
+    for (int i = 0; st == IDX_OK && i < LONGEST_MS / PAUSE_MS && !*calm && !b->ix->stop; i++) {
+        const uint32_t dead = dead_of_old(b);
+        const uint64_t began = idx_mono_ns();
         nanosleep(&(struct timespec){0, PAUSE_MS * 1000000}, NULL);
-        st = idx_links_maintain_all(b->ix, b->err);
-        was = dead;
-        dead = dead_of_old(b);
+        st = see_to_others(b);
+        *calm = is_calm(dead_of_old(b) - dead, idx_mono_ns() - began, b->old);
     }
     return st;
 }
@@ -187,15 +213,17 @@ static idx_status make_new(rebuild *b, uint64_t number)
 {
     enum { TRIES = 3 };
     idx_status st = IDX_OK;
+    bool calm = true;
     for (int i = 1; st == IDX_OK && (b->new == NULL || b->outlived); i++) {
-        if (b->new != NULL) st = wait_for_calm(b);
+        if (b->new != NULL) st = wait_for_calm(b, &calm);
+        b->insists = b->insists || !calm || i == TRIES;
         idx_segment_free(b->new);
         b->new = NULL;
         b->copied = 0;
         b->outlived = false;
         if (st == IDX_OK) st = idx_segment_new(idx_cat_storage(b->c), b->c->row.info.dim, number, &b->new, b->err);
         if (st == IDX_OK) st = copy_rows(b);
-        if (st == IDX_OK) st = link_new(b, i == TRIES);
+        if (st == IDX_OK) st = link_new(b);
     }
     return st;
 }
@@ -270,16 +298,31 @@ static idx_status replace(rebuild *b)
     return move_tail(b);
 }
 
-static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, const idx_cat *, const idx_segment *), bool *worked, idx_error *err)
+/* Whether it is time, and whether it shall insist. What is written wakes the keeper, which asks again. */
+static bool is_time(idx_segment *g, uint32_t dead, bool idle, bool *insists)
+{
+    const uint64_t now = idx_mono_ns();
+    *insists = g->dying.since_ns != 0 && now - g->dying.since_ns > LONGEST_MS * UINT64_C(1000000);
+    if (idle || *insists) return true;
+    if (g->dying.since_ns == 0) g->dying.since_ns = g->dying.looked_ns = now, g->dying.dead = dead;
+    const uint64_t ns = now - g->dying.looked_ns;
+    if (ns < PAUSE_MS * UINT64_C(1000000)) return false;
+    const bool calm = is_calm(dead - g->dying.dead, ns, g);
+    g->dying.looked_ns = now;
+    g->dying.dead = dead;
+    return calm;
+}
+
+static idx_status rebuild_one(idx *ix, idx_cat *c, bool (*wants)(const idx *, const idx_cat *, const idx_segment *), bool idle, bool *worked, idx_error *err)
 {
     rebuild b = {.ix = ix, .c = c, .err = err};
     pthread_rwlock_rdlock(&c->lock);
     for (uint32_t i = 0; i < c->n_segments && b.old == NULL && !c->removed; i++)
         if (wants(ix, c, c->segments[i])) b.old = c->segments[i];
-    uint32_t before = b.old != NULL ? b.old->rows : 0;
+    const uint32_t before = b.old != NULL ? b.old->rows : 0, dead = b.old != NULL ? b.old->dead : 0;
     pthread_rwlock_unlock(&c->lock);
-    *worked = b.old != NULL;
-    if (b.old == NULL) return IDX_OK;
+    *worked = b.old != NULL && is_time(b.old, dead, idle, &b.insists);
+    if (!*worked) return IDX_OK;
     idx_cat_lock(c);
     uint64_t number = c->next_number++;
     pthread_rwlock_unlock(&c->lock);
@@ -310,5 +353,5 @@ bool idx_rebuild_wanted(const idx *ix, const idx_cat *c)
     return false;
 }
 
-idx_status idx_rebuild_dying(idx_cat *c, idx *ix, bool *worked, idx_error *err) { return rebuild_one(ix, c, is_dying, worked, err); }
-idx_status idx_rebuild_of_other_storage(idx_cat *c, idx *ix, bool *worked, idx_error *err) { return rebuild_one(ix, c, of_other_storage, worked, err); }
+idx_status idx_rebuild_dying(idx_cat *c, idx *ix, bool idle, bool *worked, idx_error *err) { return rebuild_one(ix, c, is_dying, idle, worked, err); }
+idx_status idx_rebuild_of_other_storage(idx_cat *c, idx *ix, bool *worked, idx_error *err) { return rebuild_one(ix, c, of_other_storage, true, worked, err); }

@@ -28,6 +28,10 @@ typedef struct idx_segment {
     uint32_t careful_saved;      /* and of the graph's, those that were not linked in a hurry (ann.h) */
     uint64_t file_bytes;         /* of the rows file, up to its last good block */
     idx_parts *parts; /* NULL = not made yet (lists.h) */
+    struct {          /* of the keeper alone, once many have died (rebuild.c) */
+        uint64_t since_ns, looked_ns;
+        uint32_t dead; /* when it looked */
+    } dying;
 } idx_segment;
 
 IDX_CHECK idx_status idx_segment_new(idx_storage storage, uint32_t dim, uint64_t number, idx_segment **out, idx_error *err);

@@ -69,7 +69,7 @@ static void *write_all(void *arg)
         submit(make_op(&s, i < ITEMS ? i : (unsigned)(test_rand(&s) % ITEMS), i < ITEMS || what < 6 ? IDX_PUT : what < 9 ? IDX_PATCH : IDX_DELETE), i % 64 == 63 || i == OPS - 1);
     }
     fewer = true;
-    for (unsigned i = STAY; i < ITEMS; i++) submit(make_op(&s, i, IDX_DELETE), i % 64 == 63);
+    for (unsigned i = STAY; i < ITEMS; i++) submit(make_op(&s, i, IDX_DELETE), i % 64 == 63 || i == ITEMS - 1);
     for (unsigned i = 0; anew == 0 && i < 100000; i++) submit(make_op(&s, (unsigned)(test_rand(&s) % STAY), IDX_PATCH), i % 8 == 7); /* no row dies: the keeper comes to it */
     done = true;
     return NULL;

@@ -1,6 +1,6 @@
 /* While the keeper builds a graph, which takes seconds: catalogues come and go and writes are committed. And single images that come after a
  * pause are linked after the next, without a graph being written for each. And what was linked in a hurry is mended, also after a start. And neither
- * a machine that never rests nor a disk that was full for a while keeps it from its work. */
+ * a machine that never rests nor a disk that was full for a while keeps it from its work. And a segment is made anew behind a burst of writes. */
 #include "../../index/links.h"
 #include "test.h"
 
@@ -223,8 +223,47 @@ static void test_failure_passes(void)
     REQUIRE(system(command) == 0);
 }
 
+static _Atomic int made_anew;
+
+static void count_made_anew(void *ctx, int level, const char *text)
+{
+    (void)ctx, (void)level;
+    if (strstr(text, "made anew") != NULL) atomic_fetch_add(&made_anew, 1);
+}
+
+/* Where a shop sends all of its photos anew, the segment is made anew behind that, and not in the midst of it. */
+static void test_burst(void)
+{
+    enum { IMAGES = 2000, TOGETHER = 50 };
+    char dir[64], command[128];
+    idx_error err = {0};
+    snprintf(dir, sizeof dir, "/tmp/likeness-burst-%d", (int)getpid());
+    const idx_opts opts = {.segment_images = 500, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 10, .max_queue = IMAGES, .recall_target = -1, .log = count_made_anew};
+    idx *ix = open_shop(dir, &opts, IMAGES);
+    wait_for_links(ix);
+    uint64_t longest = 0;
+    for (int i = 0; i < IMAGES; i += TOGETHER) {
+        const uint64_t began = idx_mono_ns();
+        for (int k = 1; k < TOGETHER; k++) REQUIRE(idx_submit_take(ix, photo("shop", i + k), &err) == IDX_OK);
+        REQUIRE(idx_write_take(ix, photo("shop", i), NULL, &err) == IDX_OK);
+        const uint64_t took = idx_mono_ns() - began;
+        if (took > longest) longest = took;
+        usleep(20000);
+    }
+    const int meanwhile = atomic_load(&made_anew);
+    if (longest < 900000000) CHECK_INT(meanwhile, 0);
+    else fprintf(stderr, "the disk stood still for %.1f s: not looked whether the segment was made anew meanwhile\n", (double)longest / 1e9);
+    for (int i = 0; i < 2000 && atomic_load(&made_anew) == meanwhile; i++) usleep(10000);
+    CHECK(atomic_load(&made_anew) > 0);
+    CHECK_INT(idx_check(ix, &err), IDX_OK);
+    idx_close(ix);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    REQUIRE(system(command) == 0);
+}
+
 int main(void)
 {
+    test_burst();
     test_single_images();
     test_hurry();
     test_busy_machine();
