@@ -191,7 +191,7 @@ static idx_status let_go(idx_finder *f, uint64_t *since)
     pthread_rwlock_unlock(&f->c->lock);
     uint64_t t = idx_mono_ns();
     if (f->rest != NULL) f->rest(f->rest_ctx, t - *since);
-    pthread_rwlock_rdlock(&f->c->lock);
+    idx_cat_enter(f->c);
     *since = idx_mono_ns();
     if (f->c->removed) return idx_fail(f->err, IDX_ENOTFOUND, "there is no catalogue %.80s", f->c->row.info.name);
     return idx_late(f);

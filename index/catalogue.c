@@ -1,5 +1,6 @@
 /* catalogue.c: the maps of catalogue.h. */
 #include "catalogue.h"
+#include "clock.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -62,6 +63,14 @@ void idx_cat_lock(idx_cat *c)
         nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
     }
     pthread_rwlock_wrlock(&c->lock);
+}
+
+void idx_cat_enter(idx_cat *c)
+{
+    enum { AWAKE_NS = 200000 };
+    bool in = pthread_rwlock_tryrdlock(&c->lock) == 0;
+    for (const uint64_t until = in ? 0 : idx_mono_ns() + AWAKE_NS; !in && idx_mono_ns() < until;) in = pthread_rwlock_tryrdlock(&c->lock) == 0;
+    if (!in) pthread_rwlock_rdlock(&c->lock);
 }
 
 void idx_cat_let_in(void) { nanosleep(&(struct timespec){0, 200000}, NULL); }

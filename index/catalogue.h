@@ -73,6 +73,9 @@ static inline idx_storage idx_cat_storage(const idx_cat *c) { return c->row.info
  * have come to their end, and one of them may have lost its processor. So it is taken when no search runs, if there is such a
  * moment soon. */
 void idx_cat_lock(idx_cat *c);
+/* The shared lock, for a search: it waits awake for the tenths of a millisecond that a writer takes. A processor that falls asleep meanwhile is back in
+ * some microseconds, but on a virtual machine now and then only after 5 to 80 ms. */
+void idx_cat_enter(idx_cat *c);
 /* Between two pieces under the exclusive lock: who takes it again at once has it before those that waited have woken up, and searches would
  * wait for all of the pieces. */
 void idx_cat_let_in(void);

@@ -383,7 +383,7 @@ idx_status idx_search_in(idx_cat *c, const idx_query *q, void (*rest)(void *, ui
     s.heap = malloc((s.want + 1u) * sizeof *s.heap);
     if (s.heap == NULL || r == NULL) st = idx_fail(err, IDX_ENOMEM, "no memory for a search");
     if (st == IDX_OK) {
-        pthread_rwlock_rdlock(&c->lock);
+        idx_cat_enter(c);
         st = search_locked(&s, filtered, r);
         pthread_rwlock_unlock(&c->lock);
     }
