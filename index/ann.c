@@ -189,10 +189,7 @@ typedef struct { /* what links lead to, from the entry on */
     const idx_graph *g;
     uint64_t *reached;
     uint32_t *todo, n_todo;
-    const _Atomic bool *stop; /* NULL = never */
 } tour;
-
-static bool stopped(const tour *t) { return t->stop != NULL && *t->stop; }
 
 static void reach(tour *t, uint32_t row)
 {
@@ -206,7 +203,7 @@ static void reach(tour *t, uint32_t row)
 static void reach_all(tour *t, uint32_t row)
 {
     reach(t, row);
-    while (t->n_todo > 0 && !stopped(t)) {
+    while (t->n_todo > 0) {
         const int32_t *l = t->g->links + t->g->offsets[t->todo[--t->n_todo]];
         for (uint32_t i = 0; i < 2 * t->g->m && l[i] >= 0; i++) reach(t, (uint32_t)l[i]);
     }
@@ -226,7 +223,7 @@ idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *m
     uint32_t n = atomic_load(&a->linked);
     *mended = 0;
     if (n == 0) return IDX_OK;
-    tour t = {.g = &a->g, .reached = calloc(n / 64 + 1, sizeof *t.reached), .todo = malloc(n * sizeof *t.todo), .stop = stop};
+    tour t = {.g = &a->g, .reached = calloc(n / 64 + 1, sizeof *t.reached), .todo = malloc(n * sizeof *t.todo)};
     idx_scratch *s = idx_scratch_take(a->g.capacity);
     idx_status st = t.reached == NULL || t.todo == NULL || s == NULL ? idx_fail(err, IDX_ENOMEM, "no memory for a graph") : IDX_OK;
     if (st == IDX_OK) {
@@ -235,7 +232,7 @@ idx_status idx_ann_inherit_end(idx_ann *a, const _Atomic bool *stop, uint32_t *m
     }
     for (uint32_t i = 0; st == IDX_OK && i < n; i++) {
         if (t.reached[i >> 6] >> (i & 63) & 1) continue;
-        if (stopped(&t)) st = idx_fail(err, IDX_EBUSY, "stopping");
+        if (stop != NULL && *stop) st = idx_fail(err, IDX_EBUSY, "stopping");
         else if (!idx_walk_insert(&a->g, s, i, a->g.ef_construction, a->locks)) st = idx_fail(err, IDX_ENOMEM, "no memory to link a row");
         reach_all(&t, i);
         ++*mended;

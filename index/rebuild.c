@@ -47,7 +47,6 @@ typedef struct {
     uint32_t *from; /* [row of new] row of old */
     uint32_t *now;  /* [row of old] row of new, UINT32_MAX = none; while the graph is inherited */
     uint32_t room, copied; /* rows of old that were looked at */
-    uint32_t piece;        /* they are looked at up to here */
     uint32_t rows;         /* of old, there are to be copied */
     uint32_t dead;         /* of old, when they had been copied */
     uint32_t heirs;        /* the first rows of new, whose links in old are inherited */
@@ -86,7 +85,8 @@ static idx_status copy_low(void *ctx, const _Atomic bool *stop)
     rebuild *b = ctx;
     float *v = malloc(b->old->v->dim * sizeof *v);
     idx_status st = v == NULL ? idx_fail(b->err, IDX_ENOMEM, "no memory for a segment") : IDX_OK;
-    for (; st == IDX_OK && b->copied < b->piece; b->copied++) {
+    const uint32_t left = b->rows - b->copied, to = b->copied + (left < COPY_ROWS ? left : COPY_ROWS);
+    for (; st == IDX_OK && b->copied < to; b->copied++) {
         if (*stop) {
             st = idx_fail(b->err, IDX_EBUSY, "stopping");
             break;
@@ -118,7 +118,6 @@ static idx_status copy_rows(rebuild *b)
     b->new->v->expected = b->rows - b->old->dead;
     pthread_rwlock_unlock(&b->c->lock);
     while (st == IDX_OK && b->copied < b->rows) {
-        b->piece = b->rows - b->copied < COPY_ROWS ? b->rows : b->copied + COPY_ROWS;
         st = work(b, NULL, copy_low);
         if (st == IDX_OK) st = see_to_others(b);
     }

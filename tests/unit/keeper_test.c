@@ -99,10 +99,10 @@ static void test_single_images(void)
     REQUIRE(system(command) == 0);
 }
 
-static void put_photos(idx *ix, int from, int to)
+static void put_photos(idx *ix, const char *catalogue, int from, int to)
 {
     idx_error err = {0};
-    for (int i = from; i < to; i++) REQUIRE(idx_write_take(ix, photo("shop", i), NULL, &err) == IDX_OK);
+    for (int i = from; i < to; i++) REQUIRE(idx_write_take(ix, photo(catalogue, i), NULL, &err) == IDX_OK);
 }
 
 /* Of the only segment of the only catalogue: rows that are linked, and that were not in a hurry. */
@@ -122,15 +122,15 @@ static void test_hurry(void)
     const idx_opts opts = {.segment_images = 75, .disk_floor_bytes = 1, .hnsw_m = 4, .ef_construction = 40, .no_background = true};
     const idx_catalogue_spec shop = {.name = "shop", .model = "m", .fingerprint = fp, .dim = DIM, .storage = IDX_FLOAT32};
     REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &shop, &(bool){false}, &err) == IDX_OK);
-    put_photos(ix, 0, 500);
+    put_photos(ix, "shop", 0, 500);
     REQUIRE(idx_maintain(ix, &err) == IDX_OK);
-    put_photos(ix, 500, 600);
+    put_photos(ix, "shop", 500, 600);
     ix->spare = 0;
     REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
     check_links(ix, 600, 600); /* it is too small */
     REQUIRE(idx_maintain(ix, &err) == IDX_OK);
     check_links(ix, 600, 600);
-    put_photos(ix, 600, 800);
+    put_photos(ix, "shop", 600, 800);
     ix->spare = 0; /* as if others had the processors */
     REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
     check_links(ix, 800, 600);
@@ -139,7 +139,7 @@ static void test_hurry(void)
     idx_close(ix);
     REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK);
     check_links(ix, 800, 600);
-    put_photos(ix, 800, 900);
+    put_photos(ix, "shop", 800, 900);
     REQUIRE(idx_links_maintain(ix->cats[0], ix, false, &worked, &err) == IDX_OK && worked);
     check_links(ix, 900, 600);
     for (int i = 0; i < 6; i++) {
@@ -209,8 +209,8 @@ static void test_failure_passes(void)
     REQUIRE(idx_open(dir, &opts, &ix, &err) == IDX_OK && idx_catalogue_create(ix, &spec, &(bool){false}, &err) == IDX_OK);
     spec.name = "shop";
     REQUIRE(idx_catalogue_create(ix, &spec, &(bool){false}, &err) == IDX_OK && rename(segments, away) == 0);
-    for (int i = 0; i < 200; i++) REQUIRE(idx_write_take(ix, photo("first", i), NULL, &err) == IDX_OK);
-    put_photos(ix, 0, 200);
+    put_photos(ix, "first", 0, 200);
+    put_photos(ix, "shop", 0, 200);
     wait_for_links(ix);
     sleep(4); /* it was tried in vain, last when nothing had been written for a while */
     REQUIRE(rename(away, segments) == 0);
