@@ -57,8 +57,8 @@ void idx_cat_free(idx_cat *c)
 
 void idx_cat_lock(idx_cat *c)
 {
-    enum { TRIES = 16, PAUSE_NS = 20000 }; /* with what the kernel adds to a pause, about a millisecond */
-    for (int i = 0; i < TRIES; i++) {
+    enum { PATIENCE_NS = 1000000, PAUSE_NS = 20000 }; /* by the clock: on busy processors the writer comes back from a pause a millisecond later or two */
+    for (const uint64_t until = idx_mono_ns() + PATIENCE_NS; idx_mono_ns() < until;) {
         if (pthread_rwlock_trywrlock(&c->lock) == 0) return;
         nanosleep(&(struct timespec){0, PAUSE_NS}, NULL);
     }
