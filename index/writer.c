@@ -244,7 +244,8 @@ static void fail_all(idx *ix, applied *a, size_t n, idx_status st, const idx_err
     }
 }
 
-static void write_batch(idx *ix, applied *a, size_t n)
+/* With gives_way, searches that wait for this processor go first before the commit and before the lock: who holds it should not lose its turn. */
+static void write_batch(idx *ix, applied *a, size_t n, bool gives_way)
 {
     idx_error err = {0};
     if (atomic_load(&ix->read_only)) {
@@ -265,7 +266,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
         wrote += op->status == IDX_OK;
     }
     if (st == IDX_OK) st = trim_log(ix, a, n, &err);
-    sched_yield(); /* searches that wait for this processor go first, here and before the lock: who holds it should not lose its turn */
+    if (gives_way) sched_yield();
     uint64_t t = idx_mono_ns();
     if (st == IDX_OK) st = idx_store_commit(ix->store, &err);
     atomic_fetch_add(&ix->fsync_ns, idx_mono_ns() - t);
@@ -276,7 +277,7 @@ static void write_batch(idx *ix, applied *a, size_t n)
     }
     atomic_fetch_add(&ix->commits, 1);
     atomic_fetch_add(&ix->committed_ops, wrote);
-    sched_yield();
+    if (gives_way) sched_yield();
     apply(ix, a, n);
 }
 
@@ -308,25 +309,30 @@ static void shrink(idx *ix, shrinking *s)
     s->wanted = s->begun;
 }
 
-/* The writer takes a processor that is free, or its turn, but does not stop a search in the middle (SCHED_BATCH), which is done in less than a
- * tenth of a millisecond and would wait for a commit. Where its turn is long in coming, as beside searches that keep every processor
- * busy, it insists: a commit wakes up some times, and each time it would wait again. */
+/* Beside searches the writer takes a processor that is free, or its turn, but does not stop a search in the middle (SCHED_BATCH), which is done in
+ * less than a tenth of a millisecond and would wait for a commit. Where its turn is long in coming, as beside searches that keep every processor
+ * busy, it insists: a commit wakes up some times, and each time it would wait again. Without searches there is nobody to be polite to, and the
+ * threads of low priority would profit. */
 typedef struct {
     bool polite;
     uint32_t insists; /* for so many batches more */
 } manners;
 
+static void behave(manners *m, bool polite)
+{
+    if (polite != m->polite && sched_setscheduler(0, polite ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0}) == 0) m->polite = polite;
+}
+
 /* A batch, and how long the writer neither worked nor waited for the disk. */
-static void write_politely(idx *ix, applied *a, size_t n, manners *m)
+static void write_politely(idx *ix, applied *a, size_t n, bool beside_searches, manners *m)
 {
     enum { LATE_NS = 8000000, INSIST = 200 };
+    behave(m, beside_searches && m->insists == 0);
     const uint64_t began = idx_mono_ns(), own = idx_thread_ns(), disk = atomic_load(&ix->fsync_ns);
-    write_batch(ix, a, n);
+    write_batch(ix, a, n, beside_searches);
     const uint64_t took = idx_mono_ns() - began, busy = idx_thread_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
     if (took > busy + LATE_NS) m->insists = INSIST;
     else if (m->insists > 0) m->insists--;
-    const bool polite = m->insists == 0;
-    if (polite != m->polite && sched_setscheduler(0, polite ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0}) == 0) m->polite = polite;
 }
 
 /* Under the queue's lock. Waits for operations; with something to give back, only for a moment. */
@@ -340,6 +346,7 @@ static void wait_for_ops(idx *ix, const shrinking *s)
 typedef struct { /* the last batch */
     uint64_t began_ns;
     unsigned long long searches; /* begun before it */
+    bool beside_searches;        /* some began since the one before */
 } last_batch;
 
 /* Under the queue's lock, with something in it. A commit, and the lock after it, take some tenths of a millisecond from searches: beside
@@ -356,7 +363,7 @@ static void keep_distance(idx *ix, last_batch *last)
         pthread_mutex_lock(&ix->queue_lock);
         now = idx_mono_ns();
     }
-    *last = (last_batch){now, atomic_load(&ix->searches)};
+    *last = (last_batch){now, atomic_load(&ix->searches), ran > 0};
 }
 
 /* Searches compare with every row that waits for its links. An import that is faster than linking would make them slow for as long as it
@@ -399,7 +406,7 @@ static void *writer_main(void *arg)
         if (end) break;
         if (slow) wait_for_links(ix->behind, n);
         ix->behind = 0;
-        if (n > 0) write_politely(ix, a, n, &m);
+        if (n > 0) write_politely(ix, a, n, last.beside_searches, &m);
         for (size_t i = 0; i < n && !spare.wanted; i++) spare.wanted = frees_pages(a[i].op);
         for (size_t i = 0; i < n; i++) {
             if (a[i].cat != NULL) idx_give_cat(ix, a[i].cat);
