@@ -11,7 +11,7 @@
  *   beside SECONDS THREADS RATE EF SHARE  the same while another thread works SHARE of the time, a fifth of a millisecond at once, and
  *                                         touches nothing: what a scheduler makes of as much work as writes are
  *   machine SECONDS THREADS               threads that look at the clock and do nothing else: for how long they were kept from it
- *   disk SECONDS                          150 KiB are written and synced 150 times a second, as commits do: how long the disk takes
+ *   disk SECONDS RATE                     150 KiB are written and synced RATE times a second, as commits do: how long the disk takes
  *   recall EF                             of all queries
  *   memory  close  kill
  */
@@ -346,15 +346,14 @@ static void machine_command(double seconds, uint32_t threads)
     printf("{\"longest\":%.3f,\"stolen\":%.3f}\n", gap * 1e3, (machine_stolen() - stolen) / (machine_now() - start));
 }
 
-static void disk_command(double seconds)
+static void disk_command(double seconds, double rate)
 {
-    enum { RATE = 150 };
     char path[4200];
     snprintf(path, sizeof path, "%s/disk-probe", dir);
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     const double start = machine_now();
     for (uint32_t i = 0; fd >= 0 && machine_now() < start + seconds; i++) {
-        sleep_until(start + (double)i / RATE);
+        sleep_until(start + (double)i / rate);
         const double took = machine_sync(fd, i);
         if (took < 0) fail(path, "cannot be written");
         sample(&writes, took);
@@ -460,7 +459,7 @@ int main(int argc, char **argv)
         else if (sscanf(line, "beside %lf %u %lf %u %lf", &seconds, &threads, &rate, &ef, &other) == 5 && other > 0)
             search_command(seconds, threads, rate, ef, (load){.share = other});
         else if (sscanf(line, "machine %lf %u", &seconds, &threads) == 2) machine_command(seconds, threads);
-        else if (sscanf(line, "disk %lf", &seconds) == 1) disk_command(seconds);
+        else if (sscanf(line, "disk %lf %lf", &seconds, &rate) == 2 && rate > 0) disk_command(seconds, rate);
         else if (sscanf(line, "recall %u", &ef) == 1) recall_command(ef);
         else if (sscanf(line, "arrivals %31s", word) == 1) evenly = strcmp(word, "even") == 0, printf("{}\n");
         else if (strncmp(line, "settle", 6) == 0) settle_command();
