@@ -35,10 +35,9 @@ typedef struct {
 
 static _Thread_local bool loses_little; /* by giving way */
 
-/* Turns of a tenth of a millisecond instead of three milliseconds, where the kernel grants a thread its own (Linux 6.12 and newer): its share of a busy
- * machine is the same, who wakes up meanwhile waits less, and who gives way early loses no more than such a turn. */
-static bool take_short_turns(int nice)
+bool idx_low_short_turns(void)
 {
+    const int nice = getpriority(PRIO_PROCESS, 0); /* of this thread alone, on Linux, as what sets it */
     sched_attributes a = {.size = sizeof a, .policy = SCHED_OTHER, .nice = nice, .runtime = SLICE_NS}, got = {.size = sizeof got};
     return syscall(SYS_sched_setattr, 0, &a, 0) == 0 && syscall(SYS_sched_getattr, 0, &got, sizeof got, 0) == 0 && got.runtime == SLICE_NS;
 }
@@ -50,9 +49,8 @@ static void *low_main(void *arg)
     pthread_setname_np(pthread_self(), names[l->kind]);
     loses_little = l->kind == IDX_IDLE && sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){0}) == 0;
     if (!loses_little) {
-        const int nice = l->kind == IDX_FAIR ? getpriority(PRIO_PROCESS, 0) : NICE;
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), nice); /* both are of this thread alone, on Linux */
-        loses_little = take_short_turns(nice);
+        if (l->kind != IDX_FAIR) setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE);
+        loses_little = idx_low_short_turns();
     }
     pthread_mutex_lock(&l->lock);
     for (;;) {

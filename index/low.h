@@ -28,5 +28,9 @@ typedef idx_status idx_low_work(void *ctx, const _Atomic bool *stop);
 idx_status idx_low_run_patiently(idx_low *idle, idx_low *low, idx_low_work *work, void *ctx, uint32_t ms, const _Atomic bool *stop);
 /* What runs there lets others go first, where the scheduler does not make it wait for its next long turn. */
 void idx_low_give_way(void);
+/* The calling thread's turns are a tenth of a millisecond instead of some milliseconds, where the kernel grants a thread its own (Linux 6.12 and newer;
+ * else false): its share of a busy machine is the same, who wakes up meanwhile waits less, and who gives way early (sched_yield) loses no more than
+ * such a turn. It stays so with another policy (SCHED_BATCH). */
+bool idx_low_short_turns(void);
 
 #endif

@@ -381,6 +381,7 @@ static void *writer_main(void *arg)
 {
     idx *ix = arg;
     pthread_setname_np(pthread_self(), "index writer"); /* for who looks at threads, in top -H and in perf */
+    (void)idx_low_short_turns(); /* a search that wakes up while a batch is computed need not wait for its end */
     applied *a = calloc(BATCH_OPS, sizeof *a);
     shrinking spare = {.wanted = true}; /* what an earlier process left */
     last_batch last = {0};
