@@ -318,16 +318,12 @@ typedef struct {
     uint32_t insists; /* for so many batches more */
 } manners;
 
-static void behave(manners *m, bool polite)
-{
-    if (polite != m->polite && sched_setscheduler(0, polite ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0}) == 0) m->polite = polite;
-}
-
 /* A batch, and how long the writer neither worked nor waited for the disk. */
 static void write_politely(idx *ix, applied *a, size_t n, bool beside_searches, manners *m)
 {
     enum { LATE_NS = 8000000, INSIST = 200 };
-    behave(m, beside_searches && m->insists == 0);
+    const bool polite = beside_searches && m->insists == 0;
+    if (polite != m->polite && sched_setscheduler(0, polite ? SCHED_BATCH : SCHED_OTHER, &(struct sched_param){0}) == 0) m->polite = polite;
     const uint64_t began = idx_mono_ns(), own = idx_thread_ns(), disk = atomic_load(&ix->fsync_ns);
     write_batch(ix, a, n, beside_searches);
     const uint64_t took = idx_mono_ns() - began, busy = idx_thread_ns() - own + (atomic_load(&ix->fsync_ns) - disk);
